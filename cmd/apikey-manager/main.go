@@ -1,0 +1,74 @@
+// Command apikey-manager keeps a valid admin API key of a Headscale in a
+// Kubernetes Secret. It runs next to Headscale, which it reaches by its Unix socket.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"k8s.io/klog/v2"
+
+	"infrado.cloud/headscale-operator/internal/apikey"
+	"infrado.cloud/headscale-operator/internal/headscale"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+// exitUsage is the exit status that says that the flags, or what they lead to,
+// cannot be used. Nothing else ends the program but a signal.
+const exitUsage = 2
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "apikey-manager: "+err.Error())
+		os.Exit(exitUsage)
+	}
+}
+
+func run(arguments []string) error {
+	options, err := apikey.ParseOptions(arguments, apikey.DefaultNamespace, os.Stdout)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return nil
+	case err != nil:
+		return err
+	case options.Version:
+		fmt.Println(version)
+		return nil
+	}
+	cluster, err := apikey.ClusterConfig()
+	if err != nil {
+		return err
+	}
+	secrets, err := apikey.NewSecrets(cluster, options.Namespace, options.SecretName)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	klog.SetSlogLogger(log.With("from", "client-go"))
+
+	admin := headscale.NewClient(options.SocketPath)
+	defer func() { _ = admin.Close() }()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	log.Info("Starting", "version", version, "socket", options.SocketPath, "namespace", options.Namespace,
+		"secret", options.SecretName, "expiration", options.Expiration, "rotationBuffer", options.RotationBuffer,
+		"revocationDelay", options.RevocationDelay)
+	return apikey.New(apikey.Config{
+		Admin:      admin,
+		Secrets:    secrets,
+		Settings:   options.Settings,
+		Tag:        apikey.NewTag(options.Namespace, options.SecretName),
+		SocketPath: options.SocketPath,
+		Clock:      time.Now,
+		Log:        log,
+	}).Start(ctx)
+}

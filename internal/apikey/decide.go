@@ -1,0 +1,276 @@
+package apikey
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"infrado.cloud/headscale-operator/internal/headscale"
+)
+
+const (
+	// CheckInterval is the longest time between two checks of the stored key.
+	CheckInterval = time.Hour
+	// PendingTimeout is how long a key that Headscale was asked for is looked for.
+	// Headscale finishes a create even when the caller is gone, so the key may
+	// appear after a look that did not find it.
+	PendingTimeout = 2 * time.Minute
+	// pendingInterval is the time between two looks for such a key.
+	pendingInterval = 10 * time.Second
+	// maxClockSkew is how far Headscale's clock and ours may be apart.
+	maxClockSkew = 10 * time.Minute
+)
+
+// View is all that a decision depends on.
+type View struct {
+	// Now is the time of the decision.
+	Now time.Time
+	// Record is what the Secret says; nil if there is no Secret.
+	Record *Record
+	// Regular is whether the Secret's annotations are as we would write them.
+	Regular bool
+	// Keys is Headscale's list.
+	Keys []headscale.APIKey
+	// Unsaved is a key that was made by this process and is not in the Secret yet.
+	Unsaved *Made
+	// Tag marks our keys in the list.
+	Tag Tag
+	// Settings say how long keys live.
+	Settings Settings
+}
+
+// Made is a key that Headscale has just made for us.
+type Made struct {
+	Key        headscale.Key
+	Prefix     string
+	Expiration time.Time
+	CreatedAt  time.Time
+}
+
+// Action is what is to be done now.
+type Action int
+
+// The actions. Each but None and Blocked is followed by another decision.
+const (
+	// None: the stored key is good.
+	None Action = iota
+	// Blocked: something is to be done, and a person must clear the way.
+	Blocked
+	// Settle: keys are to be expired, and their marks to be dropped.
+	Settle
+	// Save: a key that was made is to be stored.
+	Save
+	// Mint: a new key is to be made and stored.
+	Mint
+	// Repair: the annotations are to be written anew.
+	Repair
+)
+
+// Decision is what is to be done, and why.
+type Decision struct {
+	Action Action
+	// Reason is the why in one CamelCase word.
+	Reason Reason
+	// Message is the why in a sentence for people.
+	Message string
+	// Next is when to look again if nothing happens before (None and Blocked).
+	Next time.Time
+	// Expire are the prefixes of the keys that Headscale is to refuse (Settle).
+	Expire []string
+	// Record is what the Secret is to say afterwards (Settle and Repair); nil if
+	// nothing is to be written.
+	Record *Record
+	// Predecessor is the prefix of the key that a new one replaces, if Headscale
+	// may still honour it (Mint and Save).
+	Predecessor string
+}
+
+// Decide says what the next thing to do is. What an earlier run began is finished
+// or undone before anything new is begun.
+func Decide(v View) Decision {
+	if v.Record != nil && !v.Record.Ours {
+		return v.blocked(ReasonNotOurs, "the Secret exists without the labels of an API key Secret, so it belongs to someone else and is left alone; delete or rename it, or choose another secret name")
+	}
+	if d, unfinished := v.finish(); unfinished {
+		return d
+	}
+	if reason, message, violated := v.violation(); violated {
+		return v.replace(reason, message)
+	}
+	if d, found := v.sweep(); found {
+		return d
+	}
+	if d, needed := v.repair(); needed {
+		return d
+	}
+	return Decision{Action: None, Reason: ReasonUpToDate, Next: v.next(),
+		Message: fmt.Sprintf("the key is valid until %s and will be replaced at %s", formatTime(v.stored().Expiration), formatTime(v.due()))}
+}
+
+// finish takes up what was begun: a key not yet saved, keys on their way, keys to retire.
+func (v View) finish() (Decision, bool) {
+	if v.Unsaved != nil {
+		return v.finishUnsaved(), true
+	}
+	if v.Record == nil {
+		return Decision{}, false
+	}
+	settled := *v.Record
+	var expire []string
+	settled.Pending, expire = v.settlePending(expire)
+	settled.Retiring, expire = v.settleRetiring(expire)
+	if len(settled.Pending) == len(v.Record.Pending) && len(settled.Retiring) == len(v.Record.Retiring) {
+		return Decision{}, false
+	}
+	return Decision{Action: Settle, Reason: ReasonSettling, Message: "a key that is not to be used any more is expired",
+		Expire: expire, Record: &settled}, true
+}
+
+// finishUnsaved saves a key that was made, or undoes it if the Secret that it was
+// made for is not the same any more.
+func (v View) finishUnsaved() Decision {
+	if v.Record != nil && slices.ContainsFunc(v.Record.Pending, func(p Pending) bool { return p.Expiration.Equal(v.Unsaved.Expiration) }) {
+		return Decision{Action: Save, Reason: ReasonUnsaved, Message: "a key that was made is not in the Secret yet",
+			Predecessor: v.predecessor()}
+	}
+	return Decision{Action: Settle, Reason: ReasonSettling, Message: "a key that was made for a Secret that is gone is expired",
+		Expire: []string{v.Unsaved.Prefix}}
+}
+
+func (v View) settlePending(expire []string) ([]Pending, []string) {
+	var kept []Pending
+	for _, mark := range v.Record.Pending {
+		i := slices.IndexFunc(v.Keys, func(k headscale.APIKey) bool {
+			return k.Expiration.Equal(mark.Expiration) && k.Prefix != v.Record.storedPrefix()
+		})
+		switch {
+		case i >= 0:
+			expire = append(expire, v.Keys[i].Prefix)
+		case v.Now.Before(mark.Written.Add(PendingTimeout)):
+			kept = append(kept, mark)
+		}
+	}
+	return kept, expire
+}
+
+func (v View) settleRetiring(expire []string) ([]Retiring, []string) {
+	var kept []Retiring
+	for _, mark := range v.Record.Retiring {
+		key := v.find(mark.Prefix)
+		switch {
+		case key == nil || !v.live(*key) || mark.Prefix == v.Record.storedPrefix():
+		case v.Now.Before(mark.NotBefore):
+			kept = append(kept, mark)
+		default:
+			expire = append(expire, mark.Prefix)
+		}
+	}
+	return kept, expire
+}
+
+// replace decides for a new key.
+func (v View) replace(reason Reason, message string) Decision {
+	if v.Record != nil && v.Record.Immutable {
+		return v.blocked(ReasonImmutable, "the Secret is immutable and its key must be replaced ("+message+"); delete the Secret, and a new one is made")
+	}
+	return Decision{Action: Mint, Reason: reason, Message: message, Predecessor: v.predecessor()}
+}
+
+// predecessor is the prefix of the stored key if Headscale may still honour it.
+func (v View) predecessor() string {
+	if key := v.stored(); key != nil && v.live(*key) {
+		return key.Prefix
+	}
+	return ""
+}
+
+// sweep finds keys of ours that no ledger knows of. It comes last, so that the
+// only key that works is never expired for want of a better one.
+func (v View) sweep() (Decision, bool) {
+	var expire []string
+	for _, key := range v.Keys {
+		retiring := slices.ContainsFunc(v.Record.Retiring, func(r Retiring) bool { return r.Prefix == key.Prefix })
+		if v.Tag.Owns(key.Expiration) && v.live(key) && key.Prefix != v.Record.storedPrefix() && !retiring {
+			expire = append(expire, key.Prefix)
+		}
+	}
+	return Decision{Action: Settle, Reason: ReasonOrphaned, Message: "a key of ours that is in no Secret is expired",
+		Expire: expire}, len(expire) > 0
+}
+
+// repair puts right what the annotations say about a good key.
+func (v View) repair() (Decision, bool) {
+	key, repaired := v.stored(), *v.Record
+	repaired.Prefix = key.Prefix
+	repaired.Expiration = key.Expiration
+	if repaired.CreatedAt.IsZero() {
+		repaired.CreatedAt = key.CreatedAt.Truncate(time.Second)
+	}
+	same := v.Regular && repaired.Prefix == v.Record.Prefix && repaired.CreatedAt.Equal(v.Record.CreatedAt) &&
+		repaired.Expiration.Equal(v.Record.Expiration)
+	return Decision{Action: Repair, Reason: ReasonAnnotationsDiffer, Record: &repaired,
+		Message: "the Secret's annotations do not say what Headscale's list says of the key"}, !same
+}
+
+func (v View) blocked(reason Reason, message string) Decision {
+	return Decision{Action: Blocked, Reason: reason, Message: message, Next: v.Now.Add(CheckInterval)}
+}
+
+// stored returns Headscale's entry for the key in the Secret, nil if there is none.
+func (v View) stored() *headscale.APIKey {
+	if v.Record == nil {
+		return nil
+	}
+	return v.find(v.Record.storedPrefix())
+}
+
+func (v View) find(prefix string) *headscale.APIKey {
+	i := slices.IndexFunc(v.Keys, func(k headscale.APIKey) bool { return prefix != "" && k.Prefix == prefix })
+	if i < 0 {
+		return nil
+	}
+	return &v.Keys[i]
+}
+
+// live reports whether Headscale may still honour a key, by whichever clock.
+func (v View) live(key headscale.APIKey) bool {
+	return key.Expiration.IsZero() || v.Now.Before(key.Expiration.Add(maxClockSkew))
+}
+
+// due is when the stored key is to be replaced.
+func (v View) due() time.Time {
+	return v.stored().Expiration.Add(-v.Settings.RotationBuffer)
+}
+
+// next is when there will be something to do if nothing happens before.
+func (v View) next() time.Time {
+	next := v.Now.Add(CheckInterval)
+	sooner := func(t time.Time) {
+		if t.Before(next) {
+			next = t
+		}
+	}
+	sooner(v.due())
+	for _, mark := range v.Record.Retiring {
+		sooner(mark.NotBefore)
+	}
+	if len(v.Record.Pending) > 0 {
+		sooner(v.Now.Add(pendingInterval))
+	}
+	return next
+}
+
+// storedPrefix is the prefix of the key that the Secret holds. The value is
+// believed as long as its digest is right, else the note that was made of it.
+func (r Record) storedPrefix() string {
+	prefix, known := r.Key.Prefix()
+	if known && (r.Prefix == "" || r.intact()) {
+		return prefix
+	}
+	return r.Prefix
+}
+
+// intact reports whether the value is the one that was stored.
+func (r Record) intact() bool {
+	return !r.Key.IsZero() && r.Digest == digestOf(r.Key)
+}

@@ -1,0 +1,80 @@
+package apikey
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"infrado.cloud/headscale-operator/internal/headscale"
+)
+
+// errUnsettled says that decisions went round in a circle.
+var errUnsettled = errors.New("the Secret or Headscale's keys keep changing while they are being put right; somebody else is writing to them")
+
+func fmtError(doing string, err error) error { return fmt.Errorf("%s: %w", doing, err) }
+
+// errChanged says that a write failed because the Secret is not what it was when
+// it was read: another look is all that is needed.
+var errChanged = errors.New("the Secret was changed meanwhile")
+
+// ifChanged marks an error of a write that says so.
+func ifChanged(err error, creating bool) error {
+	if creating && apierrors.IsAlreadyExists(err) || !creating && (apierrors.IsConflict(err) || apierrors.IsNotFound(err)) {
+		return fmt.Errorf("%w: %w", errChanged, err)
+	}
+	return err
+}
+
+// reasonOf names the kind of a failure.
+func reasonOf(err error) Reason {
+	var throttled throttledError
+	var status apierrors.APIStatus
+	switch {
+	case errors.As(err, &throttled):
+		return ReasonThrottled
+	case errors.Is(err, errUnsettled):
+		return ReasonUnsettled
+	case errors.Is(err, headscale.ErrUnavailable) && errors.Is(err, fs.ErrPermission):
+		return ReasonSocketForbidden
+	case errors.Is(err, headscale.ErrUnavailable):
+		return ReasonHeadscaleUnavailable
+	case errors.As(err, &status):
+		return kubernetesReason(err)
+	case errors.Is(err, errKubernetes):
+		return ReasonKubernetesUnavailable
+	default:
+		return ReasonHeadscaleFailed
+	}
+}
+
+func kubernetesReason(err error) Reason {
+	switch {
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return ReasonNamespaceTerminating
+	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota"):
+		return ReasonQuotaExceeded
+	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "cannot "), apierrors.IsUnauthorized(err):
+		return ReasonForbidden
+	case apierrors.IsInternalError(err), apierrors.IsServerTimeout(err), apierrors.IsTimeout(err),
+		apierrors.IsTooManyRequests(err), apierrors.IsServiceUnavailable(err):
+		return ReasonKubernetesUnavailable
+	default:
+		return ReasonKubernetesRefused
+	}
+}
+
+// withoutKey is the text of an error from which a key has been taken out, as it is
+// and as the API writes it. An admission webhook, for one, may quote what it refuses.
+func withoutKey(err error, key headscale.Key) string {
+	text := err.Error()
+	if revealed := key.Reveal(); revealed != "" {
+		text = strings.ReplaceAll(text, revealed, key.String())
+		text = strings.ReplaceAll(text, base64.StdEncoding.EncodeToString([]byte(revealed)), key.String())
+	}
+	return text
+}

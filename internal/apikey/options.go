@@ -1,0 +1,106 @@
+package apikey
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"regexp"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+)
+
+// Options are what the command line says.
+type Options struct {
+	// SocketPath is the path of Headscale's Unix socket.
+	SocketPath string
+	// Namespace and SecretName say where the key is kept.
+	Namespace, SecretName string
+	Settings
+	// Version asks for the version only.
+	Version bool
+}
+
+// ParseOptions reads the arguments of the command line, the program's name left
+// out. Where there is no --namespace, defaultNamespace is asked for one. Usage is
+// printed to output when it is asked for, and the error is flag.ErrHelp then.
+// Every other error is one sentence that names the flag and says what to do.
+func ParseOptions(arguments []string, defaultNamespace func() string, output io.Writer) (Options, error) {
+	var o Options
+	flags := flag.NewFlagSet("apikey-manager", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.StringVar(&o.SocketPath, "socket-path", v1beta1.DefaultSocketPath, "`path` of Headscale's Unix socket")
+	flags.StringVar(&o.Namespace, "namespace", "", "`namespace` of the Secret (default: POD_NAMESPACE, then the namespace of the ServiceAccount)")
+	flags.StringVar(&o.SecretName, "secret-name", v1beta1.DefaultSecretName, "`name` of the Secret that holds the key")
+	flags.DurationVar(&o.Expiration, "expiration", v1beta1.DefaultExpiration, "how long a new key is valid: a `duration` in hours, minutes and seconds")
+	flags.DurationVar(&o.RotationBuffer, "rotation-buffer", 0, "how long before its expiration a key is replaced: a `duration` (default 8/9 of the expiration, which is 1920h of 2160h)")
+	flags.DurationVar(&o.RevocationDelay, "revocation-delay", 0, "how long the old key stays valid after a new one was stored: a `duration` (default 0s: it is expired at once)")
+	flags.BoolVar(&o.Version, "version", false, "print the version and exit")
+
+	if err := flags.Parse(arguments); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			_, _ = fmt.Fprintln(output, "apikey-manager keeps a valid admin API key of a Headscale in a Kubernetes Secret.\n\nFlags:")
+			flags.SetOutput(output)
+			flags.PrintDefaults()
+			return o, err
+		}
+		return o, explain(err)
+	}
+	if flags.NArg() > 0 {
+		return o, fmt.Errorf("unexpected argument %q: everything is said by flags, such as --namespace=NAME (see --help)", flags.Arg(0))
+	}
+	if o.Version {
+		return o, nil
+	}
+	given := map[string]bool{}
+	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if !given["rotation-buffer"] {
+		o.RotationBuffer = v1beta1.DefaultRotationBuffer(o.Expiration)
+	}
+	if o.Namespace == "" {
+		o.Namespace = defaultNamespace()
+	}
+	return o, o.Validate()
+}
+
+// Validate returns an error that names the flag that is wrong, and what to do.
+func (o Options) Validate() error {
+	switch {
+	case o.SocketPath == "":
+		return errors.New("--socket-path is empty; it must be the path of Headscale's Unix socket, such as " + v1beta1.DefaultSocketPath)
+	case o.SecretName == "":
+		return errors.New("--secret-name is empty; it must be the name of a Secret, such as " + v1beta1.DefaultSecretName)
+	case o.Namespace == "":
+		return errors.New("there is no namespace: outside a pod, give --namespace=NAME or set POD_NAMESPACE")
+	}
+	if problems := validation.IsDNS1123Subdomain(o.SecretName); len(problems) > 0 {
+		return fmt.Errorf("--secret-name is %q, which no Secret can be named: %s", o.SecretName, problems[0])
+	}
+	if problems := validation.IsDNS1123Label(o.Namespace); len(problems) > 0 {
+		return fmt.Errorf("--namespace is %q, which no namespace can be named: %s", o.Namespace, problems[0])
+	}
+	return o.Settings.Validate()
+}
+
+// badValue and unknownFlag are what package flag says of a value that it cannot
+// parse and of a flag that it does not know.
+var (
+	badValue    = regexp.MustCompile(`^invalid (?:boolean )?value "(.*)" for (?:flag )?-+([^:]*): `)
+	unknownFlag = regexp.MustCompile(`^flag provided but not defined: -+(.*)$`)
+)
+
+// explain turns an error of package flag into a sentence that says what to do.
+func explain(err error) error {
+	if match := badValue.FindStringSubmatch(err.Error()); match != nil {
+		if match[2] == "version" {
+			return fmt.Errorf("--version is %q; it takes no value", match[1])
+		}
+		return fmt.Errorf("--%s is %q; write a duration in hours, minutes and seconds, such as 2160h or 1h30m (90 days are 2160h)", match[2], match[1])
+	}
+	if match := unknownFlag.FindStringSubmatch(err.Error()); match != nil {
+		return fmt.Errorf("there is no flag --%s; see --help for those there are", match[1])
+	}
+	return fmt.Errorf("%w; see --help", err)
+}

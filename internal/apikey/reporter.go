@@ -1,0 +1,59 @@
+package apikey
+
+import (
+	"errors"
+	"log/slog"
+
+	"infrado.cloud/headscale-operator/internal/headscale"
+)
+
+// waitingMessage is what the log says while Headscale does not answer.
+const waitingMessage = "Waiting for Headscale to be ready..."
+
+// reporter writes one line per change of state, and none for a repetition.
+type reporter struct {
+	log   *slog.Logger
+	state string
+}
+
+// decision reports where the checks came to rest.
+func (r *reporter) decision(d Decision, view View) {
+	if !r.enter(string(d.Reason)) {
+		return
+	}
+	if d.Action == Blocked {
+		r.log.Warn("Cannot manage the API key", "reason", d.Reason, "message", d.Message)
+		return
+	}
+	r.log.Info("The API key is up to date", "reason", d.Reason, "prefix", view.Record.Prefix, "message", d.Message)
+}
+
+// step reports something that was done.
+func (r *reporter) step(text string, reason Reason, attributes ...any) {
+	r.enter(text)
+	r.log.Info(text, append([]any{"reason", reason}, attributes...)...)
+}
+
+// failure reports what keeps us from going on.
+func (r *reporter) failure(err error, unsaved *Made) {
+	reason := reasonOf(err)
+	if !r.enter(string(reason)) {
+		return
+	}
+	var key headscale.Key
+	if unsaved != nil {
+		key = unsaved.Key
+	}
+	if errors.Is(err, headscale.ErrUnavailable) {
+		r.log.Info(waitingMessage, "reason", reason, "message", withoutKey(err, key))
+		return
+	}
+	r.log.Warn("Cannot manage the API key; trying again", "reason", reason, "message", withoutKey(err, key))
+}
+
+// enter notes a state and reports whether it is a new one.
+func (r *reporter) enter(state string) bool {
+	changed := r.state != state
+	r.state = state
+	return changed
+}

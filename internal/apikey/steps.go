@@ -1,0 +1,194 @@
+package apikey
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"infrado.cloud/headscale-operator/internal/headscale"
+)
+
+// Step is one of the steps of a rotation, named for logs and for tests that cut it off.
+type Step string
+
+// The steps of a rotation, in their order.
+const (
+	// StepIntend writes into the Secret which key is going to be asked for.
+	StepIntend Step = "intend"
+	// StepCreate has Headscale make the key.
+	StepCreate Step = "create"
+	// StepStore writes the key into the Secret, and which key it replaces.
+	StepStore Step = "store"
+	// StepExpire has Headscale refuse a key.
+	StepExpire Step = "expire"
+	// StepForget drops the marks of what is finished from the Secret.
+	StepForget Step = "forget"
+)
+
+// act does what was decided.
+func (m *Manager) act(ctx context.Context, view View, d Decision) error {
+	switch d.Action {
+	case Mint:
+		return m.mint(ctx, view, d)
+	case Save:
+		return m.store(ctx, d)
+	case Settle:
+		return m.settle(ctx, d)
+	case Repair:
+		m.report.step("Correcting the Secret's annotations", d.Reason, "message", d.Message)
+		return m.write(ctx, *d.Record)
+	default:
+		return nil
+	}
+}
+
+// mint makes a new key and stores it.
+func (m *Manager) mint(ctx context.Context, view View, d Decision) error {
+	if view.Now.Before(m.minting.notBefore) {
+		return throttledError{until: m.minting.notBefore, cause: d}
+	}
+	expiration := view.newExpiration()
+	if err := m.intend(ctx, view, expiration); err != nil {
+		return err
+	}
+	m.minting.spend(m.now())
+	if err := m.create(ctx, expiration); err != nil {
+		return err
+	}
+	if err := m.store(ctx, d); err != nil {
+		return err
+	}
+	if d.Reason.scheduled() {
+		m.minting.forgive(m.now())
+	}
+	return nil
+}
+
+// newExpiration picks the expiration of a new key: one that marks it as ours and
+// that no other key has.
+func (v View) newExpiration() time.Time {
+	expiration := v.Tag.Expiration(v.Now.Add(v.Settings.Expiration))
+	for v.taken(expiration) {
+		expiration = expiration.Add(time.Second)
+	}
+	return expiration
+}
+
+func (v View) taken(expiration time.Time) bool {
+	listed := slices.ContainsFunc(v.Keys, func(k headscale.APIKey) bool { return k.Expiration.Equal(expiration) })
+	return listed || v.Record != nil &&
+		slices.ContainsFunc(v.Record.Pending, func(p Pending) bool { return p.Expiration.Equal(expiration) })
+}
+
+// intend notes the key in the Secret before it exists. If that is refused, no key
+// has been made.
+func (m *Manager) intend(ctx context.Context, view View, expiration time.Time) error {
+	var record Record
+	if view.Record != nil {
+		record = *view.Record
+	}
+	if err := m.write(ctx, record.withPending(Pending{Expiration: expiration, Written: view.Now})); err != nil {
+		return fmtError("noting a new key in the Secret", err)
+	}
+	faultpoint(StepIntend)
+	return nil
+}
+
+// create has Headscale make the key.
+func (m *Manager) create(ctx context.Context, expiration time.Time) error {
+	key, err := m.Admin.CreateAPIKey(ctx, expiration)
+	faultpoint(StepCreate)
+	if err != nil {
+		return fmtError("creating an API key", err)
+	}
+	prefix, known := key.Prefix()
+	if !known {
+		if prefix, err = m.listedPrefix(ctx, expiration); err != nil {
+			return err
+		}
+	}
+	m.unsaved = &Made{Key: key, Prefix: prefix, Expiration: expiration, CreatedAt: m.now().Truncate(time.Second)}
+	return nil
+}
+
+// listedPrefix finds the prefix of a key whose text does not tell it.
+func (m *Manager) listedPrefix(ctx context.Context, expiration time.Time) (string, error) {
+	keys, err := m.Admin.ListAPIKeys(ctx)
+	if err != nil {
+		return "", fmtError("looking for the new key in Headscale's list", err)
+	}
+	for _, key := range keys {
+		if key.Expiration.Equal(expiration) {
+			return key.Prefix, nil
+		}
+	}
+	return "", errors.New("the API key that Headscale made has an unknown format and is not in Headscale's list")
+}
+
+// store puts the key into the Secret.
+func (m *Manager) store(ctx context.Context, d Decision) error {
+	made := *m.unsaved
+	record := ReadRecord(m.current).withKey(made, d.Predecessor, m.now().Add(m.Settings.RevocationDelay))
+	if err := m.write(ctx, record); err != nil {
+		return fmtError("storing the new key in the Secret", err)
+	}
+	m.unsaved = nil
+	faultpoint(StepStore)
+	m.report.step("Stored a new API key", d.Reason, "prefix", made.Prefix, "expiration", formatTime(made.Expiration),
+		"replaces", d.Predecessor, "message", d.Message)
+	return nil
+}
+
+// settle expires keys, and then drops the marks that said so.
+func (m *Manager) settle(ctx context.Context, d Decision) error {
+	for _, prefix := range d.Expire {
+		if err := m.Admin.ExpireAPIKey(ctx, prefix); err != nil && !errors.Is(err, headscale.ErrNotFound) {
+			return fmtError("expiring the API key "+prefix, err)
+		}
+		m.report.step("Expired an API key", d.Reason, "prefix", prefix, "message", d.Message)
+		if m.unsaved != nil && m.unsaved.Prefix == prefix {
+			m.unsaved = nil
+		}
+	}
+	faultpoint(StepExpire)
+	if d.Record == nil {
+		return nil
+	}
+	if err := m.write(ctx, *d.Record); err != nil {
+		return fmtError("noting in the Secret that a key was expired", err)
+	}
+	faultpoint(StepForget)
+	return nil
+}
+
+// write makes the Secret say what the record says.
+func (m *Manager) write(ctx context.Context, record Record) error {
+	var secret *corev1.Secret
+	var err error
+	if m.current == nil {
+		secret, err = m.Secrets.Create(ctx, record.Onto(&corev1.Secret{Type: corev1.SecretTypeOpaque}))
+	} else {
+		secret, err = m.Secrets.Update(ctx, record.Onto(m.current))
+	}
+	if err != nil {
+		m.written = false
+		return ifChanged(err, m.current == nil)
+	}
+	m.current, m.written = secret, true
+	return nil
+}
+
+// throttledError says that a key is needed and must not be made yet.
+type throttledError struct {
+	until time.Time
+	cause Decision
+}
+
+func (e throttledError) Error() string {
+	return fmt.Sprintf("a new key is needed (%s), and keys were made too often lately; the next one is made at %s",
+		e.cause.Message, formatTime(e.until.Truncate(time.Second)))
+}

@@ -1,0 +1,38 @@
+package apikey
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"time"
+)
+
+// Tag marks a key as one of ours. Headscale keys carry no label, but Headscale
+// keeps the expiration it is given to the microsecond. So the microseconds of the
+// expiration are the label: the same for every key of one Secret, different for
+// another. By it a key is found again that no ledger knows of, because the Secret
+// was deleted or Headscale's database was put back to an older one.
+type Tag struct{ fraction time.Duration }
+
+// NewTag returns the tag of the keys that belong to one Secret. It is never a
+// whole number of milliseconds, as other programs' expirations often are.
+func NewTag(namespace, secretName string) Tag {
+	digest := sha256.Sum256([]byte(namespace + "/" + secretName))
+	number := binary.BigEndian.Uint64(digest[:8])
+	milliseconds := number % 1000
+	microseconds := 1 + number/1000%999
+	return Tag{fraction: time.Duration(milliseconds)*time.Millisecond + time.Duration(microseconds)*time.Microsecond}
+}
+
+// Owns reports whether a key with this expiration is one of ours.
+func (t Tag) Owns(expiration time.Time) bool {
+	return !expiration.IsZero() && time.Duration(expiration.Nanosecond()) == t.fraction
+}
+
+// Expiration returns the first tagged instant that is not before the one given.
+func (t Tag) Expiration(notBefore time.Time) time.Time {
+	tagged := notBefore.UTC().Truncate(time.Second).Add(t.fraction)
+	if tagged.Before(notBefore) {
+		tagged = tagged.Add(time.Second)
+	}
+	return tagged
+}
