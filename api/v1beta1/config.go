@@ -22,6 +22,7 @@ type HeadscaleConfig struct {
 
 	// Address of the HTTP server, host:port. Default 0.0.0.0:8080.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^(127[.]|localhost:|\\\\[::1\\\\])')",message="listen_addr must not be a loopback address: nothing outside the pod could reach Headscale; write 0.0.0.0:8080"
 	ListenAddr ListenAddress `json:"listen_addr,omitempty"`
 
 	// Address of the metrics and debug server, host:port. Default 0.0.0.0:9090.
@@ -39,7 +40,7 @@ type HeadscaleConfig struct {
 	// /var/run/headscale/headscale.sock. Its directory becomes a volume of its own.
 	// +optional
 	// +kubebuilder:validation:MaxLength=107
-	// +kubebuilder:validation:XValidation:rule="self.matches('^(/[^/\\\\s]+){2,}$') && !self.matches('/\\\\.\\\\.?(/|$)')",message="unix_socket must be an absolute path of a file in a directory of its own, without . or .., such as /var/run/headscale/headscale.sock"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^(/[^/:\\\\s]+){2,}$') && !self.matches('/\\\\.\\\\.?(/|$)')",message="unix_socket must be an absolute path of a file in a directory of its own, without ., .. or a colon, such as /var/run/headscale/headscale.sock"
 	UnixSocket string `json:"unix_socket,omitempty"`
 
 	// Path of the TLS certificate that Headscale serves.
@@ -54,9 +55,18 @@ type HeadscaleConfig struct {
 	// +kubebuilder:validation:XValidation:rule="self == '' || self.startsWith('/')",message="tls_key_path must be an absolute path, such as /etc/headscale-tls/tls.key"
 	TLSKeyPath string `json:"tls_key_path,omitempty"`
 
+	// Host name for which Headscale gets its own certificate from Let's Encrypt.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	TLSLetsEncryptHostname string `json:"tls_letsencrypt_hostname,omitempty"`
+
 	// The database. Default: SQLite in the data volume.
 	// +optional
 	Database *DatabaseConfig `json:"database,omitempty"`
+
+	// The DERP relays. Default: the relay that is part of Headscale, alone.
+	// +optional
+	DERP *DERPConfig `json:"derp,omitempty"`
 
 	// document is the config as it was written, known fields and all.
 	document []byte `json:"-"`
@@ -92,8 +102,30 @@ type SQLiteConfig struct {
 	// is where the data volume is mounted.
 	// +optional
 	// +kubebuilder:validation:MaxLength=4096
-	// +kubebuilder:validation:XValidation:rule="self.matches('^(/[^/\\\\s]+){2,}$') && !self.matches('/\\\\.\\\\.?(/|$)')",message="database.sqlite.path must be an absolute path of a file in a directory of its own, without . or .., such as /var/lib/headscale/db.sqlite"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^(/[^/:\\\\s]+){2,}$') && !self.matches('/\\\\.\\\\.?(/|$)')",message="database.sqlite.path must be an absolute path of a file in a directory of its own, without ., .. or a colon, such as /var/lib/headscale/db.sqlite"
 	Path string `json:"path,omitempty"`
+}
+
+// DERPConfig is the section derp of Headscale's config.yaml.
+//
+// +kubebuilder:pruning:PreserveUnknownFields
+type DERPConfig struct {
+	// The relay that is part of Headscale.
+	// +optional
+	Server *DERPServerConfig `json:"server,omitempty"`
+}
+
+// DERPServerConfig is the section derp.server of Headscale's config.yaml.
+//
+// +kubebuilder:pruning:PreserveUnknownFields
+type DERPServerConfig struct {
+	// Whether the relay that is part of Headscale runs.
+	// +optional
+	Enabled *bool `json:"enabled,omitempty"`
+
+	// Address of its STUN server, host:port (UDP). Default 0.0.0.0:3478.
+	// +optional
+	STUNListenAddr ListenAddress `json:"stun_listen_addr,omitempty"`
 }
 
 // NewHeadscaleConfig makes a config of a document such as a config.yaml decodes
@@ -105,12 +137,14 @@ func NewHeadscaleConfig(document map[string]any) (HeadscaleConfig, error) {
 		return HeadscaleConfig{}, fmt.Errorf("encoding the config: %w", err)
 	}
 	var config HeadscaleConfig
-	err = json.Unmarshal(raw, &config)
-	return config, err
+	if err := config.UnmarshalJSON(raw); err != nil {
+		return HeadscaleConfig{}, fmt.Errorf("decoding the config: %w", err)
+	}
+	return config, nil
 }
 
 // Document is the whole config as a fresh map, to the letter of what the user
-// wrote. Whole numbers are int64, others float64.
+// wrote. Whole numbers that fit are int64, others float64.
 func (c *HeadscaleConfig) Document() (map[string]any, error) {
 	raw, err := c.MarshalJSON()
 	if err != nil {
@@ -123,13 +157,15 @@ func (c *HeadscaleConfig) Document() (map[string]any, error) {
 	return document, nil
 }
 
-// knownConfig is HeadscaleConfig without its methods, for encoding/json.
+// knownConfig is HeadscaleConfig without its methods, for the JSON packages.
 type knownConfig HeadscaleConfig
 
-// UnmarshalJSON keeps the whole document and reads the known fields from it.
+// UnmarshalJSON keeps the whole document and reads the known fields from it. Keys
+// are matched to the letter: encoding/json would take an unknown Database for
+// database, and a value that the API server let pass could then fail to decode.
 func (c *HeadscaleConfig) UnmarshalJSON(raw []byte) error {
 	var known knownConfig
-	if err := json.Unmarshal(raw, &known); err != nil {
+	if err := utiljson.Unmarshal(raw, &known); err != nil {
 		return err
 	}
 	*c = HeadscaleConfig(known)

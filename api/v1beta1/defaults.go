@@ -17,11 +17,12 @@ const (
 
 // DefaultRotationBuffer is how long before its expiration a key is replaced
 // where nobody said otherwise: 8/9 of the expiration, cut to the second, which
-// is 1920h of 2160h. An expiration below nine seconds is not cut.
+// is 1920h of 2160h. An expiration below nine seconds is not cut. The buffer is
+// always less than the expiration.
 func DefaultRotationBuffer(expiration time.Duration) time.Duration {
-	buffer := expiration - expiration/9
-	if whole := buffer.Truncate(time.Second); whole > 0 && expiration >= 9*time.Second {
-		return whole
+	buffer := expiration - max(expiration/9, time.Nanosecond)
+	if expiration >= 9*time.Second {
+		return buffer.Truncate(time.Second)
 	}
 	return buffer
 }

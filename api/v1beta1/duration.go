@@ -9,7 +9,7 @@ import (
 // 2160h or 1h30m, kept as the user wrote it.
 //
 // +kubebuilder:validation:MaxLength=48
-// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,7}([.][0-9]{1,9})?(h|m|s)){1,3}$') && duration(self) > duration('0s')",message="must be a positive duration in hours, minutes and seconds, such as 2160h or 1h30m; there is no unit for days: write 90 days as 2160h"
+// +kubebuilder:validation:XValidation:rule="size(self) > 0 && self.matches('^([0-9]{1,6}([.][0-9]{1,9})?h)?([0-9]{1,7}([.][0-9]{1,9})?m)?([0-9]{1,9}([.][0-9]{1,9})?s)?$') && duration(self) > duration('0s')",message="must be a positive duration in hours, minutes and seconds, such as 2160h or 1h30m; there is no unit for days: write 90 days as 2160h"
 type Duration string
 
 // Parse returns the length of time, or an error that says what is wrong with it.
@@ -28,7 +28,7 @@ func (d Duration) Parse() (time.Duration, error) {
 // Delay is a length of time like Duration that may also be zero.
 //
 // +kubebuilder:validation:MaxLength=48
-// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,7}([.][0-9]{1,9})?(h|m|s)){1,3}$') && duration(self) >= duration('0s')",message="must be a duration in hours, minutes and seconds, such as 0s, 30s or 1h30m"
+// +kubebuilder:validation:XValidation:rule="size(self) > 0 && self.matches('^([0-9]{1,6}([.][0-9]{1,9})?h)?([0-9]{1,7}([.][0-9]{1,9})?m)?([0-9]{1,9}([.][0-9]{1,9})?s)?$') && duration(self) >= duration('0s')",message="must be a duration in hours, minutes and seconds, such as 0s, 30s or 1h30m"
 type Delay string
 
 // Parse returns the length of time, which is zero for an empty Delay, or an error

@@ -10,9 +10,9 @@ import (
 type HeadscaleSpec struct {
 	// Headscale's release, which is also its image tag, such as v0.29.3.
 	// +required
-	// +kubebuilder:validation:MaxLength=128
-	// +kubebuilder:validation:XValidation:rule="self.matches('^v?[0-9]{1,4}\\\\.[0-9]{1,4}\\\\.[0-9]{1,4}(-[0-9A-Za-z][0-9A-Za-z.-]*)?$')",message="version must be a release of Headscale in full, such as v0.29.3; a moving tag such as latest is not accepted, because an upgrade must be a decision"
-	// +kubebuilder:validation:XValidation:rule="!self.matches('^v?0\\\\.([0-9]|1[0-9]|2[0-5])\\\\.')",message="version must be v0.26.0 or newer: the admin API of older releases is not supported"
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^v?[0-9]{1,4}[.][0-9]{1,4}[.][0-9]{1,4}(-[0-9A-Za-z]([0-9A-Za-z.-]*[0-9A-Za-z])?)?$')",message="version must be a release of Headscale in full, such as v0.29.3; a moving tag such as latest is not accepted, because an upgrade must be a decision"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^v?0[.]0*([0-9]|1[0-9]|2[0-5])[.]')",message="version must be v0.26.0 or newer: the admin API of older releases is not supported"
 	Version string `json:"version"`
 
 	// Image of Headscale without its tag, which is the version. An image with a tag
@@ -58,19 +58,25 @@ type PersistentVolumeClaimSpec struct {
 	// Size of the volume.
 	// +optional
 	// +kubebuilder:default="1Gi"
+	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))",message="persistent_volume_claim.size must be a positive amount, such as 1Gi"
 	Size resource.Quantity `json:"size,omitzero"`
 
 	// StorageClass of the volume. Left out: the cluster's default.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="persistent_volume_claim.storage_class_name must be the name of a StorageClass: lower-case letters, digits, '-' and '.', such as standard"
 	StorageClassName *string `json:"storage_class_name,omitempty"`
 }
 
 // APIKeySpec describes the API key and the sidecar that looks after it.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.expiration) || !has(self.rotation_buffer) || !self.expiration.matches('^([0-9]{1,7}([.][0-9]{1,9})?(h|m|s)){1,3}$') || !self.rotation_buffer.matches('^([0-9]{1,7}([.][0-9]{1,9})?(h|m|s)){1,3}$') || duration(self.rotation_buffer) < duration(self.expiration)",message="rotation_buffer must be less than expiration: a key is replaced that long before it expires; set both, or leave rotation_buffer out (null) to have 8/9 of the expiration",fieldPath=".rotation_buffer"
-// +kubebuilder:validation:XValidation:rule="!has(self.revocation_delay) || !has(self.rotation_buffer) || !self.revocation_delay.matches('^([0-9]{1,7}([.][0-9]{1,9})?(h|m|s)){1,3}$') || !self.rotation_buffer.matches('^([0-9]{1,7}([.][0-9]{1,9})?(h|m|s)){1,3}$') || duration(self.revocation_delay) < duration(self.rotation_buffer)",message="revocation_delay must be less than rotation_buffer: the old key expires by itself that long after it was replaced",fieldPath=".revocation_delay"
-// +kubebuilder:validation:XValidation:rule="!has(self.revocation_delay) || has(self.rotation_buffer) || !has(self.expiration) || !self.revocation_delay.matches('^([0-9]{1,7}([.][0-9]{1,9})?(h|m|s)){1,3}$') || !self.expiration.matches('^([0-9]{1,7}([.][0-9]{1,9})?(h|m|s)){1,3}$') || duration(self.revocation_delay).getSeconds() * 9 <= duration(self.expiration).getSeconds() * 8",message="revocation_delay must be less than rotation_buffer, which is 8/9 of the expiration where it is left out",fieldPath=".revocation_delay"
+// The rules below compare durations only where each of them can be read; where one
+// cannot, its own rule says so. The implied buffer is reckoned in whole seconds, as
+// DefaultRotationBuffer cuts it.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.expiration) || !has(self.rotation_buffer) || ![self.expiration, self.rotation_buffer].all(d, size(d) > 0 && d.matches('^([0-9]{1,6}([.][0-9]{1,9})?h)?([0-9]{1,7}([.][0-9]{1,9})?m)?([0-9]{1,9}([.][0-9]{1,9})?s)?$')) || duration(self.rotation_buffer) < duration(self.expiration)",message="rotation_buffer must be less than expiration: a key is replaced that long before it expires; set both, or leave rotation_buffer out (null) to have 8/9 of the expiration",fieldPath=".rotation_buffer"
+// +kubebuilder:validation:XValidation:rule="!has(self.revocation_delay) || !has(self.rotation_buffer) || ![self.revocation_delay, self.rotation_buffer].all(d, size(d) > 0 && d.matches('^([0-9]{1,6}([.][0-9]{1,9})?h)?([0-9]{1,7}([.][0-9]{1,9})?m)?([0-9]{1,9}([.][0-9]{1,9})?s)?$')) || duration(self.revocation_delay) == duration('0s') || duration(self.revocation_delay) < duration(self.rotation_buffer)",message="revocation_delay must be less than rotation_buffer: the old key expires by itself that long after it was replaced",fieldPath=".revocation_delay"
+// +kubebuilder:validation:XValidation:rule="!has(self.revocation_delay) || has(self.rotation_buffer) || !has(self.expiration) || ![self.revocation_delay, self.expiration].all(d, size(d) > 0 && d.matches('^([0-9]{1,6}([.][0-9]{1,9})?h)?([0-9]{1,7}([.][0-9]{1,9})?m)?([0-9]{1,9}([.][0-9]{1,9})?s)?$')) || duration(self.revocation_delay) == duration('0s') || duration(self.revocation_delay).getSeconds() < duration(self.expiration).getSeconds() * 8 / 9",message="revocation_delay must be less than rotation_buffer, which is 8/9 of the expiration where it is left out",fieldPath=".revocation_delay"
 type APIKeySpec struct {
 	// Whether the API Key Manager runs next to Headscale. When it is turned off, the
 	// Secret and its key stay as they are.
@@ -122,6 +128,10 @@ type APIKeyStatus struct {
 	// When the key will be replaced.
 	// +optional
 	NextRotation *metav1.Time `json:"next_rotation,omitempty"`
+	// Last value of the annotation rotate-requested-at that was handed on to the
+	// Secret. A request is handed on once.
+	// +optional
+	LastRotationRequest string `json:"last_rotation_request,omitempty"`
 }
 
 // HeadscaleStatus is what the operator has seen of a Headscale.
