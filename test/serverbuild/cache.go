@@ -92,7 +92,7 @@ func (c cache) fill(ctx context.Context, s set, dir string) error {
 	if !s.completeIn(unfinished) {
 		return fmt.Errorf("%s: the build ended without an error and left no program", s.name)
 	}
-	if err := os.Chmod(unfinished, 0o755); err != nil { //nolint:gosec // programs for everybody
+	if err := os.Chmod(unfinished, 0o755); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(dir); err != nil {
@@ -138,7 +138,7 @@ func isKubernetes(s set) bool {
 
 // lock takes the lock of an entry and returns what releases it.
 func (c cache) lock(ctx context.Context, s set, path string) (func(), error) {
-	if err := os.MkdirAll(c.dir, 0o755); err != nil { //nolint:gosec // programs for everybody
+	if err := os.MkdirAll(c.dir, 0o755); err != nil {
 		return nil, err
 	}
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)

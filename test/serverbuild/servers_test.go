@@ -22,7 +22,7 @@ var _ = Describe("The servers", func() {
 		GinkgoHelper()
 		dir := GinkgoT().TempDir()
 		for _, name := range names {
-			Expect(os.WriteFile(filepath.Join(dir, name), nil, 0o700)).To(Succeed()) //nolint:gosec // a program
+			Expect(os.WriteFile(filepath.Join(dir, name), nil, 0o700)).To(Succeed())
 		}
 		return dir
 	}

@@ -1,0 +1,149 @@
+# Everything that a developer or the CI does here. `make help` lists it.
+
+# Images.
+IMG ?= headscale-operator/operator:latest
+APIKEY_MANAGER_IMG ?= headscale-operator/apikey-manager:latest
+CONTAINER_TOOL ?= docker
+# Other platforms, such as linux/amd64,linux/arm64, need a builder that can do so.
+PLATFORM ?=
+
+# What the binaries say when they are asked for their version.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+DATE ?= $(shell git log -1 --format=%cI 2>/dev/null || echo unknown)
+
+# Versions of Headscale that the tests run against: a list with commas, or all.
+HEADSCALE_VERSIONS ?= all
+# Packages and further flags of `make test`.
+PKG ?= ./...
+TEST_FLAGS ?=
+# The race detector needs a C compiler, which is not asked of anyone.
+RACE ?= $(shell test "$$(go env CGO_ENABLED)" = 1 && command -v "$$(go env CC)" >/dev/null && echo -race)
+
+GO_BUILD = CGO_ENABLED=0 go build -trimpath
+LDFLAGS = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)
+SERVERS = go run ./test/servers
+KUBECTL ?= kubectl
+
+CONTROLLER_GEN = bin/controller-gen
+GOLANGCI_LINT = bin/golangci-lint
+KUSTOMIZE = bin/kustomize
+
+# Where generated files are. They are committed, so that a clone works as it is.
+GENERATED = api/v1beta1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml
+
+.DEFAULT_GOAL := help
+
+##@ Every day
+
+.PHONY: help
+help: ## Show this list.
+	@awk 'BEGIN {FS = ":.*## "} \
+	  /^##@ / {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z][a-z-]*:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: build
+build: ## Build both binaries into bin/.
+	$(GO_BUILD) -ldflags "$(LDFLAGS)" -o bin/manager ./cmd
+	$(GO_BUILD) -ldflags "$(LDFLAGS)" -o bin/apikey-manager ./cmd/apikey-manager
+
+.PHONY: test
+test: ## Run all tests, on real servers that are built first. PKG=./internal/... narrows it.
+	@assets=$$($(SERVERS) --headscale $(HEADSCALE_VERSIONS) --print) || exit 1; \
+	echo "go test $(RACE) $(PKG)"; \
+	KUBEBUILDER_ASSETS="$$assets" go test $(RACE) -count=1 -timeout 30m $(TEST_FLAGS) $(PKG)
+
+.PHONY: demo
+demo: ## Show the main job on an embedded control plane. Ctrl-C ends it; DEMO_EXIT=1: it ends by itself.
+	@go run ./test/demo
+
+.PHONY: servers
+servers: ## Build the servers that tests and demo run against, where they are missing.
+	@$(SERVERS) --headscale $(HEADSCALE_VERSIONS)
+
+.PHONY: fmt
+fmt: $(GOLANGCI_LINT) ## Format the code.
+	$(GOLANGCI_LINT) fmt
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) ## Check the code with the linters.
+	$(GOLANGCI_LINT) run
+
+##@ Generated files
+
+.PHONY: generate
+generate: $(CONTROLLER_GEN) ## Generate the deep-copy methods of the API.
+	$(CONTROLLER_GEN) object paths=./api/...
+
+.PHONY: manifests
+manifests: $(CONTROLLER_GEN) ## Generate the CustomResourceDefinition and the operator's role.
+	$(CONTROLLER_GEN) crd:generateEmbeddedObjectMeta=false rbac:roleName=manager-role \
+	  paths=./api/... paths=./internal/controller/... \
+	  output:crd:dir=config/crd/bases output:rbac:dir=config/rbac
+
+.PHONY: verify-generated
+verify-generated: generate manifests ## Fail when the committed generated files are not current.
+	@changed=$$(git status --porcelain -- $(GENERATED)) || exit 1; \
+	if [ -n "$$changed" ]; then \
+	  git --no-pager diff -- $(GENERATED); \
+	  echo "$$changed"; \
+	  echo "These generated files are not current: run 'make generate manifests' and commit them."; \
+	  exit 1; \
+	fi
+
+##@ Images and clusters
+
+.PHONY: docker-build
+docker-build: ## Build both images: IMG and APIKEY_MANAGER_IMG.
+	$(CONTAINER_TOOL) build $(DOCKER_ARGS) -t $(IMG) -f Dockerfile .
+	$(CONTAINER_TOOL) build $(DOCKER_ARGS) -t $(APIKEY_MANAGER_IMG) -f Dockerfile.apikey-manager .
+
+DOCKER_ARGS = $(if $(PLATFORM),--platform $(PLATFORM)) \
+  --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --build-arg DATE=$(DATE)
+
+.PHONY: docker-push
+docker-push: ## Push both images.
+	$(CONTAINER_TOOL) push $(IMG)
+	$(CONTAINER_TOOL) push $(APIKEY_MANAGER_IMG)
+
+.PHONY: build-installer
+build-installer: dist/install.yaml ## Write all that an installation needs to dist/install.yaml.
+
+.PHONY: install
+install: $(KUSTOMIZE) ## Install the CustomResourceDefinition into the current cluster.
+	$(KUSTOMIZE) build config/crd | $(KUBECTL) apply --server-side -f -
+
+.PHONY: uninstall
+uninstall: $(KUSTOMIZE) ## Remove the CustomResourceDefinition, and every Headscale with it.
+	$(KUSTOMIZE) build config/crd | $(KUBECTL) delete --ignore-not-found -f -
+
+.PHONY: deploy
+deploy: dist/install.yaml ## Install the operator into the current cluster, with IMG and APIKEY_MANAGER_IMG.
+	$(KUBECTL) apply --server-side -f dist/install.yaml
+
+.PHONY: undeploy
+undeploy: dist/install.yaml ## Remove the operator, and every Headscale with it.
+	$(KUBECTL) delete --ignore-not-found -f dist/install.yaml
+
+.PHONY: dist/install.yaml
+dist/install.yaml: $(KUSTOMIZE)
+	@mkdir -p dist
+	IMG=$(IMG) APIKEY_MANAGER_IMG=$(APIKEY_MANAGER_IMG) KUSTOMIZE=$(KUSTOMIZE) hack/render-installer >$@.unfinished
+	mv $@.unfinished $@
+
+##@ Housekeeping
+
+.PHONY: clean
+clean: ## Remove what was built here (not the cache of servers).
+	rm -rf bin dist out
+
+# Each tool is pinned by a module of its own below hack/tools.
+$(CONTROLLER_GEN): hack/tools/controller-gen/go.mod hack/tools/controller-gen/go.sum
+	cd hack/tools/controller-gen && $(GO_BUILD) -o ../../../$@ sigs.k8s.io/controller-tools/cmd/controller-gen
+
+$(GOLANGCI_LINT): hack/tools/golangci-lint/go.mod hack/tools/golangci-lint/go.sum
+	@echo "Building golangci-lint; this happens once and takes some minutes."
+	cd hack/tools/golangci-lint && $(GO_BUILD) -o ../../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(KUSTOMIZE): hack/tools/kustomize/go.mod hack/tools/kustomize/go.sum
+	cd hack/tools/kustomize && $(GO_BUILD) -o ../../../$@ sigs.k8s.io/kustomize/kustomize/v5
