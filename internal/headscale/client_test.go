@@ -1,0 +1,317 @@
+package headscale_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"infrado.cloud/headscale-operator/internal/headscale"
+	"infrado.cloud/headscale-operator/internal/headscale/headscaletest"
+)
+
+var _ = Describe("A client", func() {
+	for _, release := range releases {
+		Context("of Headscale "+release.String(), func() { describeRelease(release) })
+	}
+
+	Context("whose Headscale changes behind the socket", func() {
+		for _, from := range releases {
+			for _, to := range releases {
+				It(fmt.Sprintf("follows it from %s to %s without a failed call", from, to), func(ctx SpecContext) {
+					server := startFake(socketPath(), from)
+					client := newClient(server.SocketPath())
+					first, err := client.CreateAPIKey(ctx, tomorrow())
+					Expect(err).NotTo(HaveOccurred())
+					Expect(client.Transport()).To(Equal(transportOf(from)))
+
+					server.Stop()
+					server.SetRelease(to)
+					Expect(server.Start()).To(Succeed())
+
+					Expect(client.CreateAPIKey(ctx, tomorrow())).NotTo(BeZero())
+					Expect(client.Transport()).To(Equal(transportOf(to)))
+					prefix, _ := first.Prefix()
+					Expect(client.ExpireAPIKey(ctx, prefix)).To(Succeed())
+					Expect(client.ListAPIKeys(ctx)).To(HaveLen(2))
+				})
+			}
+		}
+	})
+
+	DescribeTable("finds a socket at any path",
+		func(ctx SpecContext, name string) {
+			path := filepath.Join(socketDir(), name)
+			startFake(path, headscaletest.V028)
+			Expect(newClient(path).ListAPIKeys(ctx)).To(BeEmpty())
+			startFake(path+"2", headscaletest.V030)
+			Expect(newClient(path + "2").ListAPIKeys(ctx)).To(BeEmpty())
+		},
+		Entry("with a space", "head scale.sock"),
+		Entry("with a per cent sign", "100%25.sock"),
+		Entry("with a hash", "a#b.sock"),
+		Entry("with a question mark", "a?b=c.sock"),
+		Entry("with colons", "unix:a:1"),
+		Entry("with letters beyond ASCII", "kopfwaage-ä.sock"),
+	)
+
+	It("finds a socket at a relative path, one with an at sign too", func(ctx SpecContext) {
+		back, err := os.Getwd()
+		Expect(err).NotTo(HaveOccurred())
+		Expect(os.Chdir(socketDir())).To(Succeed())
+		DeferCleanup(os.Chdir, back)
+		for path, release := range map[string]headscaletest.Release{
+			"a.sock": headscaletest.V028, "./b.sock": headscaletest.V030, "./@c.sock": headscaletest.V028,
+		} {
+			startFake(path, release)
+		}
+		for _, path := range []string{"a.sock", "b.sock", "@c.sock"} {
+			Expect(newClient(path).ListAPIKeys(ctx)).To(BeEmpty(), path)
+		}
+	})
+
+	It("says so when there is no path, or one too long for a socket", func(ctx SpecContext) {
+		_, err := newClient("").ListAPIKeys(ctx)
+		Expect(err).To(MatchError(ContainSubstring("path of Headscale's socket is empty")))
+		_, err = newClient("/" + strings.Repeat("x", 200)).ListAPIKeys(ctx)
+		Expect(err).To(MatchError(headscale.ErrUnavailable))
+	})
+})
+
+func tomorrow() time.Time { return time.Now().Add(24 * time.Hour) }
+
+//nolint:funlen // a list of specs
+func describeRelease(release headscaletest.Release) {
+	var (
+		server *headscaletest.Server
+		client *headscale.Client
+	)
+	BeforeEach(func() {
+		server = startFake(socketPath(), release)
+		client = newClient(server.SocketPath())
+	})
+
+	It("creates, lists and expires a key", func(ctx SpecContext) {
+		Expect(client.Transport()).To(Equal(headscale.TransportUnknown))
+		Expect(client.ListAPIKeys(ctx)).To(BeEmpty())
+		Expect(client.Transport()).To(Equal(transportOf(release)))
+
+		expiration := time.Date(2100, 1, 2, 3, 4, 5, 678_901_234, time.FixedZone("", 3600))
+		key, err := client.CreateAPIKey(ctx, expiration)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(server.Validate(key.Reveal())).To(BeTrue())
+		prefix, ok := key.Prefix()
+		Expect(ok).To(BeTrue())
+
+		listed, err := client.ListAPIKeys(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(listed).To(HaveLen(1))
+		Expect(listed[0].CreatedAt).To(BeTemporally("~", time.Now(), time.Minute))
+		listed[0].CreatedAt = time.Time{}
+		Expect(listed[0]).To(Equal(headscale.APIKey{
+			ID: 1, Prefix: prefix, Masked: release != headscaletest.V027,
+			Expiration: time.Date(2100, 1, 2, 2, 4, 5, 678_901_000, time.UTC),
+		}))
+
+		Expect(client.ExpireAPIKey(ctx, prefix)).To(Succeed())
+		Expect(server.Validate(key.Reveal())).To(BeFalse())
+		Expect(client.ExpireAPIKey(ctx, prefix)).To(Succeed(), "a key that is expired already")
+		listed, err = client.ListAPIKeys(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(listed[0].Expiration).To(BeTemporally("<=", time.Now()))
+	})
+
+	It("lists keys of other ages: legacy, without an expiration, never valid", func(ctx SpecContext) {
+		never := server.Mint(nil)
+		server.Database().Insert(headscaletest.Record{Prefix: "abc-def", Expiration: &time.Time{}})
+		server.Database().Insert(headscaletest.Record{Prefix: "0123456_-9"})
+		listed, err := client.ListAPIKeys(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(listed).To(HaveLen(3))
+		Expect(listed[0].Prefix).To(Equal(never.Prefix))
+		Expect(listed[0].Expiration).To(BeZero())
+		Expect(listed[1].Prefix).To(Equal("abc-def"))
+		Expect(listed[1].Expiration).To(Equal(time.Unix(0, 0).UTC()), "year 1 must not pass for never")
+		Expect(listed[2].Prefix).To(Equal("0123456_-9"))
+	})
+
+	It("says that Headscale does not know a prefix", func(ctx SpecContext) {
+		err := client.ExpireAPIKey(ctx, "nope")
+		Expect(err).To(MatchError(headscale.ErrNotFound))
+		Expect(err).NotTo(MatchError(headscale.ErrUnavailable))
+		Expect(err).To(MatchError("expiring an API key: API key not known to Headscale"))
+	})
+
+	It("refuses what cannot be meant before it asks Headscale", func(ctx SpecContext) {
+		key := server.Mint(nil)
+		_, err := client.CreateAPIKey(ctx, time.Time{})
+		Expect(err).To(MatchError(ContainSubstring("expiration is not set")))
+		Expect(client.ExpireAPIKey(ctx, "")).To(MatchError(ContainSubstring("prefix is empty")))
+		err = client.ExpireAPIKey(ctx, key.Text)
+		Expect(err).To(MatchError(ContainSubstring("not the whole key")))
+		Expect(err.Error()).NotTo(ContainSubstring(key.Text))
+		Expect(server.Calls(headscaletest.Create) + server.Calls(headscaletest.Expire)).To(BeZero())
+	})
+
+	It("hands on what Headscale refused with, which is an answer", func(ctx SpecContext) {
+		server.Inject(headscaletest.Fault{Do: headscaletest.Refuse})
+		_, createErr := client.CreateAPIKey(ctx, tomorrow())
+		_, listErr := client.ListAPIKeys(ctx)
+		for _, err := range []error{createErr, listErr, client.ExpireAPIKey(ctx, "abcdefg")} {
+			Expect(err).To(MatchError(ContainSubstring("database is locked")))
+			Expect(err).NotTo(MatchError(headscale.ErrUnavailable))
+			Expect(err).NotTo(MatchError(headscale.ErrNotFound))
+		}
+		Expect(server.Database().Keys()).To(BeEmpty())
+	})
+
+	DescribeTable("says that there was no answer when the connection is cut, and goes on with the next call",
+		func(ctx SpecContext, effect headscaletest.Effect, created int) {
+			server.Inject(headscaletest.Fault{Do: effect, Times: 3})
+			_, err := client.CreateAPIKey(ctx, tomorrow())
+			Expect(err).To(MatchError(headscale.ErrUnavailable))
+			_, err = client.ListAPIKeys(ctx)
+			Expect(err).To(MatchError(headscale.ErrUnavailable))
+			Expect(client.ExpireAPIKey(ctx, "abcdefg")).To(MatchError(headscale.ErrUnavailable))
+
+			Expect(client.ListAPIKeys(ctx)).To(HaveLen(created))
+			Expect(server.Calls(headscaletest.Create)).To(Equal(1), "a create is never repeated by itself")
+		},
+		Entry("before the work was done", headscaletest.Drop, 0),
+		Entry("after the work was done", headscaletest.LoseAnswer, 1),
+	)
+
+	It("gives up on a slow answer at its own deadline, though the key may appear later", func(ctx SpecContext) {
+		server.Inject(headscaletest.Fault{On: headscaletest.Create, Delay: 300 * time.Millisecond})
+		_, err := newClient(server.SocketPath(), soon).CreateAPIKey(ctx, tomorrow())
+		Expect(err).To(MatchError(headscale.ErrUnavailable))
+		Expect(err).To(MatchError(context.DeadlineExceeded))
+		Expect(server.Minted()).To(BeZero())
+		Eventually(server.Minted).Should(Equal(1))
+	})
+
+	It("gives up at the caller's deadline", func(ctx SpecContext) {
+		server.Freeze()
+		short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+		defer cancel()
+		_, err := client.ListAPIKeys(short)
+		Expect(err).To(MatchError(headscale.ErrUnavailable))
+		Expect(err).To(MatchError(context.DeadlineExceeded))
+	})
+
+	It("gives up when the caller does, which is not Headscale's fault", func(ctx SpecContext) {
+		server.Inject(headscaletest.Fault{Delay: time.Minute})
+		cancelled, cancel := context.WithCancel(ctx)
+		go func() {
+			defer GinkgoRecover()
+			defer cancel()
+			Eventually(server.Calls).WithArguments(headscaletest.List).Should(Equal(1))
+		}()
+		_, err := client.ListAPIKeys(cancelled)
+		Expect(err).To(MatchError(context.Canceled))
+		Expect(err).NotTo(MatchError(headscale.ErrUnavailable))
+	})
+
+	It("waits for a Headscale that listens and does not serve yet", func(ctx SpecContext) {
+		server.Freeze()
+		_, err := newClient(server.SocketPath(), soon).ListAPIKeys(ctx)
+		Expect(err).To(MatchError(headscale.ErrUnavailable))
+
+		listed := make(chan error)
+		go func() {
+			_, err := client.ListAPIKeys(ctx)
+			listed <- err
+		}()
+		Consistently(listed).WithTimeout(50 * time.Millisecond).ShouldNot(Receive())
+		server.Thaw()
+		Eventually(listed).Should(Receive(BeNil()))
+	})
+
+	It("tells why it cannot connect: no socket, or nobody behind it", func(ctx SpecContext) {
+		server.Crash()
+		_, err := client.ListAPIKeys(ctx)
+		Expect(err).To(MatchError(headscale.ErrUnavailable))
+		Expect(errors.Is(err, syscall.ECONNREFUSED)).To(BeTrue())
+
+		Expect(server.Start()).To(Succeed())
+		server.Stop()
+		_, err = client.ListAPIKeys(ctx)
+		Expect(err).To(MatchError(headscale.ErrUnavailable))
+		Expect(errors.Is(err, fs.ErrNotExist)).To(BeTrue())
+		Expect(err).To(MatchError(ContainSubstring(server.SocketPath())))
+
+		Expect(server.Start()).To(Succeed())
+		Expect(client.ListAPIKeys(ctx)).To(BeEmpty())
+	})
+
+	It("loses no more than the call in progress when Headscale goes down", func(ctx SpecContext) {
+		server.Inject(headscaletest.Fault{On: headscaletest.Create, Delay: time.Minute, Times: 1})
+		failed := make(chan error)
+		go func() {
+			_, err := client.CreateAPIKey(ctx, tomorrow())
+			failed <- err
+		}()
+		Eventually(server.Calls).WithArguments(headscaletest.Create).Should(Equal(1))
+		server.Crash()
+		Eventually(failed).Should(Receive(MatchError(headscale.ErrUnavailable)))
+		Expect(server.Start()).To(Succeed())
+		Expect(client.CreateAPIKey(ctx, tomorrow())).NotTo(BeZero())
+		Expect(server.Minted()).To(Equal(1))
+	})
+
+	It("serves many callers at once", func(ctx SpecContext) {
+		var callers sync.WaitGroup
+		for range 20 {
+			callers.Go(func() {
+				defer GinkgoRecover()
+				key, err := client.CreateAPIKey(ctx, tomorrow())
+				Expect(err).NotTo(HaveOccurred())
+				prefix, _ := key.Prefix()
+				Expect(client.ExpireAPIKey(ctx, prefix)).To(Succeed())
+				Expect(client.ListAPIKeys(ctx)).NotTo(BeEmpty())
+			})
+		}
+		callers.Wait()
+		Expect(server.Minted()).To(Equal(20))
+		Expect(server.ValidKeys()).To(BeEmpty())
+	})
+
+	It("ends the call in progress when it is closed, and refuses the next", func(ctx SpecContext) {
+		server.Inject(headscaletest.Fault{Delay: time.Minute})
+		ended := make(chan error)
+		go func() {
+			_, err := client.ListAPIKeys(ctx)
+			ended <- err
+		}()
+		Eventually(server.Calls).WithArguments(headscaletest.List).Should(Equal(1))
+		Expect(client.Close()).To(Succeed())
+		Eventually(ended).Should(Receive(MatchError(headscale.ErrClosed)))
+		_, err := client.ListAPIKeys(ctx)
+		Expect(err).To(MatchError(headscale.ErrClosed))
+		Expect(err).NotTo(MatchError(headscale.ErrUnavailable))
+		Expect(client.Close()).To(Succeed(), "twice")
+	})
+
+	It("leaves Headscale in peace between calls", func(ctx SpecContext) {
+		server.Inject(headscaletest.Fault{Do: headscaletest.Drop, Times: 1})
+		_, err := client.ListAPIKeys(ctx)
+		Expect(err).To(MatchError(headscale.ErrUnavailable))
+		server.Stop()
+		connected := make(chan struct{}, 1)
+		listenRaw(server.SocketPath(), func(conn net.Conn) {
+			_ = conn.Close()
+			connected <- struct{}{}
+		})
+		Consistently(connected).WithTimeout(1500 * time.Millisecond).ShouldNot(Receive())
+	})
+}

@@ -1,0 +1,246 @@
+// Package headscaletest plays Headscale's admin API on a Unix socket, for tests: the
+// formats of several releases over either transport, and the failures that a real
+// server does not produce on demand.
+//
+// What it answers follows replies that were recorded from real servers. It is a
+// fake all the same: that a real Headscale behaves like this is for the integration
+// tests to show.
+package headscaletest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Release is the release of Headscale whose behaviour is played.
+type Release int
+
+const (
+	// V027 is Headscale up to 0.27: gRPC, keys "<7>.<32>", bare prefixes in the list.
+	V027 Release = iota
+	// V028 is Headscale 0.28 and 0.29: gRPC, keys "hskey-api-<12>-<64>", masked
+	// prefixes in the list.
+	V028
+	// V030 is Headscale from 0.30 on: HTTP/1.1 with JSON, hexadecimal keys in the
+	// format of V028.
+	V030
+)
+
+// String names the releases and their transport.
+func (r Release) String() string {
+	return [...]string{"v0.27 (gRPC)", "v0.28 (gRPC)", "v0.30 (HTTP)"}[r]
+}
+
+// Server is a Headscale that can be made to fail. It is safe for concurrent use.
+type Server struct {
+	path string
+	now  func() time.Time
+
+	mu       sync.Mutex
+	next     Release // from the next Start on
+	current  Release
+	database *Database
+	faults   []*Fault
+	calls    map[Operation]int
+	texts    []string
+	minted   int
+	thawed   chan struct{} // closed while the server is not frozen
+	run      *run          // nil while the server is down
+}
+
+// Option changes a Server.
+type Option func(*Server)
+
+// WithClock sets the clock by which keys are created and expire. The default is the
+// system's.
+func WithClock(now func() time.Time) Option {
+	return func(s *Server) { s.now = now }
+}
+
+// New returns a server with an empty database that will listen on the socket path, or
+// on none if the path is empty: then only Direct reaches it. It is down until Start.
+func New(socketPath string, release Release, options ...Option) *Server {
+	s := &Server{
+		path: socketPath, now: time.Now, next: release, current: release, database: NewDatabase(),
+		calls: map[Operation]int{}, thawed: make(chan struct{}),
+	}
+	close(s.thawed)
+	for _, option := range options {
+		option(s)
+	}
+	return s
+}
+
+// SocketPath returns the path of the socket.
+func (s *Server) SocketPath() string { return s.path }
+
+// SetRelease plays another release from the next Start on: an upgrade or a downgrade.
+func (s *Server) SetRelease(release Release) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next = release
+}
+
+// Database returns the database in use.
+func (s *Server) Database() *Database {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.database
+}
+
+// SetDatabase uses another database from the next call on.
+func (s *Server) SetDatabase(database *Database) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.database = database
+}
+
+// Mint makes a key as somebody else would with Headscale's command line: it meets no
+// fault, and works while the server is down. A nil expiration is never.
+func (s *Server) Mint(expiration *time.Time) Record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.insert(s.database, expiration)
+}
+
+// Minted returns how many keys the admin API was made to mint, in all databases.
+func (s *Server) Minted() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.minted
+}
+
+// Texts returns the text of every key ever made, by whomever, in all databases.
+func (s *Server) Texts() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.texts)
+}
+
+// Calls returns how often an operation was called, including calls that failed.
+func (s *Server) Calls(operation Operation) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls[operation]
+}
+
+// ValidKeys returns the keys in the database that have not expired.
+func (s *Server) ValidKeys() []Record {
+	now := s.now()
+	return slices.DeleteFunc(s.Database().Keys(), func(key Record) bool { return !key.ValidAt(now) })
+}
+
+// Validate says whether Headscale would let the bearer of the key in now. A key in a
+// format that the release does not know is refused even if the database has it.
+func (s *Server) Validate(text string) bool {
+	release := s.playing()
+	head, _, dotted := strings.Cut(text, ".")
+	if release == V027 && !dotted || release != V027 && dotted && len(head) != 7 {
+		return false
+	}
+	return slices.ContainsFunc(s.ValidKeys(), func(key Record) bool { return key.Text == text })
+}
+
+// Start listens on the socket and serves. Like Headscale it removes a socket that a
+// predecessor left.
+func (s *Server) Start() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.run != nil {
+		return errors.New("the fake Headscale is running")
+	}
+	s.current = s.next
+	run := &run{server: s}
+	run.stopped, run.stop = context.WithCancel(context.Background())
+	if s.path != "" {
+		if err := run.listen(s.path, s.current); err != nil {
+			return err
+		}
+	}
+	s.run = run
+	return nil
+}
+
+// Stop ends the server: the socket is gone, connections are cut, calls in progress
+// are not done. It returns when nothing of it is left. Without a Start it does nothing.
+func (s *Server) Stop() { s.end(true) }
+
+// Crash is Stop, but leaves the file of the socket behind, which refuses connections.
+func (s *Server) Crash() { s.end(false) }
+
+// Freeze makes the server hang: connections are accepted, nothing is answered, calls
+// in progress stand still.
+func (s *Server) Freeze() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.thawed:
+		s.thawed = make(chan struct{})
+	default:
+	}
+}
+
+// Thaw ends Freeze. What came in meanwhile is done now.
+func (s *Server) Thaw() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.thawed:
+	default:
+		close(s.thawed)
+	}
+}
+
+func (s *Server) end(unlink bool) {
+	s.mu.Lock()
+	run := s.run
+	s.run = nil
+	s.mu.Unlock()
+	if run == nil {
+		return
+	}
+	run.end(unlink)
+}
+
+func (s *Server) playing() Release {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current
+}
+
+// mint makes a key for a caller of the admin API.
+func (s *Server) mint(database *Database, expiration time.Time) (text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.minted++
+	return s.insert(database, &expiration).Text
+}
+
+// insert makes a key; s.mu is held.
+func (s *Server) insert(database *Database, expiration *time.Time) Record {
+	prefix, text := newKey(s.current)
+	s.texts = append(s.texts, text)
+	return database.Insert(Record{Prefix: prefix, Text: text, CreatedAt: s.now(), Expiration: expiration})
+}
+
+// expire lets the key with the id, or else the one with the prefix, expire now.
+func (s *Server) expire(database *Database, id uint64, prefix string) error {
+	return database.expire(func(key Record) bool {
+		return id != 0 && key.ID == id || id == 0 && key.Prefix == prefix
+	}, s.now())
+}
+
+// enter registers a call with the server's current run; nil if the server is down.
+func (s *Server) enter() (current *run, leave func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.run == nil {
+		return nil, nil
+	}
+	s.run.inside.Add(1)
+	return s.run, s.run.inside.Done
+}

@@ -1,0 +1,297 @@
+package headscale_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	v1 "github.com/juanfont/headscale/gen/go/headscale/v1"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"infrado.cloud/headscale-operator/internal/headscale"
+)
+
+// Keys that no error may ever show.
+var (
+	secretKey = "hskey-api-0123456789ab-" + strings.Repeat("5ecre7", 10) + "abcd"
+	legacyKey = "abc-d_f." + strings.Repeat("5ecre7", 5) + "ab"
+)
+
+const plainProblem = "application/problem+json"
+
+var _ = Describe("Over HTTP", func() {
+	It("sends Headscale's requests to the letter", func(ctx SpecContext) {
+		var requests []string
+		path := serveHTTP(func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			requests = append(requests, fmt.Sprintf("%s %s %s %s|%s",
+				r.Proto, r.Method, r.URL, r.Header.Get("Content-Type"), body))
+			_, _ = io.WriteString(w, `{"apiKeys":[],"apiKey":"`+secretKey+`"}`)
+		})
+		client := newClient(path)
+		probe := "HTTP/1.1 GET /api/v1/apikey |"
+
+		Expect(client.ListAPIKeys(ctx)).To(BeEmpty())
+		Expect(client.CreateAPIKey(ctx, time.Date(2027, 1, 1, 2, 0, 0, 0, time.FixedZone("", 7200)))).
+			To(Equal(headscale.NewKey(secretKey)))
+		Expect(client.ExpireAPIKey(ctx, "0123456789ab")).To(Succeed())
+		Expect(requests).To(Equal([]string{
+			probe, "HTTP/1.1 GET /api/v1/apikey |",
+			probe, `HTTP/1.1 POST /api/v1/apikey application/json|{"expiration":"2027-01-01T00:00:00.000000Z"}`,
+			probe, `HTTP/1.1 POST /api/v1/apikey/expire application/json|{"prefix":"0123456789ab"}`,
+		}))
+	})
+
+	It("reads a list with fields that it does not know", func(ctx SpecContext) {
+		path := serveHTTP(reply(200, "application/json", `{"$schema":"x","apiKeys":[
+			{"id":"18446744073709551615","prefix":"hskey-api-9ac3e6a37ae0-***","expiration":"2027-01-01T00:00:00.123456Z",
+			 "createdAt":"2026-11-23T14:22:51.992923272Z","lastSeen":null,"owner":{"name":"x"}},
+			{"id":"2","prefix":"abcdefg***","expiration":null,"createdAt":null}]}`))
+		Expect(newClient(path).ListAPIKeys(ctx)).To(Equal([]headscale.APIKey{
+			{
+				ID: 18446744073709551615, Prefix: "9ac3e6a37ae0", Masked: true,
+				Expiration: time.Date(2027, 1, 1, 0, 0, 0, 123_456_000, time.UTC),
+				CreatedAt:  time.Date(2026, 11, 23, 14, 22, 51, 992_923_272, time.UTC),
+			},
+			{ID: 2, Prefix: "abcdefg", Masked: true},
+		}))
+	})
+
+	DescribeTable("makes one sentence of what went wrong, without a key in it",
+		func(ctx SpecContext, handler http.HandlerFunc, sentence string) {
+			_, err := newClient(serveHTTP(handler)).CreateAPIKey(ctx, tomorrow())
+			Expect(err).To(MatchError("creating an API key: " + sentence))
+			Expect(err).NotTo(MatchError(headscale.ErrUnavailable))
+			Expect(err).NotTo(MatchError(headscale.ErrNotFound))
+			expectNoKey(err)
+		},
+		Entry("refused by validation", reply(422, plainProblem+"; charset=utf-8",
+			`{"title":"Unprocessable Entity","status":422,"detail":"validation failed","errors":[`+
+				`{"message":"expected string to be RFC 3339 date-time","location":"body.expiration","value":"`+secretKey+`"}]}`),
+			"Headscale refused with status 422 Unprocessable Entity: validation failed: "+
+				"expected string to be RFC 3339 date-time (body.expiration)"),
+		Entry("refused with keys in the text", reply(500, plainProblem,
+			`{"detail":"saving `+secretKey+`","errors":[{"message":"duplicate\n  \"`+legacyKey+`\""}]}`),
+			`Headscale refused with status 500 Internal Server Error: saving hskey-api-0123456789ab-***: duplicate "abc-d_f.***"`),
+		Entry("refused with a long text", reply(500, plainProblem, `{"detail":"`+strings.Repeat("ä", 1000)+`"}`),
+			"Headscale refused with status 500 Internal Server Error: "+strings.Repeat("ä", 227)+"…"),
+		Entry("answered by something else", reply(404, "text/plain", "no page for "+secretKey),
+			"the answer has the unexpected status 404 Not Found"),
+		Entry("a problem that is none", reply(503, plainProblem, secretKey),
+			"the answer has the unexpected status 503 Service Unavailable"),
+		Entry("a redirection", http.RedirectHandler("/elsewhere", http.StatusFound).ServeHTTP,
+			"the answer has the unexpected status 302 Found"),
+		Entry("not JSON", reply(200, "application/json", `{"apiKey":"`+secretKey),
+			"the answer of Headscale to POST /api/v1/apikey is not the JSON that was expected"),
+		Entry("other JSON", reply(200, "application/json", `{"apiKey":["`+secretKey+`"]}`),
+			"the answer of Headscale to POST /api/v1/apikey is not the JSON that was expected"),
+		Entry("no key", reply(200, "application/json", `{}`), "the answer of Headscale holds no key"),
+		Entry("too long", reply(200, "application/json", strings.Repeat(" ", 16<<20)+"{}"),
+			"the answer of Headscale is longer than 16 MiB"),
+	)
+
+	DescribeTable("does not take another's 404 for a key that Headscale does not know",
+		func(ctx SpecContext, contentType string) {
+			err := newClient(serveHTTP(reply(404, contentType, `{"detail":"x"}`))).ExpireAPIKey(ctx, "abcdefg")
+			Expect(err).To(MatchError(ContainSubstring("status 404")))
+			Expect(err).NotTo(MatchError(headscale.ErrNotFound))
+		},
+		Entry("plain", "text/plain; charset=utf-8"),
+		Entry("JSON", "application/json"),
+		Entry("nothing", ""),
+	)
+
+	It("says that there was no answer when it breaks off", func(ctx SpecContext) {
+		path := serveHTTP(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "1000")
+			_, _ = io.WriteString(w, `{"apiKey":"`+secretKey)
+		})
+		_, err := newClient(path).CreateAPIKey(ctx, tomorrow())
+		Expect(err).To(MatchError(headscale.ErrUnavailable))
+		expectNoKey(err)
+	})
+
+	It("keeps a key out of the error when the answer is not HTTP at all", func(ctx SpecContext) {
+		path, first := socketPath(), true
+		listenRaw(path, func(conn net.Conn) {
+			defer func() { _ = conn.Close() }()
+			_, _ = conn.Read(make([]byte, 4096))
+			if first {
+				first = false
+				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
+				return
+			}
+			_, _ = io.WriteString(conn, secretKey+"\r\n\r\n")
+		})
+		_, err := newClient(path).CreateAPIKey(ctx, tomorrow())
+		Expect(err).To(MatchError(headscale.ErrUnavailable))
+		expectNoKey(err)
+	})
+})
+
+var _ = Describe("Over gRPC", func() {
+	DescribeTable("tells answers from silence by the code",
+		func(ctx SpecContext, code codes.Code, message, sentence string, kind error) {
+			client := newClient(serveGRPC(&stubService{err: status.Error(code, message)}))
+			err := client.ExpireAPIKey(ctx, "abcdefg")
+			Expect(err).To(MatchError("expiring an API key: " + sentence))
+			for _, other := range []error{headscale.ErrNotFound, headscale.ErrUnavailable} {
+				if other == kind { //nolint:errorlint // the same variable
+					Expect(err).To(MatchError(other))
+				} else {
+					Expect(err).NotTo(MatchError(other))
+				}
+			}
+			expectNoKey(err)
+			_, err = client.CreateAPIKey(ctx, tomorrow())
+			Expect(err).NotTo(MatchError(headscale.ErrNotFound))
+			expectNoKey(err)
+		},
+		Entry("not found", codes.Unknown, "record not found", "API key not known to Headscale", headscale.ErrNotFound),
+		Entry("not found, wrapped", codes.Unknown, "getting key: record not found",
+			"API key not known to Headscale", headscale.ErrNotFound),
+		Entry("not found, by its code", codes.NotFound, "x", "API key not known to Headscale", headscale.ErrNotFound),
+		Entry("the text with another code", codes.Internal, "record not found",
+			"Headscale refused with code Internal: record not found", nil),
+		Entry("a database error with keys in it", codes.Unknown, "saving "+secretKey+" "+legacyKey,
+			"Headscale refused with code Unknown: saving hskey-api-0123456789ab-*** abc-d_f.***", nil),
+		Entry("a call that it does not have", codes.Unimplemented, "unknown method",
+			"Headscale refused with code Unimplemented: unknown method", nil),
+		Entry("unavailable", codes.Unavailable, "going down", "no answer from Headscale: going down", headscale.ErrUnavailable),
+		Entry("too late", codes.DeadlineExceeded, "too late", "no answer from Headscale: too late", headscale.ErrUnavailable),
+		Entry("cancelled by the other side", codes.Canceled, "gone", "no answer from Headscale: gone", headscale.ErrUnavailable),
+	)
+
+	It("reads a list that is longer than gRPC's own limit", func(ctx SpecContext) {
+		service := &stubService{}
+		for range 200_000 {
+			service.keys = append(service.keys, &v1.ApiKey{Id: 1, Prefix: "hskey-api-0123456789ab-***"})
+		}
+		Expect(newClient(serveGRPC(service)).ListAPIKeys(ctx)).To(And(HaveLen(200_000),
+			HaveEach(headscale.APIKey{ID: 1, Prefix: "0123456789ab", Masked: true})))
+	})
+
+	It("says so when the answer holds no key", func(ctx SpecContext) {
+		_, err := newClient(serveGRPC(&stubService{})).CreateAPIKey(ctx, tomorrow())
+		Expect(err).To(MatchError("creating an API key: the answer of Headscale holds no key"))
+	})
+})
+
+var _ = Describe("The probe", func() {
+	DescribeTable("does not take for Headscale",
+		func(ctx SpecContext, sent string, hangUp bool, sentence string) {
+			path := socketPath()
+			done := make(chan struct{})
+			DeferCleanup(func() { close(done) })
+			listenRaw(path, func(conn net.Conn) {
+				_, _ = conn.Read(make([]byte, 4096))
+				_, _ = io.WriteString(conn, sent)
+				if !hangUp {
+					<-done
+				}
+				_ = conn.Close()
+			})
+			client := newClient(path, soon)
+			_, err := client.ListAPIKeys(ctx)
+			Expect(err).To(MatchError(headscale.ErrUnavailable))
+			Expect(err).To(MatchError(ContainSubstring(sentence)))
+			Expect(client.Transport()).To(Equal(headscale.TransportUnknown))
+			expectNoKey(err)
+		},
+		Entry("a server that hangs up", "", true, "the connection ended before an answer: EOF"),
+		Entry("a server that says nothing", "", false, "in time: context deadline exceeded"),
+		Entry("half a greeting", "HTTP/1.", true, "the connection ended before an answer: EOF"),
+		Entry("half a greeting, and then silence", "\x00\x00\x06\x04", false, "in time"),
+		Entry("another protocol", secretKey, true, "speaks neither gRPC nor HTTP/1.1"),
+		Entry("another HTTP", "HTTP/2.0 200 OK\r\n\r\n", true, "speaks neither gRPC nor HTTP/1.1"),
+		Entry("settings of a stream", "\x00\x00\x06\x04\x00\x00\x00\x00\x01", true, "speaks neither"),
+		Entry("an acknowledgement", "\x00\x00\x00\x04\x01\x00\x00\x00\x00", true, "speaks neither"),
+		Entry("settings cut in half", "\x00\x00\x07\x04\x00\x00\x00\x00\x00", true, "speaks neither"),
+		Entry("another frame", "\x00\x00\x08\x07\x00\x00\x00\x00\x00", true, "speaks neither"),
+	)
+
+	DescribeTable("knows the transport by",
+		func(ctx SpecContext, sent string, transport headscale.Transport) {
+			path := socketPath()
+			listenRaw(path, func(conn net.Conn) {
+				_, _ = conn.Read(make([]byte, 4096))
+				for _, b := range []byte(sent) { // in the smallest pieces
+					_, _ = conn.Write([]byte{b})
+				}
+				_ = conn.Close()
+			})
+			client := newClient(path)
+			_, err := client.ListAPIKeys(ctx)
+			Expect(err).To(HaveOccurred(), "there is no Headscale behind it")
+			Expect(client.Transport()).To(Equal(transport))
+		},
+		Entry("a reply", "HTTP/1.1 200 OK\r\n\r\n", headscale.TransportHTTP),
+		Entry("a reply of old", "HTTP/1.0 500 Internal Server Error\r\n\r\n", headscale.TransportHTTP),
+		Entry("settings", "\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00\x00\x40\x00", headscale.TransportGRPC),
+		Entry("settings that set nothing", "\x00\x00\x00\x04\x00\x00\x00\x00\x00", headscale.TransportGRPC),
+	)
+})
+
+func expectNoKey(err error) {
+	GinkgoHelper()
+	Expect(err.Error()).NotTo(ContainSubstring("5ecre7"))
+	Expect(fmt.Sprintf("%+v %#v", err, err)).NotTo(ContainSubstring("5ecre7"))
+}
+
+func reply(code int, contentType, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", contentType)
+		w.WriteHeader(code)
+		_, _ = io.WriteString(w, body)
+	}
+}
+
+// serveHTTP returns the path of a socket behind which the handler answers.
+func serveHTTP(handler http.HandlerFunc) string {
+	GinkgoHelper()
+	path := socketPath()
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
+	socket := listen(path)
+	go func() { _ = server.Serve(socket) }() // until it is closed
+	DeferCleanup(server.Close)
+	return path
+}
+
+// serveGRPC returns the path of a socket behind which the service answers.
+func serveGRPC(service v1.HeadscaleServiceServer) string {
+	GinkgoHelper()
+	path := socketPath()
+	server := grpc.NewServer()
+	v1.RegisterHeadscaleServiceServer(server, service)
+	socket := listen(path)
+	go func() { _ = server.Serve(socket) }() // until it is closed
+	DeferCleanup(server.Stop)
+	return path
+}
+
+// stubService answers each call with its error, or else lists its keys.
+type stubService struct {
+	v1.UnimplementedHeadscaleServiceServer
+	err  error
+	keys []*v1.ApiKey
+}
+
+func (s *stubService) ListApiKeys(context.Context, *v1.ListApiKeysRequest) (*v1.ListApiKeysResponse, error) {
+	return &v1.ListApiKeysResponse{ApiKeys: s.keys}, s.err
+}
+
+func (s *stubService) CreateApiKey(context.Context, *v1.CreateApiKeyRequest) (*v1.CreateApiKeyResponse, error) {
+	return &v1.CreateApiKeyResponse{}, s.err
+}
+
+func (s *stubService) ExpireApiKey(context.Context, *v1.ExpireApiKeyRequest) (*v1.ExpireApiKeyResponse, error) {
+	return &v1.ExpireApiKeyResponse{}, s.err
+}
