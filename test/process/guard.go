@@ -1,0 +1,108 @@
+package process
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// Guard cleans up after this program even when it can no longer do so itself: it
+// panicked, ran into a time limit, or was killed. A small process waits for the
+// end of a pipe that only this program holds open; then it kills what is listed
+// in the guarded directory, and removes that directory.
+type Guard struct {
+	dir   string
+	alive io.Closer
+	cmd   *exec.Cmd
+}
+
+// guardScript gets the guarded directory as $1. Names in its subdirectory pids
+// are ids of process groups.
+const guardScript = `
+trap '' HUP INT TERM
+cat >/dev/null
+for round in 1 2 3; do
+  for pid in $(ls "$1/pids" 2>/dev/null); do kill -9 "-$pid" "$pid" 2>/dev/null; done
+  rm -rf "$1" && break
+  sleep 0.2
+done
+`
+
+// NewGuard makes a temporary directory with a short path (socket paths may have
+// no more than about 100 bytes) and guards it.
+func NewGuard(prefix string) (*Guard, error) {
+	dir, err := newShortDir(prefix)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(filepath.Join(dir, "pids"), 0o700); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command("/bin/sh", "-c", guardScript, "guard", dir) //nolint:noctx // ends with the pipe
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	alive, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		_ = os.RemoveAll(dir)
+		return nil, fmt.Errorf("starting the guard of %s: %w", dir, err)
+	}
+	return &Guard{dir: dir, alive: alive, cmd: cmd}, nil
+}
+
+// maxTempDir is the longest path of a temporary directory that leaves room for
+// sockets in directories below it.
+const maxTempDir = 40
+
+// newShortDir makes a temporary directory, in /tmp where the usual place has a
+// long path, as on macOS.
+func newShortDir(prefix string) (string, error) {
+	base := os.TempDir()
+	if len(base) > maxTempDir {
+		base = "/tmp"
+	}
+	dir, err := os.MkdirTemp(base, prefix)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(dir)
+}
+
+// Dir is the guarded directory.
+func (g *Guard) Dir() string { return g.dir }
+
+// Close kills what is still listed, removes the directory, and waits until that
+// is done.
+func (g *Guard) Close() error {
+	_ = g.alive.Close()
+	if err := g.cmd.Wait(); err != nil {
+		return fmt.Errorf("cleaning %s: %w", g.dir, err)
+	}
+	return nil
+}
+
+// watch lists a process until the returned function is called.
+func (g *Guard) watch(pid int) func() {
+	if g == nil {
+		return func() {}
+	}
+	path := filepath.Join(g.dir, "pids", strconv.Itoa(pid))
+	_ = os.WriteFile(path, nil, 0o600)
+	return func() { _ = os.Remove(path) }
+}
+
+// Wrap writes a script that runs a program and lists it in the directory, for
+// processes that are started by others. The entry stays: a process id that is
+// not in use any more by the time of the cleaning does no harm as long as no
+// process group of another one has taken it, so only long-lived servers that are
+// stopped just before belong here.
+func (g *Guard) Wrap(program string) (string, error) {
+	script := filepath.Join(g.dir, "guarded-"+filepath.Base(program))
+	text := fmt.Sprintf("#!/bin/sh\n: >%q/pids/$$\nexec %q \"$@\"\n", g.dir, program)
+	return script, os.WriteFile(script, []byte(text), 0o700)
+}
