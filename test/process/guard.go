@@ -20,13 +20,17 @@ type Guard struct {
 	cmd   *exec.Cmd
 }
 
-// guardScript gets the guarded directory as $1. Names in its subdirectory pids
-// are ids of process groups.
+// guardScript gets the guarded directory as $1. The names in its subdirectories
+// are ids of processes: in pids of groups that are alive, in wrapped of processes
+// that may be gone, so that their command line must name the directory.
 const guardScript = `
 trap '' HUP INT TERM
 cat >/dev/null
 for round in 1 2 3; do
-  for pid in $(ls "$1/pids" 2>/dev/null); do kill -9 "-$pid" "$pid" 2>/dev/null; done
+  for pid in $(ls "$1/pids" 2>/dev/null); do kill -9 "-$pid" 2>/dev/null; done
+  for pid in $(ls "$1/wrapped" 2>/dev/null); do
+    case $(ps -o args= -p "$pid" 2>/dev/null) in *"$1"*) kill -9 "$pid" ;; esac
+  done
   rm -rf "$1" && break
   sleep 0.2
 done
@@ -39,8 +43,10 @@ func NewGuard(prefix string) (*Guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Mkdir(filepath.Join(dir, "pids"), 0o700); err != nil {
-		return nil, err
+	for _, list := range []string{"pids", "wrapped"} {
+		if err := os.Mkdir(filepath.Join(dir, list), 0o700); err != nil {
+			return nil, err
+		}
 	}
 	cmd := exec.Command("/bin/sh", "-c", guardScript, "guard", dir) //nolint:noctx // ends with the pipe
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -96,13 +102,11 @@ func (g *Guard) watch(pid int) func() {
 	return func() { _ = os.Remove(path) }
 }
 
-// Wrap writes a script that runs a program and lists it in the directory, for
-// processes that are started by others. The entry stays: a process id that is
-// not in use any more by the time of the cleaning does no harm as long as no
-// process group of another one has taken it, so only long-lived servers that are
-// stopped just before belong here.
+// Wrap writes a script that runs a program and lists its process id in the
+// directory, for programs that are started by others. The guard ends such a
+// process only if its command line names the guarded directory.
 func (g *Guard) Wrap(program string) (string, error) {
 	script := filepath.Join(g.dir, "guarded-"+filepath.Base(program))
-	text := fmt.Sprintf("#!/bin/sh\n: >%q/pids/$$\nexec %q \"$@\"\n", g.dir, program)
+	text := fmt.Sprintf("#!/bin/sh\n: >%q/wrapped/$$\nexec %q \"$@\"\n", g.dir, program)
 	return script, os.WriteFile(script, []byte(text), 0o700)
 }

@@ -36,11 +36,11 @@ func holdGuard() error {
 	}
 	fmt.Printf("pid=%d\n", p.PID())
 
-	script, err := guard.Wrap("/bin/sleep")
+	script, err := guard.Wrap("/bin/sh")
 	if err != nil {
 		return err
 	}
-	wrapped := exec.Command(script, "600")
+	wrapped := exec.Command(script, "-c", "while :; do sleep 1; done", guard.Dir())
 	wrapped.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := wrapped.Start(); err != nil {
 		return err
