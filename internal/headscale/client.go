@@ -67,7 +67,7 @@ type Client struct {
 	path      string
 	timeout   time.Duration
 	transport atomic.Int32
-	closed    context.Context //nolint:containedctx // ends the calls in progress when the client is closed
+	closed    context.Context // ends the calls in progress when the client is closed
 	close     context.CancelFunc
 }
 

@@ -80,6 +80,12 @@ var _ = Describe("A client", func() {
 		}
 	})
 
+	It("names the transports", func() {
+		Expect([]string{
+			headscale.TransportGRPC.String(), headscale.TransportHTTP.String(), headscale.TransportUnknown.String(),
+		}).To(Equal([]string{"gRPC", "HTTP", "unknown"}))
+	})
+
 	It("says so when there is no path, or one too long for a socket", func(ctx SpecContext) {
 		_, err := newClient("").ListAPIKeys(ctx)
 		Expect(err).To(MatchError(ContainSubstring("path of Headscale's socket is empty")))
@@ -90,7 +96,6 @@ var _ = Describe("A client", func() {
 
 func tomorrow() time.Time { return time.Now().Add(24 * time.Hour) }
 
-//nolint:funlen // a list of specs
 func describeRelease(release headscaletest.Release) {
 	var (
 		server *headscaletest.Server

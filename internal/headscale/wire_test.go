@@ -284,14 +284,14 @@ type stubService struct {
 	keys []*v1.ApiKey
 }
 
-func (s *stubService) ListApiKeys(context.Context, *v1.ListApiKeysRequest) (*v1.ListApiKeysResponse, error) {
+func (s *stubService) ListApiKeys(context.Context, *v1.ListApiKeysRequest) (*v1.ListApiKeysResponse, error) { //nolint:revive // a name of the stubs
 	return &v1.ListApiKeysResponse{ApiKeys: s.keys}, s.err
 }
 
-func (s *stubService) CreateApiKey(context.Context, *v1.CreateApiKeyRequest) (*v1.CreateApiKeyResponse, error) {
+func (s *stubService) CreateApiKey(context.Context, *v1.CreateApiKeyRequest) (*v1.CreateApiKeyResponse, error) { //nolint:revive // a name of the stubs
 	return &v1.CreateApiKeyResponse{}, s.err
 }
 
-func (s *stubService) ExpireApiKey(context.Context, *v1.ExpireApiKeyRequest) (*v1.ExpireApiKeyResponse, error) {
+func (s *stubService) ExpireApiKey(context.Context, *v1.ExpireApiKeyRequest) (*v1.ExpireApiKeyResponse, error) { //nolint:revive // a name of the stubs
 	return &v1.ExpireApiKeyResponse{}, s.err
 }

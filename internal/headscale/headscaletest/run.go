@@ -25,7 +25,7 @@ type run struct {
 	server    *Server
 	socket    *net.UnixListener // nil without a socket
 	transport transport         // nil without a socket
-	stopped   context.Context   //nolint:containedctx // the life of the run, not of a call
+	stopped   context.Context   // the life of the run, not of a call
 	stop      context.CancelFunc
 	inside    sync.WaitGroup // the transport and the calls in progress
 }
@@ -53,9 +53,11 @@ func (r *run) listen(path string, release Release) error {
 // end returns when nothing of the run is left, but for the file of the socket if it is
 // not to be unlinked.
 func (r *run) end(unlink bool) {
+	if r.transport != nil {
+		r.socket.SetUnlinkOnClose(unlink) // before stop, on which Accept may let the socket be closed
+	}
 	r.stop()
 	if r.transport != nil {
-		r.socket.SetUnlinkOnClose(unlink)
 		r.transport.Cut()
 	}
 	r.inside.Wait()

@@ -1,0 +1,63 @@
+package headscale_test
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"infrado.cloud/headscale-operator/internal/headscale"
+	"infrado.cloud/headscale-operator/internal/headscale/headscaletest"
+)
+
+// The fakes spend no time on hashing keys, so this is what the client and its
+// connections cost; a real Headscale adds a bcrypt hash to each create.
+func BenchmarkClient(b *testing.B) {
+	for name, release := range map[string]headscaletest.Release{
+		"gRPC": headscaletest.V028, "HTTP": headscaletest.V030,
+	} {
+		b.Run(name+"/list", func(b *testing.B) {
+			client, server := benchmarkPair(b, release)
+			for range 10 {
+				server.Mint(nil)
+			}
+			for b.Loop() {
+				if _, err := client.ListAPIKeys(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(name+"/create", func(b *testing.B) {
+			client, server := benchmarkPair(b, release)
+			for b.Loop() {
+				if _, err := client.CreateAPIKey(b.Context(), time.Now().Add(time.Hour)); err != nil {
+					b.Fatal(err)
+				}
+				server.SetDatabase(headscaletest.NewDatabase()) // the probe's list stays short
+			}
+		})
+		b.Run(name+"/expire", func(b *testing.B) {
+			client, server := benchmarkPair(b, release)
+			prefix := server.Mint(nil).Prefix
+			for b.Loop() {
+				if err := client.ExpireAPIKey(b.Context(), prefix); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func benchmarkPair(b *testing.B, release headscaletest.Release) (*headscale.Client, *headscaletest.Server) {
+	b.Helper()
+	b.ReportAllocs()
+	server := headscaletest.New(filepath.Join(b.TempDir(), "s"), release)
+	if err := server.Start(); err != nil {
+		b.Fatal(err)
+	}
+	client := headscale.NewClient(server.SocketPath())
+	b.Cleanup(func() {
+		_ = client.Close()
+		server.Stop()
+	})
+	return client, server
+}
