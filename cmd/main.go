@@ -1,0 +1,208 @@
+// Command main is the Headscale operator: it runs Headscale servers from Headscale
+// resources.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/client/config"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/manager/signals"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/controller"
+	"infrado.cloud/headscale-operator/internal/resources"
+)
+
+// version is set when a release is built.
+var version = "dev"
+
+// leaderElectionID is the name of the Lease that the operators of a cluster share.
+const leaderElectionID = "headscale-operator.infrado.cloud"
+
+// Exit statuses.
+const (
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+func main() {
+	os.Exit(run(signals.SetupSignalHandler(), os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
+}
+
+// run is the whole program; it returns the exit status.
+func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	s, err := parseFlags(args, getenv, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		_, _ = fmt.Fprintln(stderr, "headscale-operator:", err)
+		return exitUsage
+	case s.showVersion:
+		_, _ = fmt.Fprintln(stdout, version)
+		return 0
+	}
+	logger := slog.New(s.logHandler(stderr))
+	log.SetLogger(logr.FromSlogHandler(logger.Handler()))
+	klog.SetSlogLogger(logger)
+	if err := operate(ctx, s, logger); err != nil {
+		logger.Error("The operator stops", "error", err)
+		return exitFailure
+	}
+	return 0
+}
+
+// operate runs the operator until the context ends.
+func operate(ctx context.Context, s *settings, logger *slog.Logger) error {
+	cluster, err := config.GetConfig()
+	if err != nil {
+		return fmt.Errorf("finding the cluster: %w", err)
+	}
+	m, err := newManager(cluster, s)
+	if err != nil {
+		return err
+	}
+	reconciler := &controller.HeadscaleReconciler{
+		Client:  m.GetClient(),
+		Live:    m.GetAPIReader(),
+		Options: resources.Options{ManagerImage: s.managerImage},
+		Now:     time.Now,
+	}
+	if err := reconciler.SetupWithManager(ctx, m); err != nil {
+		return fmt.Errorf("setting up the controller: %w", err)
+	}
+	logger.InfoContext(ctx, "Starting the operator", "version", version, "managerImage", s.managerImage, "namespaces", s.namespaces)
+	return m.Start(ctx)
+}
+
+// newManager makes the manager, which serves metrics and probes and elects a leader.
+func newManager(cluster *rest.Config, s *settings) (manager.Manager, error) {
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1beta1.AddToScheme(scheme)); err != nil {
+		return nil, fmt.Errorf("registering the API types: %w", err)
+	}
+	m, err := manager.New(cluster, manager.Options{
+		Scheme:                  scheme,
+		Cache:                   controller.CacheOptions(s.namespaces),
+		Metrics:                 metricsserver.Options{BindAddress: s.metricsAddress},
+		HealthProbeBindAddress:  s.probeAddress,
+		PprofBindAddress:        s.pprofAddress,
+		LeaderElection:          s.leaderElect,
+		LeaderElectionID:        leaderElectionID,
+		LeaderElectionNamespace: s.leaderElectionNamespace,
+		// The program ends as soon as the manager does, so nothing runs without the lease.
+		LeaderElectionReleaseOnCancel: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making the manager: %w", err)
+	}
+	if err := errors.Join(m.AddHealthzCheck("ping", healthz.Ping), m.AddReadyzCheck("ping", healthz.Ping)); err != nil {
+		return nil, fmt.Errorf("adding the probes: %w", err)
+	}
+	return m, nil
+}
+
+// settings are what the command line and the environment say.
+type settings struct {
+	managerImage            string
+	metricsAddress          string
+	probeAddress            string
+	pprofAddress            string
+	leaderElect             bool
+	leaderElectionNamespace string
+	namespaces              []string
+	logFormat               string
+	logLevel                slog.Level
+	showVersion             bool
+}
+
+// parseFlags reads the command line. Its error is a sentence for the user.
+func parseFlags(args []string, getenv func(string) string, output io.Writer) (*settings, error) {
+	var s settings
+	var namespaces string
+	flags := flag.NewFlagSet("headscale-operator", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.StringVar(&s.managerImage, "manager-image", getenv("MANAGER_IMAGE"), "image of the API Key Manager where a Headscale names none (environment: MANAGER_IMAGE)")
+	flags.StringVar(&s.metricsAddress, "metrics-bind-address", ":8080", "address of the metrics; 0 turns them off")
+	flags.StringVar(&s.probeAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz; 0 turns them off")
+	flags.StringVar(&s.pprofAddress, "pprof-bind-address", "0", "address of the profiling pages; 0 turns them off")
+	flags.BoolVar(&s.leaderElect, "leader-elect", false, "elect a leader, so that several operators can run and one works")
+	flags.StringVar(&s.leaderElectionNamespace, "leader-election-namespace", "", "namespace of the Lease by which the leader is elected (default: the operator's own)")
+	flags.StringVar(&namespaces, "watch-namespaces", getenv("WATCH_NAMESPACES"), "namespaces to look after, separated by commas; all if empty (environment: WATCH_NAMESPACES)")
+	flags.StringVar(&s.logFormat, "log-format", "text", "format of the log: text or json")
+	flags.TextVar(&s.logLevel, "log-level", slog.LevelInfo, "what to log: debug, info, warn or error")
+	flags.BoolVar(&s.showVersion, "version", false, "print the version and end")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			flags.SetOutput(output)
+			flags.Usage()
+			return nil, flag.ErrHelp
+		}
+		return nil, fmt.Errorf("%w; --help lists the flags", err)
+	}
+	if s.showVersion {
+		return &s, nil
+	}
+	if flags.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q: there are flags only; --help lists them", flags.Arg(0))
+	}
+	var err error
+	if s.namespaces, err = splitNamespaces(namespaces); err != nil {
+		return nil, err
+	}
+	return &s, s.check()
+}
+
+// check refuses settings that the operator cannot work with.
+func (s *settings) check() error {
+	if s.managerImage == "" {
+		return errors.New("no image of the API Key Manager: set the flag --manager-image or the environment variable MANAGER_IMAGE, such as headscale-operator/apikey-manager:latest")
+	}
+	if s.logFormat != "text" && s.logFormat != "json" {
+		return fmt.Errorf("--log-format is %q: it must be text or json", s.logFormat)
+	}
+	return nil
+}
+
+// splitNamespaces reads a list of namespaces.
+func splitNamespaces(list string) ([]string, error) {
+	var namespaces []string
+	for name := range strings.SplitSeq(list, ",") {
+		name = strings.TrimSpace(name)
+		if name == "" {
+			continue
+		}
+		if problems := validation.IsDNS1123Label(name); len(problems) > 0 {
+			return nil, fmt.Errorf("--watch-namespaces has %q, which is not the name of a namespace: %s", name, problems[0])
+		}
+		namespaces = append(namespaces, name)
+	}
+	return namespaces, nil
+}
+
+// logHandler makes the handler for the program's log.
+func (s *settings) logHandler(output io.Writer) slog.Handler {
+	options := &slog.HandlerOptions{Level: s.logLevel}
+	if s.logFormat == "json" {
+		return slog.NewJSONHandler(output, options)
+	}
+	return slog.NewTextHandler(output, options)
+}

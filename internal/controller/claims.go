@@ -1,0 +1,68 @@
+package controller
+
+import (
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+
+	"infrado.cloud/headscale-operator/internal/resources"
+)
+
+// extractStatefulSet extracts what a field manager applied. The claims are one field
+// to the API server, which adds a status to each that nobody applied.
+func extractStatefulSet(live *appsv1.StatefulSet, fieldManager string) (*appsv1ac.StatefulSetApplyConfiguration, error) {
+	owned, err := appsv1ac.ExtractStatefulSet(live, fieldManager)
+	if err != nil || owned.Spec == nil {
+		return owned, err
+	}
+	for i := range owned.Spec.VolumeClaimTemplates {
+		owned.Spec.VolumeClaimTemplates[i].Status = nil
+	}
+	return owned, nil
+}
+
+// adoptClaims keeps the claims that a StatefulSet has, because they cannot be
+// changed while it exists, and says what of them the user would have otherwise.
+func adoptClaims(want, owned *appsv1ac.StatefulSetApplyConfiguration) error {
+	if owned.Spec == nil || len(owned.Spec.VolumeClaimTemplates) != 1 || len(want.Spec.VolumeClaimTemplates) != 1 {
+		return nil
+	}
+	wanted, given := &want.Spec.VolumeClaimTemplates[0], &owned.Spec.VolumeClaimTemplates[0]
+	err := compareClaims(wanted, given)
+	*wanted = *given
+	return err
+}
+
+// compareClaims says which part of a wanted claim differs from the one that exists.
+func compareClaims(wanted, given *corev1ac.PersistentVolumeClaimApplyConfiguration) error {
+	const advice = "cannot be changed from %q to %q while the volume is in use: write %[1]q again, or move the data by hand to a Headscale of another name"
+	wantedSize, givenSize := claimSize(wanted), claimSize(given)
+	if wantedSize.Cmp(givenSize) != 0 {
+		return &resources.InvalidError{Field: "persistent_volume_claim.size", Message: fmt.Sprintf(advice, givenSize.String(), wantedSize.String())}
+	}
+	wantedClass, givenClass := claimClass(wanted), claimClass(given)
+	if wantedClass != givenClass {
+		return &resources.InvalidError{Field: "persistent_volume_claim.storage_class_name", Message: fmt.Sprintf(advice, givenClass, wantedClass)}
+	}
+	return nil
+}
+
+// claimSize is the size that a claim asks for.
+func claimSize(claim *corev1ac.PersistentVolumeClaimApplyConfiguration) resource.Quantity {
+	if claim.Spec == nil || claim.Spec.Resources == nil || claim.Spec.Resources.Requests == nil {
+		return resource.Quantity{}
+	}
+	return (*claim.Spec.Resources.Requests)[corev1.ResourceStorage]
+}
+
+// claimClass is the storage class that a claim asks for, or "" for the default.
+func claimClass(claim *corev1ac.PersistentVolumeClaimApplyConfiguration) string {
+	if claim.Spec == nil || claim.Spec.StorageClassName == nil {
+		return ""
+	}
+	return *claim.Spec.StorageClassName
+}

@@ -1,0 +1,65 @@
+package controller
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/resources"
+)
+
+// conflictRetry is how long after a conflict the operator looks again. Nothing
+// tells it when an object that is not its own goes away: it does not watch those.
+const conflictRetry = time.Minute
+
+// conflictError says that a name which a Headscale needs is taken.
+type conflictError struct {
+	message string
+}
+
+// Error is a sentence that names what is in the way and what to do.
+func (e *conflictError) Error() string { return e.message }
+
+// foreignObjects makes a conflictError of objects that belong to someone else.
+func foreignObjects(names []string) error {
+	return &conflictError{message: fmt.Sprintf(
+		"%s exists already and does not belong to this Headscale, so it is left alone: delete or rename it, or give the Headscale another name",
+		strings.Join(names, ", "))}
+}
+
+// failure is what to make of an error of a reconcile.
+type failure struct {
+	// reason and message are for the condition Ready.
+	reason, message string
+	// retryAfter is when to try again; zero: not before something changes.
+	retryAfter time.Duration
+	// transient is the error, where trying again soon may help. It is tried again with
+	// a growing delay.
+	transient error
+}
+
+// classify decides for every error of a reconcile whether to wait for a known time,
+// for the user, or for better luck. It returns nil for nil.
+func classify(err error) *failure {
+	var conflict *conflictError
+	var invalid *resources.InvalidError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &conflict):
+		return &failure{reason: v1beta1.ReasonConflict, message: conflict.Error(), retryAfter: conflictRetry}
+	case errors.As(err, &invalid):
+		return &failure{reason: v1beta1.ReasonInvalidConfig, message: invalid.Error()}
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return &failure{reason: v1beta1.ReasonReconcileFailed, message: "The namespace is being deleted"}
+	case apierrors.IsInvalid(err):
+		return &failure{reason: v1beta1.ReasonInvalidConfig, message: "The API server refuses what spec asks for: " + err.Error()}
+	default:
+		return &failure{reason: v1beta1.ReasonReconcileFailed, message: err.Error(), transient: err}
+	}
+}

@@ -1,0 +1,101 @@
+package controller
+
+import (
+	"fmt"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+)
+
+// overdueAfter is how long after its time a rotation counts as overdue. It is more
+// than a rotation takes, and less than the minute within which it should be seen.
+const overdueAfter = 30 * time.Second
+
+// keyState is what the Secret's metadata says of the API key at some time.
+type keyState struct {
+	verdict
+	// status is for the resource's status; nil while no key is managed.
+	status *v1beta1.APIKeyStatus
+	// changesAt is when the same metadata will mean something else; zero: never.
+	changesAt time.Time
+}
+
+// stateOfKey judges the API key. It is a function of the resource, the Secret's
+// metadata and the time alone.
+func stateOfKey(p *pass) keyState {
+	key := &p.headscale.Spec.APIKey
+	if !key.Managed() {
+		return keyState{verdict: verdict{true, v1beta1.ReasonNotManaged,
+			"No API key is managed because spec.api_key.auto_manage is false; a Secret from before stays as it is"}}
+	}
+	name := key.EffectiveSecretName()
+	status := &v1beta1.APIKeyStatus{SecretName: name, LastRotationRequest: p.handedOn}
+	if p.secretTaken != nil {
+		return keyState{status: status, verdict: verdict{false, v1beta1.ReasonConflict, p.secretTaken.Error()}}
+	}
+	if p.secret != nil && !ours(p.secret) {
+		return keyState{status: status, verdict: verdict{false, v1beta1.ReasonConflict, fmt.Sprintf(
+			"Secret %s exists already and was not made by the API Key Manager, so it is left alone: delete it, or set spec.api_key.secret_name to another name", name)}}
+	}
+	expiration, stored := storedExpiration(p.secret)
+	if !stored {
+		return keyState{status: status, verdict: verdict{false, v1beta1.ReasonKeyPending, fmt.Sprintf(
+			"No API key is in Secret %s yet; kubectl logs %s-0 -c apikey-manager tells why if this lasts", name, p.headscale.Name)}}
+	}
+	status.KeyPrefix = p.secret.Annotations[v1beta1.AnnotationKeyPrefix]
+	status.Expiration = seconds(expiration)
+	var due time.Time
+	if lifetime, err := key.Lifetime(); err == nil {
+		due = expiration.Add(-lifetime.RotationBuffer)
+		status.NextRotation = seconds(due)
+	}
+	state := stateOfStoredKey(p, name, due, expiration)
+	state.status = status
+	return state
+}
+
+// stateOfStoredKey judges a key by the times at which it should be replaced and at
+// which it expires.
+func stateOfStoredKey(p *pass, secret string, due, expiration time.Time) keyState {
+	overdue := due.Add(overdueAfter)
+	switch {
+	case !p.now.Before(expiration):
+		return keyState{verdict: verdict{false, v1beta1.ReasonKeyExpired, fmt.Sprintf(
+			"The API key in Secret %s expired at %s and was not replaced; kubectl logs %s-0 -c apikey-manager tells why",
+			secret, text(expiration), p.headscale.Name)}}
+	case !p.now.Before(overdue):
+		return keyState{changesAt: expiration, verdict: verdict{true, v1beta1.ReasonKeyOverdue, fmt.Sprintf(
+			"The API key in Secret %s should have been replaced at %s and expires at %s; kubectl logs %s-0 -c apikey-manager tells why",
+			secret, text(due), text(expiration), p.headscale.Name)}}
+	default:
+		changes := expiration
+		if overdue.Before(expiration) {
+			changes = overdue
+		}
+		return keyState{changesAt: changes, verdict: verdict{true, v1beta1.ReasonKeyValid, fmt.Sprintf(
+			"The API key in Secret %s is valid until %s", secret, text(expiration))}}
+	}
+}
+
+// storedExpiration reads when the stored key expires. A Secret without a readable
+// time has no key yet.
+func storedExpiration(secret *metav1.PartialObjectMetadata) (time.Time, bool) {
+	if secret == nil {
+		return time.Time{}, false
+	}
+	expiration, err := time.Parse(time.RFC3339, secret.Annotations[v1beta1.AnnotationExpiration])
+	return expiration, err == nil
+}
+
+// seconds is a time as the API stores it, without fractions of a second.
+func seconds(t time.Time) *metav1.Time {
+	whole := metav1.NewTime(t.Truncate(time.Second))
+	return &whole
+}
+
+// text is a time for people.
+func text(t time.Time) string {
+	return t.UTC().Format(time.RFC3339)
+}

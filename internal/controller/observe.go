@@ -1,0 +1,70 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+)
+
+// observe reads what the status is about and what is not known yet.
+func (r *HeadscaleReconciler) observe(ctx context.Context, p *pass) error {
+	if err := r.observeStatefulSet(ctx, p); err != nil {
+		return err
+	}
+	return r.observeSecret(ctx, p)
+}
+
+// observeStatefulSet reads the StatefulSet, unless it has just been looked at.
+func (r *HeadscaleReconciler) observeStatefulSet(ctx context.Context, p *pass) error {
+	if p.statefulSet != nil {
+		return nil
+	}
+	live := &appsv1.StatefulSet{}
+	err := r.Client.Get(ctx, client.ObjectKeyFromObject(p.headscale), live)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading the StatefulSet: %w", err)
+	}
+	if metav1.IsControlledBy(live, p.headscale) {
+		p.statefulSet = live
+	}
+	return nil
+}
+
+// observeSecret reads the metadata of the API key Secret. The cache holds those with
+// our labels; one without them is in the way of the API Key Manager.
+func (r *HeadscaleReconciler) observeSecret(ctx context.Context, p *pass) error {
+	key := &p.headscale.Spec.APIKey
+	if !key.Managed() || p.secretTaken != nil {
+		return nil
+	}
+	name := client.ObjectKey{Namespace: p.headscale.Namespace, Name: key.EffectiveSecretName()}
+	for _, reader := range []client.Reader{r.Client, r.Live} {
+		secret := &metav1.PartialObjectMetadata{}
+		secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+		err := reader.Get(ctx, name, secret)
+		if err == nil {
+			p.secret = secret
+			return nil
+		}
+		if !apierrors.IsNotFound(err) {
+			return fmt.Errorf("reading the metadata of Secret %s: %w", name.Name, err)
+		}
+	}
+	return nil
+}
+
+// ours tells whether a Secret is one that the API Key Manager writes to.
+func ours(secret *metav1.PartialObjectMetadata) bool {
+	return secret.Labels[v1beta1.LabelManagedBy] == v1beta1.ManagedBy &&
+		secret.Labels[v1beta1.LabelComponent] == v1beta1.ComponentAPIKey
+}

@@ -1,0 +1,153 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+)
+
+// report writes what the pass found to the status, and decides when to come back.
+// It is the end of every pass, whatever became of the others of its steps.
+func (r *HeadscaleReconciler) report(ctx context.Context, p *pass, err error) (reconcile.Result, error) {
+	failed := classify(err)
+	key := stateOfKey(p)
+	patchErr := r.patchStatus(ctx, p.headscale, func(status *v1beta1.HeadscaleStatus) {
+		describeStatus(status, p, key, failed)
+	})
+	if failed != nil && failed.transient != nil {
+		return reconcile.Result{}, errors.Join(failed.transient, patchErr)
+	}
+	if patchErr != nil {
+		return reconcile.Result{}, patchErr
+	}
+	return reconcile.Result{RequeueAfter: comeBack(p.now, key.changesAt, failed)}, nil
+}
+
+// comeBack is how long until the next thing happens that no event tells of; zero:
+// there is no such thing.
+func comeBack(now, changesAt time.Time, failed *failure) time.Duration {
+	var wait time.Duration
+	if !changesAt.IsZero() {
+		wait = max(changesAt.Sub(now), time.Millisecond)
+	}
+	if failed != nil && failed.retryAfter > 0 && (wait == 0 || failed.retryAfter < wait) {
+		wait = failed.retryAfter
+	}
+	return wait
+}
+
+// describeStatus sets the fields of a status to what the pass found.
+func describeStatus(status *v1beta1.HeadscaleStatus, p *pass, key keyState, failed *failure) {
+	available := availability(p.headscale, p.statefulSet)
+	status.ObservedGeneration = p.headscale.Generation
+	status.APIKey = key.status
+	for _, condition := range []struct {
+		kind string
+		verdict
+	}{
+		{v1beta1.ConditionReady, readiness(available, rollout(p.statefulSet), key.verdict, failed)},
+		{v1beta1.ConditionAvailable, available},
+		{v1beta1.ConditionAPIKeyReady, key.verdict},
+	} {
+		meta.SetStatusCondition(&status.Conditions, metav1.Condition{
+			Type:               condition.kind,
+			Status:             conditionStatus(condition.ok),
+			ObservedGeneration: p.headscale.Generation,
+			LastTransitionTime: metav1.NewTime(p.now.Truncate(time.Second)),
+			Reason:             condition.reason,
+			Message:            shorten(condition.message),
+		})
+	}
+}
+
+// readiness is the first thing that is wrong, in the order in which a user would
+// want to hear of it.
+func readiness(available, rolledOut, key verdict, failed *failure) verdict {
+	if failed != nil {
+		return verdict{false, failed.reason, failed.message}
+	}
+	for _, part := range []verdict{available, rolledOut, key} {
+		if !part.ok {
+			return part
+		}
+	}
+	if key.reason == v1beta1.ReasonKeyOverdue {
+		return key
+	}
+	return verdict{true, v1beta1.ReasonReady, "Headscale is running as asked for"}
+}
+
+// patchStatus writes the status if it differs from what it should be: first from
+// what the cache says, and then, because the cache may be old, from what is true.
+func (r *HeadscaleReconciler) patchStatus(ctx context.Context, headscale *v1beta1.Headscale, describe func(*v1beta1.HeadscaleStatus)) error {
+	wanted := headscale.Status.DeepCopy()
+	describe(wanted)
+	if equality.Semantic.DeepEqual(&headscale.Status, wanted) {
+		return nil
+	}
+	live := &v1beta1.Headscale{}
+	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(headscale), live); err != nil {
+		return wrapUnlessGone(err, "reading the Headscale to write its status")
+	}
+	if live.UID != headscale.UID {
+		return nil
+	}
+	before := live.DeepCopy()
+	describe(&live.Status)
+	if equality.Semantic.DeepEqual(&before.Status, &live.Status) {
+		return nil
+	}
+	logChange(ctx, &before.Status, &live.Status)
+	if err := r.Client.Status().Patch(ctx, live, client.MergeFrom(before), client.FieldOwner(FieldManager)); err != nil {
+		return wrapUnlessGone(err, "writing the status")
+	}
+	return nil
+}
+
+// wrapUnlessGone adds what was tried to an error. A Headscale that was deleted in
+// the meantime is none.
+func wrapUnlessGone(err error, action string) error {
+	if client.IgnoreNotFound(err) == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", action, err)
+}
+
+// logChange says once what became of the condition Ready.
+func logChange(ctx context.Context, before, after *v1beta1.HeadscaleStatus) {
+	was := meta.FindStatusCondition(before.Conditions, v1beta1.ConditionReady)
+	is := meta.FindStatusCondition(after.Conditions, v1beta1.ConditionReady)
+	if was == nil || was.Status != is.Status || was.Reason != is.Reason || was.Message != is.Message {
+		log.FromContext(ctx).Info("Status changed", "ready", is.Status, "reason", is.Reason, "message", is.Message)
+	}
+}
+
+// conditionStatus is True or False.
+func conditionStatus(ok bool) metav1.ConditionStatus {
+	if ok {
+		return metav1.ConditionTrue
+	}
+	return metav1.ConditionFalse
+}
+
+// maxMessage is the longest message that the API accepts in a condition, in bytes.
+const maxMessage = 32768
+
+// shorten cuts a message to what the API accepts.
+func shorten(message string) string {
+	if len(message) <= maxMessage {
+		return message
+	}
+	return strings.ToValidUTF8(message[:maxMessage-len("…")], "") + "…"
+}

@@ -1,0 +1,117 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+)
+
+// concurrency is how many Headscales are looked after at once. Most of a pass is
+// waiting for the API server.
+const concurrency = 4
+
+// passTimeout ends a pass that hangs.
+const passTimeout = time.Minute
+
+// indexSecretName finds the Headscales that manage a Secret of some name.
+const indexSecretName = "spec.api_key.secret_name"
+
+// CacheOptions limits the cache to Headscales and to objects with our labels, and
+// to the given namespaces, or to none where there are none given.
+func CacheOptions(namespaces []string) cache.Options {
+	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{v1beta1.LabelManagedBy: v1beta1.ManagedBy})}
+	keys := cache.ByObject{
+		Label: labels.SelectorFromSet(labels.Set{
+			v1beta1.LabelManagedBy: v1beta1.ManagedBy,
+			v1beta1.LabelComponent: v1beta1.ComponentAPIKey,
+		}),
+		Transform: cache.TransformStripManagedFields(),
+	}
+	options := cache.Options{ByObject: map[client.Object]cache.ByObject{
+		&appsv1.StatefulSet{}:    ours,
+		&corev1.ConfigMap{}:      ours,
+		&corev1.Secret{}:         keys,
+		&corev1.Service{}:        ours,
+		&corev1.ServiceAccount{}: ours,
+		&rbacv1.Role{}:           ours,
+		&rbacv1.RoleBinding{}:    ours,
+		&v1beta1.Headscale{}:     {Transform: cache.TransformStripManagedFields()},
+	}}
+	for _, namespace := range namespaces {
+		if options.DefaultNamespaces == nil {
+			options.DefaultNamespaces = map[string]cache.Config{}
+		}
+		options.DefaultNamespaces[namespace] = cache.Config{}
+	}
+	return options
+}
+
+// SetupWithManager starts watching with the manager.
+func (r *HeadscaleReconciler) SetupWithManager(ctx context.Context, m manager.Manager) error {
+	err := m.GetFieldIndexer().IndexField(ctx, &v1beta1.Headscale{}, indexSecretName, secretNameOf)
+	if err != nil {
+		return fmt.Errorf("indexing Headscales by Secret: %w", err)
+	}
+	asked := builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))
+	changed := builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})
+	return builder.ControllerManagedBy(m).
+		Named("headscale").
+		For(&v1beta1.Headscale{}, asked).
+		Owns(&appsv1.StatefulSet{}, changed).
+		Owns(&corev1.ConfigMap{}, changed).
+		Owns(&corev1.Service{}, changed).
+		Owns(&corev1.ServiceAccount{}, changed).
+		Owns(&rbacv1.Role{}, changed).
+		Owns(&rbacv1.RoleBinding{}, changed).
+		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.managersOf), changed).
+		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency, ReconciliationTimeout: passTimeout}).
+		Complete(r)
+}
+
+// secretNameOf is the name of the Secret that a Headscale manages, if it does.
+func secretNameOf(object client.Object) []string {
+	headscale, ok := object.(*v1beta1.Headscale)
+	if !ok || !headscale.Spec.APIKey.Managed() {
+		return nil
+	}
+	return []string{headscale.Spec.APIKey.EffectiveSecretName()}
+}
+
+// managersOf finds the Headscales whose API key a Secret holds. A list that fails
+// here is one of the cache's own, which does not fail once it has started.
+func (r *HeadscaleReconciler) managersOf(ctx context.Context, secret client.Object) []reconcile.Request {
+	headscales, err := r.listManagers(ctx, secret.GetNamespace(), secret.GetName())
+	if err != nil {
+		return nil
+	}
+	var requests []reconcile.Request
+	for i := range headscales {
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&headscales[i])})
+	}
+	return requests
+}
+
+// listManagers lists the Headscales in a namespace that manage the Secret of a name.
+func (r *HeadscaleReconciler) listManagers(ctx context.Context, namespace, secretName string) ([]v1beta1.Headscale, error) {
+	headscales := &v1beta1.HeadscaleList{}
+	err := r.Client.List(ctx, headscales, client.InNamespace(namespace), client.MatchingFields{indexSecretName: secretName})
+	if err != nil {
+		return nil, fmt.Errorf("listing the Headscales that manage Secret %s: %w", secretName, err)
+	}
+	return headscales.Items, nil
+}

@@ -1,0 +1,60 @@
+package resources
+
+import (
+	metav1 "k8s.io/client-go/applyconfigurations/meta/v1"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+)
+
+// Labels that Kubernetes recommends, beside those that are part of the API.
+const (
+	labelName     = "app.kubernetes.io/name"
+	labelInstance = "app.kubernetes.io/instance"
+	labelVersion  = "app.kubernetes.io/version"
+)
+
+// Values of the component label.
+const (
+	componentServer  = "server"
+	componentMetrics = "metrics"
+	componentManager = "api-key-manager"
+)
+
+// AnnotationConfigHash is on the pod: the SHA-256 digest of config.yaml in
+// hexadecimal, so that a changed config makes a new pod.
+const AnnotationConfigHash = v1beta1.GroupName + "/config-hash"
+
+// metricsName is the name of the Service for the metrics.
+func metricsName(headscale *v1beta1.Headscale) string {
+	return headscale.Name + "-metrics"
+}
+
+// selectorLabels are the labels by which the pods of a Headscale are found. They
+// never change: a StatefulSet's selector cannot.
+func selectorLabels(headscale *v1beta1.Headscale) map[string]string {
+	return map[string]string{
+		labelName:              "headscale",
+		labelInstance:          headscale.Name,
+		v1beta1.LabelManagedBy: v1beta1.ManagedBy,
+	}
+}
+
+// labels are the labels of an object of a Headscale.
+func labels(headscale *v1beta1.Headscale, component string) map[string]string {
+	all := selectorLabels(headscale)
+	all[v1beta1.LabelComponent] = component
+	all[labelVersion] = headscale.Spec.Version
+	return all
+}
+
+// owner makes an object part of a Headscale: it is deleted with it, and no other
+// controller takes it.
+func owner(headscale *v1beta1.Headscale) *metav1.OwnerReferenceApplyConfiguration {
+	return metav1.OwnerReference().
+		WithAPIVersion(v1beta1.GroupVersion.String()).
+		WithKind("Headscale").
+		WithName(headscale.Name).
+		WithUID(headscale.UID).
+		WithController(true).
+		WithBlockOwnerDeletion(true)
+}

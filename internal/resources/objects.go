@@ -1,0 +1,72 @@
+package resources
+
+import (
+	appsv1 "k8s.io/client-go/applyconfigurations/apps/v1"
+	corev1 "k8s.io/client-go/applyconfigurations/core/v1"
+	rbacv1 "k8s.io/client-go/applyconfigurations/rbac/v1"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+)
+
+// Options is what the operator's own settings add to a Headscale.
+type Options struct {
+	// ManagerImage is the image of the API Key Manager where the resource names none.
+	ManagerImage string
+}
+
+// Objects are all that a Headscale wants, in the order in which they are needed.
+// One that is nil must not exist.
+type Objects struct {
+	// ServiceAccount is the pod's identity.
+	ServiceAccount *corev1.ServiceAccountApplyConfiguration
+	// Role is what the API Key Manager may do; nil where there is none.
+	Role *rbacv1.RoleApplyConfiguration
+	// RoleBinding gives Role to ServiceAccount; nil where there is none.
+	RoleBinding *rbacv1.RoleBindingApplyConfiguration
+	// ConfigMap holds Headscale's completed config.yaml.
+	ConfigMap *corev1.ConfigMapApplyConfiguration
+	// Service is for Headscale's clients.
+	Service *corev1.ServiceApplyConfiguration
+	// MetricsService is for what collects metrics; nil where they are turned off.
+	MetricsService *corev1.ServiceApplyConfiguration
+	// StatefulSet runs the pod.
+	StatefulSet *appsv1.StatefulSetApplyConfiguration
+}
+
+// Build returns the objects of a Headscale, or an *InvalidError that says which
+// field of it the user must change.
+func Build(headscale *v1beta1.Headscale, options Options) (*Objects, error) {
+	config, err := completeConfig(&headscale.Spec.Config)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := layoutOf(&config)
+	if err != nil {
+		return nil, err
+	}
+	text, err := renderConfig(&config)
+	if err != nil {
+		return nil, err
+	}
+	objects := &Objects{
+		ServiceAccount: serviceAccount(headscale),
+		ConfigMap:      configMap(headscale, text),
+		Service:        service(headscale, &plan),
+		MetricsService: metricsService(headscale, &plan),
+	}
+	pod := podTemplate(headscale, &plan, text)
+	if headscale.Spec.APIKey.Managed() {
+		objects.Role, objects.RoleBinding = role(headscale), roleBinding(headscale)
+		if err := addSidecar(pod, headscale, &plan, options.ManagerImage); err != nil {
+			return nil, err
+		}
+	}
+	objects.StatefulSet = statefulSet(headscale, pod)
+	return objects, nil
+}
+
+// MetricsServiceName is the name of the Service for the metrics of a Headscale,
+// whether or not there is one.
+func MetricsServiceName(headscale *v1beta1.Headscale) string {
+	return metricsName(headscale)
+}

@@ -1,0 +1,48 @@
+package resources
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+)
+
+// service is how clients in the cluster reach Headscale.
+func service(headscale *v1beta1.Headscale, l *layout) *corev1ac.ServiceApplyConfiguration {
+	return serviceFor(headscale, headscale.Name, componentServer, l.exposed(portHTTP, portGRPC, portSTUN))
+}
+
+// metricsService is for what collects the metrics. It is nil where there are none
+// to collect. It stands apart from the other Service so that exposing Headscale does
+// not expose its debug pages.
+func metricsService(headscale *v1beta1.Headscale, l *layout) *corev1ac.ServiceApplyConfiguration {
+	ports := l.exposed(portMetrics)
+	if len(ports) == 0 {
+		return nil
+	}
+	return serviceFor(headscale, metricsName(headscale), componentMetrics, ports)
+}
+
+func serviceFor(headscale *v1beta1.Headscale, name, component string, ports []port) *corev1ac.ServiceApplyConfiguration {
+	spec := corev1ac.ServiceSpec().WithSelector(selectorLabels(headscale))
+	for _, p := range ports {
+		spec.WithPorts(corev1ac.ServicePort().
+			WithName(p.name).
+			WithPort(p.number).
+			WithTargetPort(intstr.FromString(p.name)).
+			WithProtocol(protocolOf(p.name)))
+	}
+	return corev1ac.Service(name, headscale.Namespace).
+		WithLabels(labels(headscale, component)).
+		WithOwnerReferences(owner(headscale)).
+		WithSpec(spec)
+}
+
+// protocolOf is the protocol of the port of that name.
+func protocolOf(name string) corev1.Protocol {
+	if name == portSTUN {
+		return corev1.ProtocolUDP
+	}
+	return corev1.ProtocolTCP
+}
