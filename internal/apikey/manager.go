@@ -55,7 +55,8 @@ type Config struct {
 	Secrets  Secrets
 	Settings Settings
 	Tag      Tag
-	// SocketPath is Headscale's Unix socket, watched for restarts of Headscale.
+	// SocketPath is Headscale's Unix socket, watched for restarts of Headscale. If
+	// it is empty, a restart is noticed at the next check.
 	SocketPath string
 	// Clock returns the time.
 	Clock func() time.Time
@@ -94,7 +95,9 @@ func (m *Manager) Start(ctx context.Context) error {
 	wake := newWaker()
 	var watchers sync.WaitGroup
 	watchers.Go(func() { watchSecret(ctx, m.Secrets, wake) })
-	watchers.Go(func() { watchSocket(ctx, m.SocketPath, wake) })
+	if m.SocketPath != "" {
+		watchers.Go(func() { watchSocket(ctx, m.SocketPath, wake) })
+	}
 	defer watchers.Wait()
 
 	for ctx.Err() == nil {
