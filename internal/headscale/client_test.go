@@ -274,6 +274,43 @@ func describeRelease(release headscaletest.Release) {
 		Expect(server.Minted()).To(Equal(1))
 	})
 
+	It("tells answers from silence at whatever moment Headscale dies", func(ctx SpecContext) {
+		const deaths = 50
+		var answered, lost int
+		over := make(chan struct{})
+		ended := make(chan struct{})
+		go func() {
+			defer GinkgoRecover()
+			defer close(ended)
+			for {
+				select {
+				case <-over:
+					return
+				default:
+				}
+				switch _, err := client.CreateAPIKey(ctx, tomorrow()); {
+				case err == nil:
+					answered++
+				case errors.Is(err, headscale.ErrUnavailable):
+					lost++
+				default:
+					Expect(err).NotTo(HaveOccurred(), "neither an answer nor silence")
+				}
+			}
+		}()
+		for range deaths {
+			before := server.Minted()
+			Eventually(server.Minted).WithPolling(100 * time.Microsecond).Should(BeNumerically(">", before))
+			server.Crash()
+			Expect(server.Start()).To(Succeed())
+		}
+		close(over)
+		Eventually(ended).Should(BeClosed())
+		Expect(lost).To(BeNumerically(">", 0))
+		Expect(server.Minted()).To(BeNumerically("~", answered, deaths), "at most one answer is lost per death")
+		Expect(server.Minted()).To(BeNumerically(">=", answered))
+	})
+
 	It("serves many callers at once", func(ctx SpecContext) {
 		var callers sync.WaitGroup
 		for range 20 {

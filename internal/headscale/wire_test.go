@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	v1 "github.com/juanfont/headscale/gen/go/headscale/v1"
@@ -29,11 +31,16 @@ const plainProblem = "application/problem+json"
 
 var _ = Describe("Over HTTP", func() {
 	It("sends Headscale's requests to the letter", func(ctx SpecContext) {
-		var requests []string
+		var (
+			mu       sync.Mutex
+			requests []string
+		)
 		path := serveHTTP(func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
+			mu.Lock()
 			requests = append(requests, fmt.Sprintf("%s %s %s %s|%s",
 				r.Proto, r.Method, r.URL, r.Header.Get("Content-Type"), body))
+			mu.Unlock()
 			_, _ = io.WriteString(w, `{"apiKeys":[],"apiKey":"`+secretKey+`"}`)
 		})
 		client := newClient(path)
@@ -43,6 +50,8 @@ var _ = Describe("Over HTTP", func() {
 		Expect(client.CreateAPIKey(ctx, time.Date(2027, 1, 1, 2, 0, 0, 0, time.FixedZone("", 7200)))).
 			To(Equal(headscale.NewKey(secretKey)))
 		Expect(client.ExpireAPIKey(ctx, "0123456789ab")).To(Succeed())
+		mu.Lock()
+		defer mu.Unlock()
 		Expect(requests).To(Equal([]string{
 			probe, "HTTP/1.1 GET /api/v1/apikey |",
 			probe, `HTTP/1.1 POST /api/v1/apikey application/json|{"expiration":"2027-01-01T00:00:00.000000Z"}`,
@@ -120,12 +129,12 @@ var _ = Describe("Over HTTP", func() {
 	})
 
 	It("keeps a key out of the error when the answer is not HTTP at all", func(ctx SpecContext) {
-		path, first := socketPath(), true
+		path := socketPath()
+		var probed atomic.Bool
 		listenRaw(path, func(conn net.Conn) {
 			defer func() { _ = conn.Close() }()
 			_, _ = conn.Read(make([]byte, 4096))
-			if first {
-				first = false
+			if probed.CompareAndSwap(false, true) {
 				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
 				return
 			}
