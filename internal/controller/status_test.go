@@ -1,0 +1,128 @@
+package controller
+
+import (
+	"context"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+)
+
+var _ = Describe("The status", func() {
+	It("follows a key through its life", func(ctx context.Context) {
+		o := startOperator(ctx)
+		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
+		ready := condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)
+		available := condition(ctx, o.namespace, "headscale", v1beta1.ConditionAvailable)
+		key := condition(ctx, o.namespace, "headscale", v1beta1.ConditionAPIKeyReady)
+
+		By("starting")
+		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonProgressing, "Pod headscale-0 is not ready"))
+		Expect(available(NewGomega(Fail))).To(be("False", v1beta1.ReasonProgressing, "kubectl describe pod headscale-0"))
+		Expect(key(NewGomega(Fail))).To(be("False", v1beta1.ReasonKeyPending, "No API key is in Secret headscale-api-key yet; kubectl logs headscale-0 -c apikey-manager"))
+
+		By("the pod being ready")
+		runPod(ctx, o.namespace, "headscale", 1)
+		Eventually(available).WithContext(ctx).Should(be("True", v1beta1.ReasonAvailable, "Pod headscale-0 is ready"))
+		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonKeyPending, "No API key is in Secret headscale-api-key"))
+
+		By("the Secret being there without a key")
+		expiration := o.time().Add(v1beta1.DefaultExpiration)
+		secret := keySecret(o.namespace, "headscale-api-key", expiration)
+		delete(secret.Annotations, v1beta1.AnnotationExpiration)
+		Expect(admin.Create(ctx, secret)).To(Succeed())
+		o.touch(ctx, "headscale")
+		Expect(key(NewGomega(Fail))).To(HaveField("Reason", v1beta1.ReasonKeyPending))
+
+		By("the key being stored")
+		annotateSecret(ctx, secret, map[string]any{v1beta1.AnnotationExpiration: expiration.UTC().Format(time.RFC3339Nano)})
+		Eventually(key).WithContext(ctx).Should(be("True", v1beta1.ReasonKeyValid, "valid until "+expiration.UTC().Format(time.RFC3339)))
+		Eventually(ready).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, ""))
+		Expect(get[v1beta1.Headscale](ctx, o.namespace, "headscale")(NewGomega(Fail)).Status).To(And(
+			HaveField("ObservedGeneration", BeEquivalentTo(1)),
+			HaveField("APIKey", And(
+				HaveField("SecretName", "headscale-api-key"),
+				HaveField("KeyPrefix", "abcdefghijkl"),
+				HaveField("Expiration.Time", BeTemporally("==", expiration.Truncate(time.Second))),
+				HaveField("NextRotation.Time", BeTemporally("==", expiration.Add(-1920*time.Hour).Truncate(time.Second))),
+			)),
+		))
+
+		By("the rotation being overdue")
+		o.advance(240*time.Hour + 31*time.Second)
+		o.touch(ctx, "headscale")
+		Eventually(key).WithContext(ctx).Should(be("True", v1beta1.ReasonKeyOverdue, "should have been replaced at"))
+		Expect(ready(NewGomega(Fail))).To(be("True", v1beta1.ReasonKeyOverdue, ""))
+
+		By("the key having expired")
+		o.advance(1920 * time.Hour)
+		o.touch(ctx, "headscale")
+		Eventually(key).WithContext(ctx).Should(be("False", v1beta1.ReasonKeyExpired, "expired at"))
+		Expect(ready(NewGomega(Fail))).To(be("False", v1beta1.ReasonKeyExpired, ""))
+
+		By("the key being replaced")
+		expiration = o.time().Add(v1beta1.DefaultExpiration)
+		annotateSecret(ctx, secret, map[string]any{v1beta1.AnnotationExpiration: expiration.UTC().Format(time.RFC3339Nano), v1beta1.AnnotationKeyPrefix: "second"})
+		Eventually(ready).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, ""))
+		Expect(get[v1beta1.Headscale](ctx, o.namespace, "headscale")(NewGomega(Fail)).Status.APIKey.KeyPrefix).To(Equal("second"))
+
+		By("the Secret being deleted")
+		Expect(admin.Delete(ctx, secret)).To(Succeed())
+		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonKeyPending, ""))
+		Expect(get[v1beta1.Headscale](ctx, o.namespace, "headscale")(NewGomega(Fail)).Status.APIKey).To(HaveValue(Equal(v1beta1.APIKeyStatus{SecretName: "headscale-api-key"})))
+	})
+
+	It("shows an expired key without anyone touching the object", func(ctx context.Context) {
+		o := startOperator(ctx)
+		Expect(admin.Create(ctx, keySecret(o.namespace, "headscale-api-key", o.time().Add(2*time.Second)))).To(Succeed())
+		Expect(create(ctx, o.namespace, shortest+"  api_key: {expiration: 3s, rotation_buffer: 1s}\n")).To(Succeed())
+		key := condition(ctx, o.namespace, "headscale", v1beta1.ConditionAPIKeyReady)
+		Eventually(key).WithContext(ctx).Should(be("True", v1beta1.ReasonKeyValid, ""))
+		Eventually(key).WithContext(ctx).Should(be("False", v1beta1.ReasonKeyExpired, ""))
+	})
+
+	It("reports a Secret that is somebody else's", func(ctx context.Context) {
+		o := startOperator(ctx)
+		foreign := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: "headscale-api-key"}}
+		Expect(admin.Create(ctx, foreign)).To(Succeed())
+		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
+		runPod(ctx, o.namespace, "headscale", 1)
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(
+			be("False", v1beta1.ReasonConflict, "Secret headscale-api-key exists already and was not made by the API Key Manager"))
+	})
+
+	It("says that Headscale was stopped", func(ctx context.Context) {
+		o := startOperator(ctx)
+		Expect(create(ctx, o.namespace, shortest+"  replicas: 0\n")).To(Succeed())
+		runPod(ctx, o.namespace, "headscale", 0)
+		for _, kind := range []string{v1beta1.ConditionReady, v1beta1.ConditionAvailable} {
+			Eventually(condition(ctx, o.namespace, "headscale", kind)).WithContext(ctx).Should(be("False", v1beta1.ReasonScaledToZero, "spec.replicas is 0"))
+		}
+	})
+
+	It("is not ready while the pod is being replaced", func(ctx context.Context) {
+		o := startOperator(ctx)
+		Expect(create(ctx, o.namespace, shortest+"  api_key: {auto_manage: false}\n")).To(Succeed())
+		runPod(ctx, o.namespace, "headscale", 1)
+		ready := condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)
+		Eventually(ready).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, ""))
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {config: {log: {level: debug}}}}`)).To(Succeed())
+		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonProgressing, "The pod is being replaced"))
+		runPod(ctx, o.namespace, "headscale", 1)
+		Eventually(ready).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, ""))
+	})
+
+	It("says what of an admitted spec cannot be carried out", func(ctx context.Context) {
+		o := startOperator(ctx)
+		Expect(create(ctx, o.namespace, shortest+"    unix_socket: /var/lib/headscale/headscale.sock\n")).To(Succeed())
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(
+			be("False", v1beta1.ReasonInvalidConfig, "spec.config.unix_socket must be outside the data directory /var/lib/headscale"))
+		Expect(o.written()).To(HaveEach(HaveSuffix("/status")))
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {config: {unix_socket: null}}}`)).To(Succeed())
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(HaveField("Reason", v1beta1.ReasonProgressing))
+	})
+})
