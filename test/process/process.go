@@ -110,6 +110,14 @@ func (p *Process) ExitCode() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
+// Describe says in words how the process ended, or that it runs.
+func (p *Process) Describe() string {
+	if p.Running() {
+		return "running"
+	}
+	return p.cmd.ProcessState.String()
+}
+
 // Wait waits for the end and returns how it came: nil for exit status 0.
 func (p *Process) Wait(ctx context.Context) error {
 	select {
