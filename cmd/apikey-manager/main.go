@@ -19,8 +19,12 @@ import (
 	"infrado.cloud/headscale-operator/internal/headscale"
 )
 
-// version is set by the linker.
-var version = "dev"
+// What the linker knows of this build.
+var (
+	version = "dev"
+	commit  = "unknown"
+	date    = "unknown"
+)
 
 // exitUsage is the exit status that says that the flags, or what they lead to,
 // cannot be used. Nothing else ends the program but a signal.
@@ -41,7 +45,7 @@ func run(arguments []string) error {
 	case err != nil:
 		return err
 	case options.Version:
-		fmt.Println(version)
+		fmt.Printf("apikey-manager %s (commit %s, %s)\n", version, commit, date)
 		return nil
 	}
 	cluster, err := apikey.ClusterConfig()

@@ -129,7 +129,7 @@ func (v View) finish() (Decision, bool) {
 // finishUnsaved saves a key that was made, or undoes it if the Secret that it was
 // made for is not the same any more.
 func (v View) finishUnsaved() Decision {
-	if v.Record != nil && slices.ContainsFunc(v.Record.Pending, func(p Pending) bool { return p.Expiration.Equal(v.Unsaved.Expiration) }) {
+	if v.Record != nil && slices.ContainsFunc(v.Record.Pending, func(p PendingKey) bool { return p.Expiration.Equal(v.Unsaved.Expiration) }) {
 		return Decision{Action: Save, Reason: ReasonUnsaved, Message: "a key that was made is not in the Secret yet",
 			Predecessor: v.predecessor()}
 	}
@@ -137,8 +137,8 @@ func (v View) finishUnsaved() Decision {
 		Expire: []string{v.Unsaved.Prefix}}
 }
 
-func (v View) settlePending(expire []string) ([]Pending, []string) {
-	var kept []Pending
+func (v View) settlePending(expire []string) ([]PendingKey, []string) {
+	var kept []PendingKey
 	for _, mark := range v.Record.Pending {
 		i := slices.IndexFunc(v.Keys, func(k headscale.APIKey) bool {
 			return k.Expiration.Equal(mark.Expiration) && k.Prefix != v.Record.storedPrefix()
@@ -153,8 +153,8 @@ func (v View) settlePending(expire []string) ([]Pending, []string) {
 	return kept, expire
 }
 
-func (v View) settleRetiring(expire []string) ([]Retiring, []string) {
-	var kept []Retiring
+func (v View) settleRetiring(expire []string) ([]RetiringKey, []string) {
+	var kept []RetiringKey
 	for _, mark := range v.Record.Retiring {
 		key := v.find(mark.Prefix)
 		switch {
@@ -189,7 +189,7 @@ func (v View) predecessor() string {
 func (v View) sweep() (Decision, bool) {
 	var expire []string
 	for _, key := range v.Keys {
-		retiring := slices.ContainsFunc(v.Record.Retiring, func(r Retiring) bool { return r.Prefix == key.Prefix })
+		retiring := slices.ContainsFunc(v.Record.Retiring, func(r RetiringKey) bool { return r.Prefix == key.Prefix })
 		if v.Tag.Owns(key.Expiration) && v.live(key) && key.Prefix != v.Record.storedPrefix() && !retiring {
 			expire = append(expire, key.Prefix)
 		}

@@ -30,24 +30,24 @@ type Record struct {
 	Expiration, CreatedAt time.Time
 
 	// Pending are the keys that may be on their way.
-	Pending []Pending
+	Pending []PendingKey
 	// Retiring are the keys that were replaced and not expired yet.
-	Retiring []Retiring
+	Retiring []RetiringKey
 
 	// Requested is the last request for a rotation, Handled the last one acted upon.
 	Requested, Handled string
 }
 
-// Pending is a key that Headscale was asked for, or was about to be asked for.
-type Pending struct {
+// PendingKey is a key that Headscale was asked for, or was about to be asked for.
+type PendingKey struct {
 	// Expiration is the key's, by which it is found in Headscale's list.
 	Expiration time.Time
 	// Written is when this mark was made.
 	Written time.Time
 }
 
-// Retiring is a key that was replaced.
-type Retiring struct {
+// RetiringKey is a key that was replaced.
+type RetiringKey struct {
 	// Prefix is the key's, by which Headscale expires it.
 	Prefix string
 	// NotBefore is when it is to be expired.
@@ -122,7 +122,7 @@ func (r Record) annotations() map[string]string {
 }
 
 // withPending returns the record with one more key on its way.
-func (r Record) withPending(mark Pending) Record {
+func (r Record) withPending(mark PendingKey) Record {
 	r.Pending = append(slices.Clone(r.Pending), mark)
 	return r
 }
@@ -136,9 +136,9 @@ func (r Record) withKey(made Made, predecessor string, expireAt time.Time) Recor
 	r.Expiration = made.Expiration
 	r.CreatedAt = made.CreatedAt
 	r.Handled = r.Requested
-	r.Pending = slices.DeleteFunc(slices.Clone(r.Pending), func(p Pending) bool { return p.Expiration.Equal(made.Expiration) })
+	r.Pending = slices.DeleteFunc(slices.Clone(r.Pending), func(p PendingKey) bool { return p.Expiration.Equal(made.Expiration) })
 	if predecessor != "" {
-		r.Retiring = append(slices.Clone(r.Retiring), Retiring{Prefix: predecessor, NotBefore: expireAt})
+		r.Retiring = append(slices.Clone(r.Retiring), RetiringKey{Prefix: predecessor, NotBefore: expireAt})
 	}
 	return r
 }
@@ -152,18 +152,18 @@ func digestOf(key headscale.Key) string {
 
 const listSeparator, pairSeparator = ",", "@"
 
-func parsePending(text string) []Pending {
-	var marks []Pending
+func parsePending(text string) []PendingKey {
+	var marks []PendingKey
 	for first, second := range pairs(text) {
 		expiration, written := parseTime(first), parseTime(second)
 		if !expiration.IsZero() && !written.IsZero() {
-			marks = append(marks, Pending{Expiration: expiration, Written: written})
+			marks = append(marks, PendingKey{Expiration: expiration, Written: written})
 		}
 	}
 	return marks
 }
 
-func formatPending(marks []Pending) string {
+func formatPending(marks []PendingKey) string {
 	texts := make([]string, len(marks))
 	for i, mark := range marks {
 		texts[i] = formatTime(mark.Expiration) + pairSeparator + formatTime(mark.Written)
@@ -171,17 +171,17 @@ func formatPending(marks []Pending) string {
 	return strings.Join(texts, listSeparator)
 }
 
-func parseRetiring(text string) []Retiring {
-	var marks []Retiring
+func parseRetiring(text string) []RetiringKey {
+	var marks []RetiringKey
 	for prefix, second := range pairs(text) {
 		if notBefore := parseTime(second); prefix != "" && !notBefore.IsZero() {
-			marks = append(marks, Retiring{Prefix: prefix, NotBefore: notBefore})
+			marks = append(marks, RetiringKey{Prefix: prefix, NotBefore: notBefore})
 		}
 	}
 	return marks
 }
 
-func formatRetiring(marks []Retiring) string {
+func formatRetiring(marks []RetiringKey) string {
 	texts := make([]string, len(marks))
 	for i, mark := range marks {
 		texts[i] = mark.Prefix + pairSeparator + formatTime(mark.NotBefore)

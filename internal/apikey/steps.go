@@ -81,7 +81,7 @@ func (v View) newExpiration() time.Time {
 func (v View) taken(expiration time.Time) bool {
 	listed := slices.ContainsFunc(v.Keys, func(k headscale.APIKey) bool { return k.Expiration.Equal(expiration) })
 	return listed || v.Record != nil &&
-		slices.ContainsFunc(v.Record.Pending, func(p Pending) bool { return p.Expiration.Equal(expiration) })
+		slices.ContainsFunc(v.Record.Pending, func(p PendingKey) bool { return p.Expiration.Equal(expiration) })
 }
 
 // intend notes the key in the Secret before it exists. If that is refused, no key
@@ -91,7 +91,7 @@ func (m *Manager) intend(ctx context.Context, view View, expiration time.Time) e
 	if view.Record != nil {
 		record = *view.Record
 	}
-	if err := m.write(ctx, record.withPending(Pending{Expiration: expiration, Written: view.Now})); err != nil {
+	if err := m.write(ctx, record.withPending(PendingKey{Expiration: expiration, Written: view.Now})); err != nil {
 		return fmtError("noting a new key in the Secret", err)
 	}
 	faultpoint(StepIntend)
