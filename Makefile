@@ -55,7 +55,8 @@ test: ## Run all tests, on real servers that are built first. PKG=./internal/...
 
 .PHONY: demo
 demo: ## Show the main job on an embedded control plane. Ctrl-C ends it; DEMO_EXIT=1: it ends by itself.
-	@go run ./test/demo
+	@$(SERVERS) --program bin/demo=./test/demo
+	@bin/demo
 
 .PHONY: servers
 servers: ## Build the servers that tests and demo run against, where they are missing.

@@ -58,10 +58,13 @@ func WriteKubeconfig(path string, admin *rest.Config, namespace, tokenFile strin
 	return clientcmd.WriteToFile(*config, path)
 }
 
+// tokenFileName is the name of the token next to a kubeconfig that uses it.
+const tokenFileName = "token"
+
 // ServiceAccountKubeconfig writes a token of a ServiceAccount that exists, and a
 // kubeconfig that uses it, into dir. It returns the kubeconfig's path.
 func (c *ControlPlane) ServiceAccountKubeconfig(ctx context.Context, admin client.Client, serviceAccount client.ObjectKey, dir string) (string, error) {
-	tokenFile := filepath.Join(dir, "token")
+	tokenFile := filepath.Join(dir, tokenFileName)
 	if err := WriteTokenFile(ctx, admin, serviceAccount, time.Hour, tokenFile); err != nil {
 		return "", err
 	}

@@ -78,9 +78,8 @@ func moveListeners(configPath string, ports *portMap) (map[string]string, error)
 	}
 	config := map[string]any{}
 	variables := map[string]string{}
-	if yaml.Unmarshal(content, &config) != nil {
-		return variables, nil
-	}
+	// What is not YAML belongs to another program.
+	_ = yaml.Unmarshal(content, &config)
 	for _, l := range listeners {
 		text, _, _ := unstructured.NestedString(config, l...)
 		if text == "" {

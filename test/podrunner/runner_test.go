@@ -82,7 +82,7 @@ var _ = Describe("A pod", Ordered, func() {
 		key    = client.ObjectKey{Namespace: "default", Name: "web"}
 	)
 
-	BeforeAll(func(ctx SpecContext) {
+	BeforeAll(func() {
 		SetDefaultEventuallyTimeout(30 * time.Second)
 		root, err := serverbuild.FindRoot()
 		Expect(err).NotTo(HaveOccurred())
@@ -157,7 +157,7 @@ var _ = Describe("A pod", Ordered, func() {
 		Expect(os.ReadFile(runner.HostPath("client", "/var/run/secrets/kubernetes.io/serviceaccount/namespace"))).To(BeEquivalentTo("default"))
 	})
 
-	It("has a container started again that ended", func(ctx SpecContext) {
+	It("has a container started again that ended", func() {
 		Expect(os.WriteFile(filepath.Join(runner.HostPath("main", "/scratch"), "end"), nil, 0o600)).To(Succeed())
 		Eventually(runner.Log).WithArguments("main").Should(ContainSubstring("starts=2 marks=2"))
 	})

@@ -25,18 +25,43 @@ const (
 func (c cache) build(ctx context.Context, s set, target string) error {
 	progress := startProgress(c.log, s.name)
 	defer progress.stop()
+	progress.print("not in the cache yet, so it is built; this happens once")
+	if err := s.compile(ctx, progress, target+string(filepath.Separator)); err != nil {
+		return err
+	}
+	progress.print("built")
+	return s.rename(target)
+}
 
+// BuildProgram builds a package of this repository, as a release has it. Nothing
+// is logged unless it takes long.
+func BuildProgram(ctx context.Context, root, importPath, output string, log io.Writer) error {
+	s := set{name: filepath.Base(output), dir: root, programs: []program{{importPath: importPath}}}
+	progress := startProgress(log, s.name)
+	defer progress.stop()
+	output, err := filepath.Abs(output)
+	if err != nil {
+		return err
+	}
+	if err := s.compile(ctx, progress, output); err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	return nil
+}
+
+// compile runs go build, which takes modules and packages from the Go caches
+// where they are there.
+func (s set) compile(ctx context.Context, progress *progress, output string) error {
 	total, err := countStale(ctx, s, progress)
 	if err != nil {
 		return fmt.Errorf("listing its packages: %w", err)
 	}
 	progress.compiling(total)
-	args := append([]string{"build", "-v", "-o", target + string(filepath.Separator)}, buildFlags(s)...)
+	args := append([]string{"build", "-v", "-o", output}, buildFlags(s)...)
 	if _, err := runGo(ctx, s.dir, progress.line, append(args, s.importPaths()...)...); err != nil {
 		return fmt.Errorf("building it: %w", err)
 	}
-	progress.done()
-	return s.rename(target)
+	return nil
 }
 
 // rename gives the programs in dir the names under which they are looked for.

@@ -32,11 +32,14 @@ func (c cache) download(ctx context.Context, s set, target string) error {
 	defer cancel()
 	progress := startProgress(c.log, "setup-envtest")
 	defer progress.stop()
+	progress.print("downloading " + s.name)
 	tool := filepath.Join(target, "setup-envtest")
 	defer func() { _ = os.Remove(tool) }()
-	_, err := runGo(ctx, filepath.Join(c.root, "hack", "tools", "setup-envtest"), progress.line,
-		"build", "-mod=readonly", "-trimpath", "-o", tool, "sigs.k8s.io/controller-runtime/tools/setup-envtest")
-	if err != nil {
+	build := set{
+		dir:      filepath.Join(c.root, "hack", "tools", "setup-envtest"),
+		programs: []program{{importPath: "sigs.k8s.io/controller-runtime/tools/setup-envtest"}},
+	}
+	if err := build.compile(ctx, progress, tool); err != nil {
 		return err
 	}
 	store := filepath.Join(target, "store")

@@ -33,7 +33,6 @@ type progress struct {
 // startProgress begins to report under the given name.
 func startProgress(log io.Writer, name string) *progress {
 	p := &progress{log: log, name: name, start: time.Now(), ended: make(chan struct{})}
-	p.print("not in the cache yet, so it is built; this happens once")
 	p.wait.Go(p.report)
 	return p
 }
@@ -58,19 +57,11 @@ func (p *progress) stop() {
 	p.wait.Wait()
 }
 
-// done prints that the build succeeded.
-func (p *progress) done() {
-	p.print("built")
-}
-
 // compiling begins the second phase, in which total packages are compiled.
 func (p *progress) compiling(total int) {
 	p.mutex.Lock()
+	defer p.mutex.Unlock()
 	p.building, p.total = true, total
-	p.mutex.Unlock()
-	if total > 0 {
-		p.print(p.state())
-	}
 }
 
 // line takes note of one line that the Go command printed.

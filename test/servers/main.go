@@ -32,6 +32,7 @@ func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("servers", flag.ExitOnError)
 	headscale := flags.String("headscale", serverbuild.DefaultHeadscale, "versions of Headscale, separated by commas, or all, or none")
 	printAssets := flags.Bool("print", false, "print the directory of etcd, kube-apiserver and kubectl, for "+serverbuild.AssetsVariable)
+	program := flags.String("program", "", "also build a package of this repository: output=package, such as bin/demo=./test/demo")
 	_ = flags.Parse(args)
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
@@ -43,6 +44,11 @@ func run(ctx context.Context, args []string) error {
 	servers, err := serverbuild.Ensure(ctx, serverbuild.Options{Root: root, Headscale: versions, Log: os.Stderr})
 	if err != nil {
 		return err
+	}
+	if output, pkg, wanted := strings.Cut(*program, "="); wanted {
+		if err := serverbuild.BuildProgram(ctx, root, pkg, output, os.Stderr); err != nil {
+			return err
+		}
 	}
 	if *printAssets {
 		fmt.Println(servers.Assets)

@@ -1,0 +1,70 @@
+// Command demo shows what the operator does, on this machine alone: a real API
+// server, the real operator, the real Headscale and the real API Key Manager run
+// as local processes, without a cluster and without containers. It stays up until
+// Ctrl-C, or ends by itself with DEMO_EXIT=1, and leaves nothing behind.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// exitInterrupted is the usual exit status of a program that Ctrl-C ended.
+const exitInterrupted = 130
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	status := run(ctx, newNarrator(os.Stdout), os.Getenv("DEMO_EXIT") == "1")
+	stop()
+	os.Exit(status)
+}
+
+// run tells the story and returns the exit status.
+func run(ctx context.Context, n *narrator, exit bool) (status int) {
+	s := &stage{narrator: n}
+	defer func() {
+		if err := s.close(); err != nil {
+			n.say("Cleaning up failed: %v", err)
+			status = 1
+			return
+		}
+		n.say("Everything is stopped and removed.")
+	}()
+	err := s.perform(ctx)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		n.say("Interrupted.")
+		return exitInterrupted
+	case err != nil:
+		n.say("FAILED: %v", err)
+		s.showLogs()
+		return 1
+	case exit:
+		return 0
+	}
+	if err := s.stayUp(ctx); err != nil {
+		n.say("FAILED: %v", err)
+		s.showLogs()
+		return 1
+	}
+	return 0
+}
+
+// stayUp waits for Ctrl-C, and for the operator's end, which is a failure.
+func (s *stage) stayUp(ctx context.Context) error {
+	s.say("Look around, as long as you like, in another terminal; Ctrl-C ends the demo and removes everything:")
+	s.detail("export KUBECONFIG=%s", s.plane.Kubeconfig())
+	s.detail("%s get headscale,statefulset,service,secret", s.servers.Kubectl())
+	s.detail("%s annotate headscale headscale %s=$(date +%%s) --overwrite    # a new key, now", s.servers.Kubectl(), rotateAnnotation)
+	select {
+	case <-ctx.Done():
+		fmt.Println()
+		return nil
+	case <-s.operator.Process().Exited():
+		return errors.New("the operator ended")
+	}
+}

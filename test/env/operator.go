@@ -1,0 +1,158 @@
+package env
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"infrado.cloud/headscale-operator/test/process"
+	"infrado.cloud/headscale-operator/test/serverbuild"
+)
+
+const (
+	// ManagerImage is the image of the API Key Manager in config/manager.
+	ManagerImage = "headscale-operator/apikey-manager:latest"
+	// operatorNamespace and operatorAccount are what config/default makes of the
+	// operator's namespace and ServiceAccount.
+	operatorNamespace = "headscale-operator-system"
+	operatorAccount   = "headscale-operator-controller-manager"
+	// operatorStart is how long the operator may take until it is ready.
+	operatorStart = time.Minute
+	// renewToken is how often the operator's token is renewed, which is valid for
+	// an hour.
+	renewToken = 30 * time.Minute
+	// operatorGrace is how long it may take to end.
+	operatorGrace = 20 * time.Second
+)
+
+// Binaries are the programs of this repository.
+type Binaries struct {
+	// Operator is cmd/main.go.
+	Operator string
+	// Manager is cmd/apikey-manager/main.go, the API Key Manager.
+	Manager string
+}
+
+// BuildBinaries builds the programs into dir.
+func BuildBinaries(ctx context.Context, root, dir string, log io.Writer) (Binaries, error) {
+	binaries := Binaries{Operator: filepath.Join(dir, "manager"), Manager: filepath.Join(dir, "apikey-manager")}
+	if err := serverbuild.BuildProgram(ctx, root, "./cmd", binaries.Operator, log); err != nil {
+		return Binaries{}, err
+	}
+	if err := serverbuild.BuildProgram(ctx, root, "./cmd/apikey-manager", binaries.Manager, log); err != nil {
+		return Binaries{}, err
+	}
+	return binaries, nil
+}
+
+// InstallOperator applies config/default: all of an installation, of which only
+// the Deployment has no effect here, because nothing runs it.
+func (c *ControlPlane) InstallOperator(ctx context.Context, root string) error {
+	if _, err := c.Kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(root, "config", "default")); err != nil {
+		return err
+	}
+	_, err := c.Kubectl(ctx, "wait", "--for=condition=Established", "--timeout=60s", "crd/headscales.headscale.infrado.cloud")
+	return err
+}
+
+// Operator is a running operator.
+type Operator struct {
+	process *process.Process
+	probes  string
+}
+
+// OperatorOptions say how the operator is started.
+type OperatorOptions struct {
+	// Binary is the path of the program.
+	Binary string
+	// ControlPlane is where it is installed.
+	ControlPlane *ControlPlane
+	// Admin is an administrator's client.
+	Admin client.Client
+	// Guard ends the operator when nobody else does.
+	Guard *process.Guard
+	// Args follow those that the operator is started with here.
+	Args []string
+	// Output receives what the operator prints. It may be nil.
+	Output io.Writer
+}
+
+// StartOperator runs the operator's program outside the cluster, as the
+// ServiceAccount of its installation and so with no other rights, and waits until
+// it is ready.
+func StartOperator(ctx context.Context, options OperatorOptions) (*Operator, error) {
+	dir, err := os.MkdirTemp(options.Guard.Dir(), "operator-")
+	if err != nil {
+		return nil, err
+	}
+	account := client.ObjectKey{Namespace: operatorNamespace, Name: operatorAccount}
+	kubeconfig, err := options.ControlPlane.ServiceAccountKubeconfig(ctx, options.Admin, account, dir)
+	if err != nil {
+		return nil, err
+	}
+	probes, err := FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	args := append([]string{
+		"--manager-image=" + ManagerImage, "--metrics-bind-address=0", "--health-probe-bind-address=" + probes,
+		"--leader-elect", "--leader-election-namespace=" + operatorNamespace,
+	}, options.Args...)
+	o := &Operator{probes: probes}
+	o.process, err = process.Start(process.Command{
+		Name: "operator", Path: options.Binary, Args: args, Dir: dir,
+		Env:    append(os.Environ(), "KUBECONFIG="+kubeconfig, "MANAGER_IMAGE=", "WATCH_NAMESPACES="),
+		Output: options.Output, Guard: options.Guard,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := o.waitUntilReady(ctx); err != nil {
+		o.process.Kill()
+		return nil, fmt.Errorf("the operator did not become ready: %w; it said:\n%s", err, o.process.Log().Tail(20))
+	}
+	go o.keepToken(options.Admin, account, filepath.Join(dir, tokenFileName))
+	return o, nil
+}
+
+// keepToken renews the operator's token for as long as it runs.
+func (o *Operator) keepToken(admin client.Client, account client.ObjectKey, path string) {
+	ticker := time.NewTicker(renewToken)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-o.process.Exited():
+			return
+		case <-ticker.C:
+			// A failure shows in the operator's log, and the next try is in time.
+			_ = WriteTokenFile(context.Background(), admin, account, time.Hour, path)
+		}
+	}
+}
+
+// waitUntilReady waits for the readiness endpoint.
+func (o *Operator) waitUntilReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, operatorStart)
+	defer cancel()
+	return wait.PollUntilContextCancel(ctx, poll, true, func(ctx context.Context) (bool, error) {
+		if !o.process.Running() {
+			return false, errors.New("it ended")
+		}
+		status, _ := getStatus(ctx, "http://"+o.probes+"/readyz", "")
+		return status == http.StatusOK, nil
+	})
+}
+
+// Process is the operator's.
+func (o *Operator) Process() *process.Process { return o.process }
+
+// Stop ends the operator in order.
+func (o *Operator) Stop() error { return o.process.Stop(operatorGrace) }
