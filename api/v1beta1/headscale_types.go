@@ -19,7 +19,6 @@ type HeadscaleSpec struct {
 	// or a digest of its own (headscale/headscale@sha256:…) is taken as it is.
 	// +optional
 	// +kubebuilder:default=headscale/headscale
-	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[^\\\\s]+$')",message="image must be an image reference without spaces, such as headscale/headscale"
 	Image string `json:"image,omitempty"`
