@@ -154,6 +154,9 @@ func (c *HeadscaleConfig) Document() (map[string]any, error) {
 	if err := utiljson.Unmarshal(raw, &document); err != nil {
 		return nil, fmt.Errorf("decoding the config: %w", err)
 	}
+	if document == nil {
+		return map[string]any{}, nil
+	}
 	return document, nil
 }
 
