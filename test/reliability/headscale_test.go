@@ -1,0 +1,261 @@
+package reliability_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	v1 "github.com/juanfont/headscale/gen/go/headscale/v1"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"infrado.cloud/headscale-operator/internal/headscale/headscaletest"
+	"infrado.cloud/headscale-operator/test/env"
+	"infrado.cloud/headscale-operator/test/reliability/headscaleproxy"
+	"infrado.cloud/headscale-operator/test/serverbuild"
+)
+
+// contractServer is the name of the Headscale that speaks HTTP on its socket. There
+// is no release of it yet that could be built; it answers to the letter of recorded
+// replies.
+const contractServer = "v0.30 (contract server)"
+
+// versions are the Headscales that specs run against, oldest first.
+var versions = func() []string {
+	var err error
+	root, err = serverbuild.FindRoot()
+	if err != nil {
+		panic(err)
+	}
+	built, err := serverbuild.HeadscaleVersions(root)
+	if err != nil {
+		panic(err)
+	}
+	return append(built, contractServer)
+}()
+
+// latestVersions are the newest of each transport.
+var latestVersions = versions[len(versions)-2:]
+
+// server is a Headscale that runs, and can be stopped and started.
+type server interface {
+	// SocketPath is where the admin API listens.
+	SocketPath() string
+	Start(ctx context.Context) error
+	Stop() error
+	// Honours says whether a call with the key is let in.
+	Honours(ctx context.Context, key string) (bool, error)
+}
+
+// databases are what the next Start of a server, which is stopped, finds.
+type databases interface {
+	// Backup keeps a copy of what there is, and UseBackup goes back to it.
+	Backup() error
+	UseBackup() error
+	UseEmpty() error
+	// Delete removes a key from the database of a running server.
+	Delete(ctx context.Context, prefix string) error
+}
+
+// faults are failures of the admin API.
+type faults interface {
+	// FaultyPath is a socket on which the faults that are injected happen.
+	FaultyPath() string
+	Inject(fault headscaletest.Fault)
+	ClearFaults()
+	// Texts are the keys that were made at that socket.
+	Texts() []string
+}
+
+// installation is a Headscale with all that can happen to it.
+type installation interface {
+	server
+	databases
+	faults
+}
+
+// shared are the Headscales that outlive a spec, by version. A spec that uses one
+// leaves it running and on its database.
+var shared = map[string]installation{}
+
+// sharedHeadscale returns the running Headscale of a version.
+func sharedHeadscale(ctx context.Context, version string) installation {
+	GinkgoHelper()
+	if shared[version] == nil {
+		shared[version] = newHeadscale(ctx, version)
+	}
+	return shared[version]
+}
+
+func stopSharedHeadscales() error {
+	var all error
+	for _, h := range shared {
+		all = errors.Join(all, h.Stop())
+	}
+	return all
+}
+
+// freshHeadscale returns a Headscale that is stopped after the spec.
+func freshHeadscale(ctx context.Context, version string) installation {
+	GinkgoHelper()
+	h := newHeadscale(ctx, version)
+	DeferCleanup(h.Stop)
+	return h
+}
+
+func newHeadscale(ctx context.Context, version string) installation {
+	GinkgoHelper()
+	dir, err := os.MkdirTemp(guard.Dir(), "hs-")
+	Expect(err).NotTo(HaveOccurred())
+	if version == contractServer {
+		h := &fakeHeadscale{Server: headscaletest.New(filepath.Join(dir, "hs.sock"), headscaletest.V030)}
+		Expect(h.Start(ctx)).To(Succeed())
+		return h
+	}
+	started, err := env.StartHeadscale(ctx, env.HeadscaleOptions{
+		Binary: findServers(version).Headscale[version], Guard: guard, Dir: dir,
+	})
+	Expect(err).NotTo(HaveOccurred())
+	h := &realHeadscale{Headscale: started, dir: dir}
+	h.Proxy, err = headscaleproxy.Start(h.FaultyPath(), h.SocketPath())
+	Expect(err).NotTo(HaveOccurred())
+	return h
+}
+
+// realHeadscale is one that was built from its release.
+type realHeadscale struct {
+	*env.Headscale
+	*headscaleproxy.Proxy
+	dir     string
+	started int
+}
+
+func (h *realHeadscale) FaultyPath() string { return filepath.Join(h.dir, "faulty.sock") }
+
+func (h *realHeadscale) Start(ctx context.Context) error { return h.Headscale.Start(ctx) }
+
+func (h *realHeadscale) Stop() error { return h.Headscale.Stop() }
+
+func (h *realHeadscale) Honours(ctx context.Context, key string) (bool, error) {
+	status, err := env.KeyStatus(ctx, h.URL(), key)
+	switch {
+	case err != nil:
+		return false, err
+	case status == http.StatusOK:
+		return true, nil
+	case status == http.StatusUnauthorized:
+		return false, nil
+	default:
+		return false, fmt.Errorf("headscale answered with status %d", status)
+	}
+}
+
+func (h *realHeadscale) Delete(ctx context.Context, prefix string) error {
+	conn, err := grpc.NewClient("unix:"+h.SocketPath(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	_, err = v1.NewHeadscaleServiceClient(conn).DeleteApiKey(ctx, &v1.DeleteApiKeyRequest{Prefix: prefix})
+	return err
+}
+
+const backup = "backup.sqlite"
+
+// Backup stops Headscale, for SQLite's files are of one piece then only.
+func (h *realHeadscale) Backup() error {
+	if err := h.Stop(); err != nil {
+		return err
+	}
+	if err := h.copyDatabase(h.Database, backup); err != nil {
+		return err
+	}
+	return h.Start(context.Background())
+}
+
+func (h *realHeadscale) UseBackup() error {
+	h.Database = backup
+	return nil
+}
+
+func (h *realHeadscale) UseEmpty() error {
+	h.started++
+	h.Database = fmt.Sprintf("empty-%d.sqlite", h.started)
+	return nil
+}
+
+// copyDatabase copies the database and what SQLite keeps beside it.
+func (h *realHeadscale) copyDatabase(from, to string) error {
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		content, err := os.ReadFile(filepath.Join(h.dir, from+suffix))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(h.dir, to+suffix), content, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fakeHeadscale is the contract server. It has its own faults.
+type fakeHeadscale struct {
+	*headscaletest.Server
+	backup *headscaletest.Database
+}
+
+func (h *fakeHeadscale) FaultyPath() string { return h.SocketPath() }
+
+func (h *fakeHeadscale) Start(context.Context) error { return h.Server.Start() }
+
+func (h *fakeHeadscale) Stop() error {
+	h.Server.Stop()
+	return nil
+}
+
+// Honours takes about as long as a real Headscale, which hashes the key.
+func (h *fakeHeadscale) Honours(ctx context.Context, key string) (bool, error) {
+	timer := time.NewTimer(hashTime)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return h.Validate(key), nil
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+}
+
+// hashTime is what a check of a key costs a real Headscale.
+const hashTime = 65 * time.Millisecond
+
+func (h *fakeHeadscale) Delete(_ context.Context, prefix string) error {
+	if !h.Database().Delete(prefix) {
+		return fmt.Errorf("there is no key %s", prefix)
+	}
+	return nil
+}
+
+func (h *fakeHeadscale) Backup() error {
+	h.backup = h.Database().Clone()
+	return nil
+}
+
+func (h *fakeHeadscale) UseBackup() error {
+	h.SetDatabase(h.backup)
+	return nil
+}
+
+func (h *fakeHeadscale) UseEmpty() error {
+	h.SetDatabase(headscaletest.NewDatabase())
+	return nil
+}

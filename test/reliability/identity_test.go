@@ -1,0 +1,57 @@
+package reliability_test
+
+import (
+	"context"
+	"path/filepath"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/resources"
+	"infrado.cloud/headscale-operator/test/env"
+)
+
+// identityName is the name of the Headscale that a manager belongs to, and so of its
+// ServiceAccount, Role and RoleBinding.
+const identityName = "headscale"
+
+// newNamespace makes a namespace in which a manager has exactly the rights that the
+// operator gives it, and returns its name.
+func newNamespace(ctx context.Context) string {
+	GinkgoHelper()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "reliability-"}}
+	Expect(admin.Create(ctx, namespace)).To(Succeed())
+	grantRights(ctx, namespace.Name)
+	return namespace.Name
+}
+
+// grantRights applies what the operator makes for the manager's identity.
+func grantRights(ctx context.Context, namespace string) {
+	GinkgoHelper()
+	owner := &v1beta1.Headscale{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: identityName, UID: "0"}}
+	owner.Spec.Version = versions[0]
+	owner.Spec.Config.ServerURL = "https://headscale.example.com"
+	objects, err := resources.Build(owner, resources.Options{ManagerImage: "example.com/apikey-manager:1"})
+	Expect(err).NotTo(HaveOccurred())
+	for _, wanted := range []runtime.ApplyConfiguration{objects.ServiceAccount, objects.Role, objects.RoleBinding} {
+		Expect(admin.Apply(ctx, wanted, client.FieldOwner("test"), client.ForceOwnership)).To(Succeed())
+	}
+}
+
+// writeKubeconfig writes a kubeconfig of the manager's ServiceAccount, by way of the
+// server that the config names, into the directory and returns its path.
+func writeKubeconfig(ctx context.Context, namespace, dir string, server *rest.Config) string {
+	GinkgoHelper()
+	account := client.ObjectKey{Namespace: namespace, Name: identityName}
+	token, path := filepath.Join(dir, "token"), filepath.Join(dir, "kubeconfig")
+	Expect(env.WriteTokenFile(ctx, admin, account, time.Hour, token)).To(Succeed())
+	Expect(env.WriteKubeconfig(path, server, namespace, token)).To(Succeed())
+	return path
+}

@@ -1,0 +1,89 @@
+package reliability_test
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"infrado.cloud/headscale-operator/internal/apikey"
+)
+
+// unrest says what is not as it is to be at rest: exactly one unexpired key of ours
+// exists, it is the one in the Secret, the ledger is closed, and the key works. A mark
+// of a key that has not appeared counts as rest: it stays for apikey.PendingTimeout.
+func (w *world) unrest(ctx context.Context) (string, error) {
+	secret, err := w.secret(ctx)
+	if err != nil {
+		return "", err
+	}
+	live, err := w.live(ctx)
+	if err != nil {
+		return "", err
+	}
+	record := apikey.ReadRecord(secret)
+	prefix, wellFormed := record.Key.Prefix()
+	switch {
+	case !wellFormed:
+		return "the Secret holds no key", nil
+	case len(live) != 1:
+		return fmt.Sprintf("there are %d unexpired keys", len(live)), nil
+	case live[0].Prefix != prefix || record.Prefix != prefix:
+		return fmt.Sprintf("the Secret holds the key %s and notes %s, and Headscale honours %s", prefix, record.Prefix, live[0].Prefix), nil
+	case !live[0].Expiration.Equal(record.Expiration):
+		return fmt.Sprintf("the Secret says %s, and Headscale %s", record.Expiration, live[0].Expiration), nil
+	case record.CreatedAt.IsZero():
+		return "the Secret does not say when the key was made", nil
+	case len(record.Retiring) > 0:
+		return "a key is retiring", nil
+	case record.Requested != record.Handled:
+		return "a rotation was requested and not done", nil
+	}
+	if honoured, err := w.headscale.Honours(ctx, record.Key.Reveal()); err != nil || !honoured {
+		return "Headscale refuses the key", err
+	}
+	return "", nil
+}
+
+// unsettled is unrest, and says of a mark of a key that has not appeared, too.
+func (w *world) unsettled(ctx context.Context) (string, error) {
+	if unrest, err := w.unrest(ctx); unrest != "" || err != nil {
+		return unrest, err
+	}
+	secret, err := w.secret(ctx)
+	if err == nil && len(apikey.ReadRecord(secret).Pending) > 0 {
+		return "a key is on its way", nil
+	}
+	return "", err
+}
+
+// healLimit is how long healing may take: the longest pause between two attempts is
+// ten seconds, and a starved machine needs some more.
+const healLimit = 30 * time.Second
+
+// heals waits for rest and returns how long that took.
+func (w *world) heals(ctx context.Context) time.Duration {
+	GinkgoHelper()
+	began := time.Now()
+	Eventually(ctx, w.unrest).WithTimeout(healLimit).Should(BeEmpty())
+	return time.Since(began)
+}
+
+// healsTo is heals with a key that was not there before.
+func (w *world) healsTo(ctx context.Context, isNew func(prefix string) bool) time.Duration {
+	GinkgoHelper()
+	began := time.Now()
+	Eventually(ctx, func(ctx context.Context) (string, error) {
+		secret, err := w.secret(ctx)
+		if err != nil {
+			return "", err
+		}
+		if prefix, _ := apikey.ReadRecord(secret).Key.Prefix(); !isNew(prefix) {
+			return "the key is still the same", nil
+		}
+		return w.unrest(ctx)
+	}).WithTimeout(healLimit).Should(BeEmpty())
+	return time.Since(began)
+}

@@ -1,0 +1,86 @@
+// Package reliability_test shows, on real servers, what the API Key Manager promises:
+// a key that is never lost, leaked or left behind, whatever fails. It writes down what
+// it saw, and docs/reliability.md is made of that.
+//
+// Specs with the label slow are left out unless a label filter asks for them:
+//
+//	go test ./test/reliability -args -ginkgo.label-filter=slow
+package reliability_test
+
+import (
+	"cmp"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"infrado.cloud/headscale-operator/test/env"
+	"infrado.cloud/headscale-operator/test/process"
+	"infrado.cloud/headscale-operator/test/reliability/observation"
+	"infrado.cloud/headscale-operator/test/serverbuild"
+)
+
+// slow is the label of the specs that take minutes.
+const slow = "slow"
+
+// What all specs share.
+var (
+	root         string
+	guard        *process.Guard
+	plane        *env.ControlPlane
+	admin        client.WithWatch
+	observations *observation.Writer
+)
+
+func TestReliability(t *testing.T) {
+	RegisterFailHandler(Fail)
+	config, reporter := GinkgoConfiguration()
+	config.LabelFilter = cmp.Or(config.LabelFilter, "!"+slow)
+	SetDefaultEventuallyTimeout(30 * time.Second)
+	SetDefaultEventuallyPollingInterval(poll)
+	RunSpecs(t, "The API Key Manager's reliability", config, reporter)
+}
+
+var _ = BeforeSuite(func(ctx SpecContext) {
+	var err error
+	guard, err = process.NewGuard("rel-")
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(func() error { return guard.Close() })
+
+	buildManagers(ctx)
+	plane, err = env.StartControlPlane(env.ControlPlaneOptions{Servers: findServers(), Guard: guard})
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(func() error { return plane.Stop() })
+	config := plane.Config()
+	config.QPS = -1 // consumers read every 20 ms
+	admin, err = client.NewWithWatch(config, client.Options{Scheme: scheme.Scheme})
+	Expect(err).NotTo(HaveOccurred())
+
+	observations, err = observation.Create(cmp.Or(os.Getenv(observation.FileVariable), filepath.Join(root, observation.File)))
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(func() error { return observations.Close() })
+	DeferCleanup(stopSharedHeadscales)
+})
+
+// findServers says where the servers are, which were built before.
+func findServers(headscale ...string) serverbuild.Servers {
+	GinkgoHelper()
+	servers, err := serverbuild.Find(serverbuild.Options{Root: root, Headscale: headscale})
+	Expect(err).NotTo(HaveOccurred())
+	return servers
+}
+
+// note writes down what was seen in the current spec.
+func note(o observation.Observation) {
+	GinkgoHelper()
+	o.Focus = CurrentSpecReport().LeafNodeText
+	o.Slow = slices.Contains(CurrentSpecReport().Labels(), slow)
+	o.Times = max(o.Times, 1)
+	Expect(observations.Write(o)).To(Succeed())
+}
