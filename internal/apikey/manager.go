@@ -150,7 +150,7 @@ func (m *Manager) check(ctx context.Context) time.Time {
 	for range maxRounds {
 		view, err := m.look(ctx)
 		if err != nil {
-			return m.retry(ctx, err)
+			return m.retry(ctx, err, true)
 		}
 		decision := Decide(view)
 		switch decision.Action {
@@ -163,14 +163,15 @@ func (m *Manager) check(ctx context.Context) time.Time {
 			return decision.Next
 		}
 		if err := m.act(ctx, view, decision); err != nil && !errors.Is(err, errChanged) {
-			return m.retry(ctx, err)
+			return m.retry(ctx, err, false)
 		}
 	}
-	return m.retry(ctx, errUnsettled)
+	return m.retry(ctx, errUnsettled, false)
 }
 
-// retry reports a failure and returns when to try again.
-func (m *Manager) retry(ctx context.Context, err error) time.Time {
+// retry reports a failure and returns when to try again. Only a look at a Headscale
+// that is not there is repeated at once: it costs nobody anything.
+func (m *Manager) retry(ctx context.Context, err error, looking bool) time.Time {
 	if ctx.Err() != nil {
 		return m.now()
 	}
@@ -180,7 +181,7 @@ func (m *Manager) retry(ctx context.Context, err error) time.Time {
 	switch {
 	case errors.As(err, &throttled):
 		return throttled.until
-	case errors.Is(err, headscale.ErrUnavailable):
+	case looking && errors.Is(err, headscale.ErrUnavailable):
 		return m.now().Add(waitInterval)
 	default:
 		return m.now().Add(m.failing.grow())

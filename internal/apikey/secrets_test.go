@@ -165,7 +165,7 @@ func expectEvent(watcher watch.Interface, kind watch.EventType, version string) 
 	}).WithTimeout(10 * time.Second).ShouldNot(Equal(watch.Bookmark))
 	Expect(event.Type).To(Equal(kind))
 	if version != "" {
-		Expect(event.Object.(*corev1.Secret).ResourceVersion).To(Equal(version))
+		Expect(event.Object).To(HaveField("ResourceVersion", version))
 	}
 }
 
@@ -207,7 +207,7 @@ var _ = Describe("The watch on the socket", func() {
 			Eventually(func() error { // It may come late to a new directory.
 				listener, err := net.Listen("unix", path)
 				Expect(err).NotTo(HaveOccurred())
-				defer listener.Close()
+				defer func() { _ = listener.Close() }()
 				return told(wake.socket)
 			}).WithTimeout(10 * time.Second).Should(Succeed())
 			Eventually(wake.socket).WithTimeout(5*time.Second).Should(Receive(), "the socket went")

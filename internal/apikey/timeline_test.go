@@ -68,7 +68,7 @@ func (w *world) start() *world {
 
 // pass lets time go by.
 func (w *world) pass(length time.Duration) {
-	time.Sleep(length) // In a synctest bubble this takes no time.
+	time.Sleep(length) //nolint:forbidigo // In a synctest bubble this takes no time.
 	synctest.Wait()
 }
 

@@ -133,8 +133,10 @@ func followSocket(ctx context.Context, watcher *fsnotify.Watcher, path string, w
 			case filepath.Base(event.Name) == filepath.Base(path) && event.Has(fsnotify.Create|fsnotify.Remove|fsnotify.Rename):
 				wake.socketChanged()
 			}
-		case <-watcher.Errors:
-			wake.socketChanged() // An event may have been lost.
+		case err := <-watcher.Errors:
+			if err != nil { // An event may have been lost.
+				wake.socketChanged()
+			}
 		}
 	}
 }
