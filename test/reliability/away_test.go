@@ -1,0 +1,123 @@
+package reliability_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"infrado.cloud/headscale-operator/test/reliability/apiproxy"
+	"infrado.cloud/headscale-operator/test/reliability/observation"
+)
+
+const sectionAway = "away"
+
+// Absences of a server: short ones in the usual suite, long ones in the slow one.
+const (
+	shortAbsence = 3 * time.Second
+	longAbsence  = time.Minute
+)
+
+// linesOfAnAbsence is how many lines a manager may print while servers are away: that
+// each of them is, and that it waits.
+const linesOfAnAbsence = 3
+
+// absence is who is away, and when that begins.
+type absence struct {
+	failure, produced string
+	leave, comeBack   func(ctx context.Context, w *world)
+}
+
+var (
+	headscaleAway = absence{
+		"Headscale is away", "stopped and started",
+		func(_ context.Context, w *world) { Expect(w.headscale.Stop()).To(Succeed()) },
+		func(ctx context.Context, w *world) { Expect(w.headscale.Start(ctx)).To(Succeed()) },
+	}
+	apiServerAway = absence{
+		"the API server is away", "proxy before it refuses connections",
+		func(_ context.Context, w *world) { Expect(w.api.Leave()).To(Succeed()) },
+		func(_ context.Context, w *world) { Expect(w.api.Return()).To(Succeed()) },
+	}
+	bothAway = absence{
+		"Headscale and the API server are away", "both of the above",
+		func(ctx context.Context, w *world) { headscaleAway.leave(ctx, w); apiServerAway.leave(ctx, w) },
+		func(ctx context.Context, w *world) { apiServerAway.comeBack(ctx, w); headscaleAway.comeBack(ctx, w) },
+	}
+)
+
+var _ = Describe("When a server is away, a manager", func() {
+	for _, who := range []absence{headscaleAway, apiServerAway, bothAway} {
+		for _, version := range latestVersions {
+			It(fmt.Sprintf("rotates after it: %s for %s, Headscale %s", who.failure, shortAbsence, version), func(ctx SpecContext) {
+				rotateAfterAbsence(ctx, who, version, shortAbsence)
+			})
+			It(fmt.Sprintf("rotates after it: %s for %s, Headscale %s", who.failure, longAbsence, version), Label(slow), func(ctx SpecContext) {
+				rotateAfterAbsence(ctx, who, version, longAbsence)
+			})
+		}
+	}
+
+	for _, version := range latestVersions {
+		It("has not lost the key that was not stored, Headscale "+version, func(ctx SpecContext) {
+			w := newWorld(ctx, sharedHeadscale(ctx, version))
+			goOn := w.begin(ctx, "rotation")
+			before, consumer := w.count(ctx), w.consume(0)
+			left := make(chan error, 1)
+			w.api.OnWrite(func(number int) apiproxy.Verdict {
+				if number != 2 {
+					return apiproxy.Pass
+				}
+				go func() { left <- w.api.Leave() }() // Leave waits for this request.
+				return apiproxy.Drop
+			})
+			goOn()
+			Eventually(ctx, left).Should(Receive(BeNil()))
+			w.staysUp(ctx, shortAbsence)
+			w.api.OnWrite(nil)
+			Expect(w.api.Return()).To(Succeed())
+			seen := observation.Observation{
+				Section: sectionAway, Failure: "the API server goes away between create and store, for " + shortAbsence.String(),
+				Produced: "proxy before it", Headscale: version, Wanted: 1,
+			}
+			w.healsInto(ctx, &seen, before)
+			consumer.into(&seen)
+			Expect(seen.Minted).To(Equal(1))
+			Expect(seen.Streak).To(BeNumerically("<=", 1))
+			note(seen)
+		})
+	}
+})
+
+// rotateAfterAbsence asks for a rotation while servers are away.
+func rotateAfterAbsence(ctx context.Context, who absence, version string, length time.Duration) {
+	GinkgoHelper()
+	w := newWorld(ctx, sharedHeadscale(ctx, version)).managed(ctx, calm...)
+	before, consumer := w.count(ctx), w.consume(0)
+	printed := w.printed.String()
+	who.leave(ctx, w)
+	w.requestRotation(ctx)
+	w.staysUp(ctx, length)
+	lines := strings.Count(w.printed.String(), "\n") - strings.Count(printed, "\n")
+	who.comeBack(ctx, w)
+	seen := observation.Observation{
+		Section: sectionAway, Failure: fmt.Sprintf("%s for %s, a rotation is due meanwhile", who.failure, length),
+		Produced: who.produced, Headscale: version, Wanted: 1,
+		Note: fmt.Sprintf("lines logged meanwhile: %d", lines),
+	}
+	w.healsInto(ctx, &seen, before)
+	consumer.into(&seen)
+	Expect(lines).To(BeNumerically("<=", linesOfAnAbsence))
+	Expect(seen.Minted).To(Equal(1))
+	Expect(seen.Streak).To(BeNumerically("<=", 1))
+	note(seen)
+}
+
+// staysUp watches the manager for a while.
+func (w *world) staysUp(ctx context.Context, length time.Duration) {
+	GinkgoHelper()
+	Consistently(ctx, w.manager.Running).WithTimeout(length).WithPolling(100 * time.Millisecond).Should(BeTrue())
+}

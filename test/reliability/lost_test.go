@@ -1,0 +1,184 @@
+package reliability_test
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+
+	"infrado.cloud/headscale-operator/internal/headscale/headscaletest"
+	"infrado.cloud/headscale-operator/test/reliability/apiproxy"
+	"infrado.cloud/headscale-operator/test/reliability/observation"
+)
+
+const sectionLost = "lost"
+
+// begin brings the world to the moment before a first key or a rotation, for which
+// go on is called then.
+func (w *world) begin(ctx context.Context, doing string) (goOn func()) {
+	GinkgoHelper()
+	if doing != "rotation" {
+		return func() { w.run(calm...) }
+	}
+	w.managed(ctx, calm...)
+	return func() { w.requestRotation(ctx) }
+}
+
+// lostAnswer is an answer of Headscale that does not arrive.
+type lostAnswer struct {
+	doing   string
+	failure string
+	fault   headscaletest.Fault
+	// minted is how many keys it may take.
+	minted int
+}
+
+var lostAnswers = []lostAnswer{
+	{"first key", "create: the key is made, the answer is lost", headscaletest.Fault{On: headscaletest.Create, Do: headscaletest.LoseAnswer, Times: 1}, 2},
+	{"rotation", "create: the key is made, the answer is lost", headscaletest.Fault{On: headscaletest.Create, Do: headscaletest.LoseAnswer, Times: 1}, 2},
+	{"rotation", "create: the answer is lost twice", headscaletest.Fault{On: headscaletest.Create, Do: headscaletest.LoseAnswer, Times: 2}, 3},
+	{"rotation", "create: the request is lost", headscaletest.Fault{On: headscaletest.Create, Do: headscaletest.Drop, Times: 1}, 1},
+	{"rotation", "create: refused (database is locked)", headscaletest.Fault{On: headscaletest.Create, Do: headscaletest.Refuse, Times: 1}, 1},
+	{"rotation", "expire: the key is expired, the answer is lost", headscaletest.Fault{On: headscaletest.Expire, Do: headscaletest.LoseAnswer, Times: 1}, 1},
+	{"rotation", "expire: the request is lost", headscaletest.Fault{On: headscaletest.Expire, Do: headscaletest.Drop, Times: 1}, 1},
+}
+
+var _ = Describe("When an answer of Headscale is lost, a manager", func() {
+	for _, lost := range lostAnswers {
+		for _, version := range versions {
+			It(fmt.Sprintf("leaves one key: %s, %s, Headscale %s", lost.doing, lost.failure, version), func(ctx SpecContext) {
+				w := newWorld(ctx, sharedHeadscale(ctx, version), faulty)
+				DeferCleanup(w.headscale.ClearFaults)
+				goOn := w.begin(ctx, lost.doing)
+				before, consumer := w.count(ctx), w.consume(0)
+				w.headscale.Inject(lost.fault)
+				goOn()
+				seen := observation.Observation{
+					Section: sectionLost, Failure: fmt.Sprintf("%s (%s)", lost.failure, lost.doing),
+					Produced: "proxy on the socket", Headscale: version, Wanted: 1,
+				}
+				if version == contractServer {
+					seen.Produced = "fault of the contract server"
+				}
+				w.healsInto(ctx, &seen, before)
+				consumer.into(&seen)
+				Expect(seen.Minted).To(BeNumerically("<=", lost.minted))
+				Expect(seen.Streak).To(BeNumerically("<=", 1))
+				note(seen)
+			})
+		}
+	}
+
+	// mintingWindow is a time in which a manager whose creates all fail may make no
+	// more than mintingBound keys: 1 s doubles to 1 min between them.
+	const mintingWindow, mintingBound = 90 * time.Second, 7
+
+	It("makes few keys while that goes on for 90 s", Label(slow), func(ctx SpecContext) {
+		w := newWorld(ctx, sharedHeadscale(ctx, latestVersions[0]), faulty)
+		DeferCleanup(w.headscale.ClearFaults)
+		goOn := w.begin(ctx, "rotation")
+		before, consumer := w.count(ctx), w.consume(0)
+		w.headscale.Inject(headscaletest.Fault{On: headscaletest.Create, Do: headscaletest.LoseAnswer})
+		goOn()
+		Consistently(ctx, func() int { return w.mintedSince(ctx, before) }).
+			WithTimeout(mintingWindow).WithPolling(time.Second).Should(BeNumerically("<=", mintingBound))
+		seen := observation.Observation{
+			Section: sectionLost, Failure: "create: every answer is lost for 90 s (rotation)",
+			Produced: "proxy on the socket", Headscale: latestVersions[0], Wanted: 1,
+			Note: fmt.Sprintf("%d keys made in the 90 s", w.mintedSince(ctx, before)),
+		}
+		w.headscale.ClearFaults()
+		began := time.Now()
+		Eventually(ctx, w.unrest).WithTimeout(90 * time.Second).Should(BeEmpty())
+		w.healed(ctx, &seen, before, time.Since(began))
+		consumer.into(&seen)
+		Expect(seen.Streak).To(BeNumerically("<=", 1))
+		note(seen)
+	})
+})
+
+// writes names the writes of the Secret in their order.
+var writes = map[string][]string{
+	"first key": {"intend", "store"},
+	"rotation":  {"intend", "store", "forget"},
+}
+
+var _ = Describe("When a write of the Secret fails half-way, a manager", func() {
+	for _, version := range latestVersions {
+		for _, doing := range []string{"first key", "rotation"} {
+			for i, name := range writes[doing] {
+				It(fmt.Sprintf("leaves one key: %s, reply to %s lost, Headscale %s", doing, name, version), func(ctx SpecContext) {
+					w := newWorld(ctx, sharedHeadscale(ctx, version))
+					w.rotateThrough(ctx, doing, observation.Observation{
+						Section: sectionLost, Failure: fmt.Sprintf("%s: written, the reply is lost (%s)", name, doing),
+						Produced: "proxy before the API server", Headscale: version,
+					}, func(number int) apiproxy.Verdict {
+						if number == i+1 {
+							return apiproxy.LoseReply
+						}
+						return apiproxy.Pass
+					})
+				})
+				if doing == "first key" && name == "intend" {
+					continue // There is no Secret to be edited yet.
+				}
+				It(fmt.Sprintf("leaves one key: %s, conflict at %s, Headscale %s", doing, name, version), func(ctx SpecContext) {
+					w := newWorld(ctx, sharedHeadscale(ctx, version))
+					w.rotateThrough(ctx, doing, observation.Observation{
+						Section: sectionLost, Failure: fmt.Sprintf("%s: conflict (%s)", name, doing),
+						Produced: "somebody edits the Secret just before", Headscale: version,
+					}, func(number int) apiproxy.Verdict {
+						if number == i+1 {
+							w.edit(ctx, addForeignEntries)
+						}
+						return apiproxy.Pass
+					})
+					w.expectForeignEntries(ctx)
+				})
+			}
+		}
+	}
+})
+
+// rotateThrough makes a key while something decides about the writes.
+func (w *world) rotateThrough(ctx context.Context, doing string, seen observation.Observation, decide func(int) apiproxy.Verdict) {
+	GinkgoHelper()
+	goOn := w.begin(ctx, doing)
+	before, consumer := w.count(ctx), w.consume(0)
+	w.api.OnWrite(decide)
+	goOn()
+	seen.Wanted = 1
+	w.healsInto(ctx, &seen, before)
+	consumer.into(&seen)
+	Expect(seen.Minted).To(Equal(1), "a key that was made is stored in the end")
+	Expect(seen.Streak).To(BeNumerically("<=", 1))
+	note(seen)
+}
+
+const foreignName, foreignValue = "example.com/somebody", "else"
+
+// addForeignEntries adds what nobody but its owner may remove.
+func addForeignEntries(secret *corev1.Secret) {
+	setEntry(&secret.Labels, foreignName, foreignValue)
+	setEntry(&secret.Annotations, foreignName, foreignValue)
+	setEntry(&secret.Data, "foreign", []byte(foreignValue))
+}
+
+func setEntry[V any](entries *map[string]V, name string, value V) {
+	if *entries == nil {
+		*entries = map[string]V{}
+	}
+	(*entries)[name] = value
+}
+
+func (w *world) expectForeignEntries(ctx context.Context) {
+	GinkgoHelper()
+	secret, err := w.secret(ctx)
+	Expect(err).NotTo(HaveOccurred())
+	Expect(secret.Labels).To(HaveKeyWithValue(foreignName, foreignValue))
+	Expect(secret.Annotations).To(HaveKeyWithValue(foreignName, foreignValue))
+	Expect(secret.Data).To(HaveKeyWithValue("foreign", []byte(foreignValue)))
+}
