@@ -43,9 +43,29 @@ type failure struct {
 	transient error
 }
 
-// classify decides for every error of a reconcile whether to wait for a known time,
-// for the user, or for better luck. It returns nil for nil.
+// classify decides for every error of a pass whether to wait for a known time, for
+// the user, or for better luck. It returns nil for nil. Of several errors, one that
+// may pass soon comes first: it must be tried again whatever else is wrong.
 func classify(err error) *failure {
+	several, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return classifyOne(err)
+	}
+	var first *failure
+	for _, part := range several.Unwrap() {
+		failed := classify(part)
+		if failed.transient != nil {
+			return &failure{reason: failed.reason, message: err.Error(), transient: err}
+		}
+		if first == nil {
+			first = failed
+		}
+	}
+	return first
+}
+
+// classifyOne is classify for a single error.
+func classifyOne(err error) *failure {
 	var conflict *conflictError
 	var invalid *resources.InvalidError
 	switch {

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"sync"
@@ -27,13 +28,17 @@ const managerImage = "registry.example/apikey-manager:test"
 // is shipped with, with a clock of its own.
 type operator struct {
 	namespace string
-	client    *HeadscaleReconciler
+	// stop ends the operator and waits for its end.
+	stop func()
 
 	offset atomic.Int64
 	passes atomic.Int64
 
 	lock   sync.Mutex
 	writes []string
+
+	// refuse, if it is not empty, is a part of the paths that cannot be written to.
+	refuse atomic.Value
 }
 
 // startOperator makes a namespace and an operator for it, both for one spec.
@@ -41,32 +46,40 @@ func startOperator(ctx context.Context) *operator {
 	GinkgoHelper()
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "spec-"}}
 	Expect(admin.Create(ctx, namespace)).To(Succeed())
-	o := &operator{namespace: namespace.Name}
+	return startOperatorIn(namespace.Name)
+}
+
+// startOperatorIn makes an operator for a namespace, for one spec.
+func startOperatorIn(namespace string) *operator {
+	GinkgoHelper()
+	o := &operator{namespace: namespace}
+	o.refuse.Store("")
 	user := rest.CopyConfig(adminConfig)
 	user.Impersonate = rest.ImpersonationConfig{UserName: operatorUser}
 	user.Wrap(func(next http.RoundTripper) http.RoundTripper { return &recorder{o, next} })
 	skip := true
 	m, err := manager.New(user, manager.Options{
 		Scheme:     scheme,
-		Cache:      CacheOptions([]string{namespace.Name}),
+		Cache:      CacheOptions([]string{namespace}),
 		Metrics:    metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: &skip},
 	})
 	Expect(err).NotTo(HaveOccurred())
-	o.client = &HeadscaleReconciler{
+	reconciler := &HeadscaleReconciler{
 		Client:  m.GetClient(),
 		Live:    m.GetAPIReader(),
 		Options: resources.Options{ManagerImage: managerImage},
 		Now:     o.now,
 	}
 	running, stop := context.WithCancel(context.Background())
-	Expect(o.client.SetupWithManager(running, m)).To(Succeed())
+	Expect(reconciler.SetupWithManager(running, m)).To(Succeed())
 	done := make(chan error)
 	go func() { done <- m.Start(running) }()
-	DeferCleanup(func() {
+	o.stop = sync.OnceFunc(func() {
 		stop()
 		Eventually(done).Should(Receive(BeNil()))
 	})
+	DeferCleanup(o.stop)
 	return o
 }
 
@@ -104,6 +117,9 @@ func (r *recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 		r.operator.lock.Lock()
 		r.operator.writes = append(r.operator.writes, request.Method+" "+request.URL.Path)
 		r.operator.lock.Unlock()
+		if part := r.operator.refuse.Load().(string); part != "" && strings.Contains(request.URL.Path, part) {
+			return nil, errors.New("the API server is away")
+		}
 	}
 	return r.next.RoundTrip(request)
 }

@@ -41,6 +41,21 @@ var _ = Describe("A Headscale at rest", func() {
 		})
 	}
 
+	It("causes no write when the operator starts again", func(ctx context.Context) {
+		first := startOperator(ctx)
+		Expect(create(ctx, first.namespace, shortest)).To(Succeed())
+		Expect(admin.Create(ctx, keySecret(first.namespace, "headscale-api-key", first.time().Add(v1beta1.DefaultExpiration)))).To(Succeed())
+		runPod(ctx, first.namespace, "headscale", 1)
+		Eventually(condition(ctx, first.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, ""))
+		first.stop()
+
+		second := startOperatorIn(first.namespace)
+		Eventually(second.passes.Load).WithContext(ctx).Should(BeNumerically(">", 0))
+		second.touch(ctx, "headscale")
+		second.touch(ctx, "headscale")
+		Expect(second.written()).To(BeEmpty())
+	})
+
 	It("is made with one write for each object", func(ctx context.Context) {
 		o := startOperator(ctx)
 		Expect(create(ctx, o.namespace, shortest)).To(Succeed())

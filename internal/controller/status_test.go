@@ -116,6 +116,25 @@ var _ = Describe("The status", func() {
 		Eventually(ready).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, ""))
 	})
 
+	It("says that the API server fails, and recovers by itself", func(ctx context.Context) {
+		o := startOperator(ctx)
+		o.refuse.Store("/statefulsets/")
+		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(
+			be("False", v1beta1.ReasonReconcileFailed, "applying the StatefulSet headscale"))
+		o.refuse.Store("")
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(HaveField("Reason", v1beta1.ReasonProgressing))
+	})
+
+	It("is written later when it cannot be written now", func(ctx context.Context) {
+		o := startOperator(ctx)
+		o.refuse.Store("/status")
+		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
+		Eventually(o.written).WithContext(ctx).Should(ContainElement(HaveSuffix("/headscales/headscale/status")))
+		o.refuse.Store("")
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(HaveField("Reason", v1beta1.ReasonProgressing))
+	})
+
 	It("says what of an admitted spec cannot be carried out", func(ctx context.Context) {
 		o := startOperator(ctx)
 		Expect(create(ctx, o.namespace, shortest+"    unix_socket: /var/lib/headscale/headscale.sock\n")).To(Succeed())
