@@ -45,7 +45,10 @@ var _ = Describe("Admission", func() {
 		object := &unstructured.Unstructured{}
 		object.SetGroupVersionKind(v1beta1.GroupVersion.WithKind("Headscale"))
 		Expect(admin.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "headscale"}, object)).To(Succeed())
-		return object.Object["spec"].(map[string]any)
+		section, found, err := unstructured.NestedMap(object.Object, "spec")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(found).To(BeTrue())
+		return section
 	}
 
 	It("fills in the defaults of the shortest manifest", func(ctx context.Context) {

@@ -151,8 +151,8 @@ func mounts(container corev1.Container) map[string]string {
 // containers are the names of the containers of a StatefulSet's pod.
 func containers(live *appsv1.StatefulSet) []string {
 	var names []string
-	for _, container := range live.Spec.Template.Spec.Containers {
-		names = append(names, container.Name)
+	for i := range live.Spec.Template.Spec.Containers {
+		names = append(names, live.Spec.Template.Spec.Containers[i].Name)
 	}
 	return names
 }

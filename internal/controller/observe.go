@@ -52,13 +52,14 @@ func (r *HeadscaleReconciler) observeSecret(ctx context.Context, p *pass) error 
 		secret := &metav1.PartialObjectMetadata{}
 		secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
 		err := reader.Get(ctx, name, secret)
-		if err == nil {
-			p.secret = secret
-			return nil
+		if apierrors.IsNotFound(err) {
+			continue
 		}
-		if !apierrors.IsNotFound(err) {
+		if err != nil {
 			return fmt.Errorf("reading the metadata of Secret %s: %w", name.Name, err)
 		}
+		p.secret = secret
+		return nil
 	}
 	return nil
 }

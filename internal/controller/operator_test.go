@@ -37,8 +37,8 @@ type operator struct {
 	lock   sync.Mutex
 	writes []string
 
-	// refuse, if it is not empty, is a part of the paths that cannot be written to.
-	refuse atomic.Value
+	// refuse, if it is set, is a part of the paths that cannot be written to.
+	refuse atomic.Pointer[string]
 }
 
 // startOperator makes a namespace and an operator for it, both for one spec.
@@ -53,7 +53,6 @@ func startOperator(ctx context.Context) *operator {
 func startOperatorIn(namespace string) *operator {
 	GinkgoHelper()
 	o := &operator{namespace: namespace}
-	o.refuse.Store("")
 	user := rest.CopyConfig(adminConfig)
 	user.Impersonate = rest.ImpersonationConfig{UserName: operatorUser}
 	user.Wrap(func(next http.RoundTripper) http.RoundTripper { return &recorder{o, next} })
@@ -117,7 +116,7 @@ func (r *recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 		r.operator.lock.Lock()
 		r.operator.writes = append(r.operator.writes, request.Method+" "+request.URL.Path)
 		r.operator.lock.Unlock()
-		if part := r.operator.refuse.Load().(string); part != "" && strings.Contains(request.URL.Path, part) {
+		if part := r.operator.refuse.Load(); part != nil && strings.Contains(request.URL.Path, *part) {
 			return nil, errors.New("the API server is away")
 		}
 	}

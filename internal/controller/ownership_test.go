@@ -139,7 +139,9 @@ func itemsOf(list client.ObjectList) []client.Object {
 	objects, err := meta.ExtractList(list)
 	Expect(err).NotTo(HaveOccurred())
 	for _, object := range objects {
-		items = append(items, object.(client.Object))
+		item, ok := object.(client.Object)
+		Expect(ok).To(BeTrue(), "%T", object)
+		items = append(items, item)
 	}
 	return items
 }

@@ -118,20 +118,20 @@ var _ = Describe("The status", func() {
 
 	It("says that the API server fails, and recovers by itself", func(ctx context.Context) {
 		o := startOperator(ctx)
-		o.refuse.Store("/statefulsets/")
+		o.refuse.Store(new("/statefulsets/"))
 		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
 		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(
 			be("False", v1beta1.ReasonReconcileFailed, "applying the StatefulSet headscale"))
-		o.refuse.Store("")
+		o.refuse.Store(nil)
 		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(HaveField("Reason", v1beta1.ReasonProgressing))
 	})
 
 	It("is written later when it cannot be written now", func(ctx context.Context) {
 		o := startOperator(ctx)
-		o.refuse.Store("/status")
+		o.refuse.Store(new("/status"))
 		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
 		Eventually(o.written).WithContext(ctx).Should(ContainElement(HaveSuffix("/headscales/headscale/status")))
-		o.refuse.Store("")
+		o.refuse.Store(nil)
 		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(HaveField("Reason", v1beta1.ReasonProgressing))
 	})
 

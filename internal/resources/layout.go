@@ -66,7 +66,10 @@ func layoutOf(config *v1beta1.HeadscaleConfig) (layout, error) {
 		socket:  path.Clean(config.UnixSocket),
 		dataDir: path.Clean(dir),
 	}
-	return result, result.checkDirs()
+	if err := result.checkDirs(); err != nil {
+		return layout{}, err
+	}
+	return result, nil
 }
 
 // portsOf reads the ports from a completed config. A server on a loopback address
