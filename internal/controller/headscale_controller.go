@@ -54,8 +54,9 @@ type pass struct {
 	objects *resources.Objects
 	// statefulSet is the newest that is known of it; nil while there is none.
 	statefulSet *appsv1.StatefulSet
-	// secretTaken says that another Headscale looks after the Secret of that name.
-	secretTaken error
+	// secretTaken is a sentence that says that another Headscale looks after the Secret
+	// of that name, or "".
+	secretTaken string
 	// secret is the metadata of the API key Secret; nil while there is none.
 	secret *metav1.PartialObjectMetadata
 	// handedOn is the rotation request that the Secret knows of, or "".

@@ -32,8 +32,8 @@ func stateOfKey(p *pass) keyState {
 	}
 	name := key.EffectiveSecretName()
 	status := &v1beta1.APIKeyStatus{SecretName: name, LastRotationRequest: p.handedOn}
-	if p.secretTaken != nil {
-		return keyState{status: status, verdict: verdict{false, v1beta1.ReasonConflict, p.secretTaken.Error()}}
+	if p.secretTaken != "" {
+		return keyState{status: status, verdict: verdict{false, v1beta1.ReasonConflict, p.secretTaken}}
 	}
 	if p.secret != nil && !ours(p.secret) {
 		return keyState{status: status, verdict: verdict{false, v1beta1.ReasonConflict, fmt.Sprintf(

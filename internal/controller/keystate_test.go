@@ -67,7 +67,7 @@ func TestStateOfKeyWithoutOne(t *testing.T) {
 			delete(p.secret.Labels, v1beta1.LabelComponent)
 			return p
 		}, false, v1beta1.ReasonConflict},
-		"taken":       {func() *pass { p := passWith(now, ""); p.secretTaken = &conflictError{"taken"}; return p }, false, v1beta1.ReasonConflict},
+		"taken":       {func() *pass { p := passWith(now, ""); p.secretTaken = "taken"; return p }, false, v1beta1.ReasonConflict},
 		"not managed": {func() *pass { p := passWith(now, ""); p.headscale.Spec.APIKey.AutoManage = &no; return p }, true, v1beta1.ReasonNotManaged},
 	} {
 		t.Run(name, func(t *testing.T) {

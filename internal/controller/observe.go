@@ -44,24 +44,33 @@ func (r *HeadscaleReconciler) observeStatefulSet(ctx context.Context, p *pass) e
 // our labels; one without them is in the way of the API Key Manager.
 func (r *HeadscaleReconciler) observeSecret(ctx context.Context, p *pass) error {
 	key := &p.headscale.Spec.APIKey
-	if !key.Managed() || p.secretTaken != nil {
+	if !key.Managed() || p.secretTaken != "" {
 		return nil
 	}
 	name := client.ObjectKey{Namespace: p.headscale.Namespace, Name: key.EffectiveSecretName()}
 	for _, reader := range []client.Reader{r.Client, r.Live} {
-		secret := &metav1.PartialObjectMetadata{}
-		secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
-		err := reader.Get(ctx, name, secret)
-		if apierrors.IsNotFound(err) {
-			continue
+		secret, err := readSecret(ctx, reader, name)
+		if err != nil || secret != nil {
+			p.secret = secret
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("reading the metadata of Secret %s: %w", name.Name, err)
-		}
-		p.secret = secret
-		return nil
 	}
 	return nil
+}
+
+// readSecret reads the metadata of a Secret, which is nil where there is none.
+func readSecret(ctx context.Context, reader client.Reader, name client.ObjectKey) (*metav1.PartialObjectMetadata, error) {
+	secret := &metav1.PartialObjectMetadata{}
+	secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+	err := reader.Get(ctx, name, secret)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("reading the metadata of Secret %s: %w", name.Name, err)
+	default:
+		return secret, nil
+	}
 }
 
 // ours tells whether a Secret is one that the API Key Manager writes to.

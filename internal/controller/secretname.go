@@ -20,9 +20,9 @@ func (r *HeadscaleReconciler) checkSecretName(ctx context.Context, p *pass) erro
 	}
 	for i := range others {
 		if older(&others[i], p.headscale) {
-			p.secretTaken = &conflictError{message: fmt.Sprintf(
-				"Secret %s is already looked after for Headscale %s: set spec.api_key.secret_name to another name", name, others[i].Name)}
-			return p.secretTaken
+			p.secretTaken = fmt.Sprintf(
+				"Secret %s is already looked after for Headscale %s: set spec.api_key.secret_name to another name", name, others[i].Name)
+			return &conflictError{message: p.secretTaken}
 		}
 	}
 	return nil
