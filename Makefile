@@ -132,6 +132,43 @@ dist/install.yaml: $(KUSTOMIZE)
 	IMG=$(IMG) APIKEY_MANAGER_IMG=$(APIKEY_MANAGER_IMG) KUSTOMIZE=$(KUSTOMIZE) hack/render-installer >$@.unfinished
 	mv $@.unfinished $@
 
+##@ Releases
+
+# Archives of the images for this machine's processor, or for GOARCH's.
+IMAGES_DIR = out/images
+ACTIONLINT = bin/actionlint
+GOVULNCHECK = bin/govulncheck
+
+.PHONY: images
+images: ## Make archives of both images in out/images, without Docker.
+	@mkdir -p $(IMAGES_DIR)
+	GOOS=linux $(GO_BUILD) -ldflags "$(LDFLAGS)" -o $(IMAGES_DIR)/manager ./cmd
+	GOOS=linux $(GO_BUILD) -ldflags "$(LDFLAGS)" -o $(IMAGES_DIR)/apikey-manager ./cmd/apikey-manager
+	cd hack/images && GOARCH= $(GO_BUILD) -o ../../bin/images .
+	bin/images --output $(IMAGES_DIR) --platform linux/$$(go env GOARCH) --created $(DATE) \
+	  --label org.opencontainers.image.version=$(VERSION) --label org.opencontainers.image.revision=$(COMMIT) \
+	  $(IMG)=$(IMAGES_DIR)/manager $(APIKEY_MANAGER_IMG)=$(IMAGES_DIR)/apikey-manager
+
+# The suite brings its own images; E2E_LOAD_IMAGE is the command that loads an archive
+# of one into the cluster.
+.PHONY: test-e2e
+test-e2e: bin/helm3 bin/helm4 $(KUSTOMIZE) ## Install on the cluster of KUBECONFIG and walk what users do (E2E_FLAGS=--ginkgo.focus=…).
+	@test -n "$$KUBECONFIG" || { echo "test-e2e: set KUBECONFIG to the cluster to test on; it must be one to play with"; exit 1; }
+	go test -tags e2e -count=1 -timeout 60m -v ./test/e2e -args --ginkgo.fail-fast=false $(E2E_FLAGS)
+
+.PHONY: test-chart
+test-chart: bin/helm3 bin/helm4 $(KUSTOMIZE) ## Lint the chart, and compare it with the manifests in config/.
+	@assets=$$($(SERVERS) --headscale none --print) || exit 1; \
+	KUBEBUILDER_ASSETS="$$assets" go test -count=1 ./test/chart
+
+.PHONY: lint-workflows
+lint-workflows: $(ACTIONLINT) ## Check the workflows in .github.
+	$(ACTIONLINT)
+
+.PHONY: vulnerabilities
+vulnerabilities: $(GOVULNCHECK) ## Look for known vulnerabilities in what the code calls (asks vuln.go.dev).
+	$(GOVULNCHECK) ./...
+
 ##@ Housekeeping
 
 .PHONY: clean
@@ -148,3 +185,15 @@ $(GOLANGCI_LINT): hack/tools/golangci-lint/go.mod hack/tools/golangci-lint/go.su
 
 $(KUSTOMIZE): hack/tools/kustomize/go.mod hack/tools/kustomize/go.sum
 	cd hack/tools/kustomize && $(GO_BUILD) -o ../../../$@ sigs.k8s.io/kustomize/kustomize/v5
+
+bin/helm3: hack/tools/helm3/go.mod hack/tools/helm3/go.sum
+	cd hack/tools/helm3 && $(GO_BUILD) -o ../../../$@ helm.sh/helm/v3/cmd/helm
+
+bin/helm4: hack/tools/helm4/go.mod hack/tools/helm4/go.sum
+	cd hack/tools/helm4 && $(GO_BUILD) -o ../../../$@ helm.sh/helm/v4/cmd/helm
+
+$(ACTIONLINT): hack/tools/actionlint/go.mod hack/tools/actionlint/go.sum
+	cd hack/tools/actionlint && $(GO_BUILD) -o ../../../$@ github.com/rhysd/actionlint/cmd/actionlint
+
+$(GOVULNCHECK): hack/tools/govulncheck/go.mod hack/tools/govulncheck/go.sum
+	cd hack/tools/govulncheck && $(GO_BUILD) -o ../../../$@ golang.org/x/vuln/cmd/govulncheck

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"debug/elf"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+)
+
+// nonroot is the user of the distroless images of that name.
+const nonroot = 65532
+
+// imageOptions are what an image has beside its program.
+type imageOptions struct {
+	platform *v1.Platform
+	created  time.Time
+	labels   map[string]string
+}
+
+// newImage makes the image of a program. Its error says so when the program needs
+// shared libraries, which the image would not have.
+func newImage(program string, options imageOptions) (v1.Image, error) {
+	content, err := os.ReadFile(program)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkStatic(content); err != nil {
+		return nil, fmt.Errorf("%s %w", program, err)
+	}
+	entrypoint := "/" + filepath.Base(program)
+	files, err := filesOf(entrypoint, content)
+	if err != nil {
+		return nil, err
+	}
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(files)), nil })
+	if err != nil {
+		return nil, err
+	}
+	image, err := mutate.AppendLayers(empty.Image, layer)
+	if err != nil {
+		return nil, err
+	}
+	config, err := image.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	config = config.DeepCopy()
+	config.OS, config.Architecture, config.Variant = options.platform.OS, options.platform.Architecture, options.platform.Variant
+	config.Created = v1.Time{Time: options.created}
+	config.Config = v1.Config{
+		User: fmt.Sprintf("%d:%d", nonroot, nonroot), Entrypoint: []string{entrypoint},
+		Env: []string{"PATH=/"}, WorkingDir: "/", Labels: options.labels,
+	}
+	return mutate.ConfigFile(image, config)
+}
+
+// checkStatic refuses a program that only a dynamic linker could start.
+func checkStatic(content []byte) error {
+	file, err := elf.NewFile(bytes.NewReader(content))
+	if err != nil {
+		return fmt.Errorf("is not a Linux program: %w", err)
+	}
+	for _, header := range file.Progs {
+		if header.Type == elf.PT_INTERP {
+			return fmt.Errorf("needs shared libraries: build it with CGO_ENABLED=0")
+		}
+	}
+	return nil
+}
+
+// filesOf is the image's file system, as a tar archive without dates.
+func filesOf(entrypoint string, content []byte) ([]byte, error) {
+	passwd := fmt.Sprintf("root:x:0:0:root:/:/sbin/nologin\nnonroot:x:%d:%d:nonroot:/:/sbin/nologin\n", nonroot, nonroot)
+	group := fmt.Sprintf("root:x:0:\nnonroot:x:%d:\n", nonroot)
+	var buffer bytes.Buffer
+	archive := tar.NewWriter(&buffer)
+	for _, entry := range []struct {
+		path    string
+		mode    int64
+		content []byte
+	}{
+		{"/etc/", 0o755, nil},
+		{"/etc/group", 0o644, []byte(group)},
+		{"/etc/passwd", 0o644, []byte(passwd)},
+		{"/tmp/", 0o1777, nil},
+		{entrypoint, 0o755, content},
+	} {
+		header := &tar.Header{Name: strings.TrimPrefix(entry.path, "/"), Mode: entry.mode, Size: int64(len(entry.content)), Typeflag: tar.TypeReg}
+		if strings.HasSuffix(entry.path, "/") {
+			header.Typeflag = tar.TypeDir
+		}
+		if err := archive.WriteHeader(header); err != nil {
+			return nil, err
+		}
+		if _, err := archive.Write(entry.content); err != nil {
+			return nil, err
+		}
+	}
+	err := archive.Close()
+	return buffer.Bytes(), err
+}

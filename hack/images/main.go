@@ -1,0 +1,102 @@
+// Command images makes container images of single static programs, without a
+// container engine: each is one archive that docker load, kind load image-archive,
+// ctr images import and crane push take.
+//
+//	images --output out/images headscale-operator/operator:v1=bin/manager
+//
+// An image is made from scratch: it holds the program at /<its file name>, which is
+// also its entrypoint, a /tmp, and the user nonroot (65532), as whom it runs. There is
+// no shell and nothing else. The same program gives the same image, byte for byte.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "images:", err)
+		os.Exit(1)
+	}
+}
+
+// settings are what the command line says of all images.
+type settings struct {
+	output   string
+	platform string
+	created  time.Time
+	labels   map[string]string
+}
+
+func run(args []string) error {
+	s := settings{labels: map[string]string{}}
+	flags := flag.NewFlagSet("images", flag.ExitOnError)
+	flags.StringVar(&s.output, "output", ".", "directory for the archives")
+	flags.StringVar(&s.platform, "platform", "linux/amd64", "what the programs were built for")
+	flags.Func("created", "date of the images, in RFC 3339 (default: none, 1970)", s.setCreated)
+	flags.Func("label", "label of the images, key=value; may be repeated", s.addLabel)
+	_ = flags.Parse(args) // ExitOnError
+	if flags.NArg() == 0 {
+		return fmt.Errorf("name at least one image, such as headscale-operator/operator:v1=bin/manager")
+	}
+	if err := os.MkdirAll(s.output, 0o755); err != nil {
+		return err
+	}
+	for _, argument := range flags.Args() {
+		archive, err := s.write(argument)
+		if err != nil {
+			return fmt.Errorf("%s: %w", argument, err)
+		}
+		fmt.Println(archive)
+	}
+	return nil
+}
+
+// write makes the image that an argument, name:tag=program, asks for, and returns the
+// path of its archive.
+func (s *settings) write(argument string) (string, error) {
+	reference, program, found := strings.Cut(argument, "=")
+	if !found {
+		return "", fmt.Errorf("the program is missing: write name:tag=path/of/the/program")
+	}
+	tag, err := name.NewTag(reference, name.WithDefaultTag(""))
+	switch {
+	case err != nil:
+		return "", err
+	case tag.TagStr() == "":
+		return "", fmt.Errorf("the tag is missing: write name:tag=path/of/the/program")
+	}
+	platform, err := v1.ParsePlatform(s.platform)
+	if err != nil {
+		return "", err
+	}
+	image, err := newImage(program, imageOptions{platform: platform, created: s.created, labels: s.labels})
+	if err != nil {
+		return "", err
+	}
+	archive := filepath.Join(s.output, strings.NewReplacer("/", "_", ":", "_").Replace(reference)+".tar")
+	return archive, tarball.WriteToFile(archive, tag, image)
+}
+
+func (s *settings) setCreated(text string) (err error) {
+	s.created, err = time.Parse(time.RFC3339, text)
+	return err
+}
+
+func (s *settings) addLabel(text string) error {
+	key, value, found := strings.Cut(text, "=")
+	if !found {
+		return fmt.Errorf("%q is not key=value", text)
+	}
+	s.labels[key] = value
+	return nil
+}
