@@ -87,15 +87,26 @@ func (s *stage) build(ctx context.Context) error {
 	return nil
 }
 
-// startControlPlane starts etcd and kube-apiserver.
-func (s *stage) startControlPlane(context.Context) error {
+// startControlPlane starts etcd and kube-apiserver. The start itself does not
+// heed the context; when that ends first, the guard ends the servers.
+func (s *stage) startControlPlane(ctx context.Context) error {
 	s.planeLog = process.NewLog(nil)
-	var err error
-	s.plane, err = env.StartControlPlane(env.ControlPlaneOptions{Servers: s.servers, Guard: s.guard, Output: s.planeLog})
-	if err != nil {
-		return err
+	started := make(chan error, 1)
+	go func() {
+		plane, err := env.StartControlPlane(env.ControlPlaneOptions{Servers: s.servers, Guard: s.guard, Output: s.planeLog})
+		s.plane = plane
+		started <- err
+	}()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case err := <-started:
+		if err != nil {
+			return err
+		}
 	}
 	s.onClose(s.plane.Stop)
+	var err error
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1beta1.AddToScheme(scheme)); err != nil {
 		return err

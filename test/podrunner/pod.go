@@ -40,6 +40,7 @@ type pod struct {
 	dir       string // of volumes that end with the pod
 	claimsDir string // of volumes that stay
 	cancel    context.CancelFunc
+	stopping  bool // guarded by the runner's mutex
 	done      chan struct{}
 
 	mutex      sync.Mutex

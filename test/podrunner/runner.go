@@ -101,7 +101,8 @@ func (r *Runner) follow(ctx context.Context, set *appsv1.StatefulSet, revision s
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	wanted := set != nil && set.DeletionTimestamp == nil && ptr.Deref(set.Spec.Replicas, 1) > 0
-	if r.pod != nil && (!wanted || r.pod.revision != revision) {
+	if r.pod != nil && (r.pod.stopping || !wanted || r.pod.revision != revision) {
+		r.pod.stopping = true
 		r.pod.cancel()
 		select {
 		case <-r.pod.done:

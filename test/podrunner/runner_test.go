@@ -2,6 +2,7 @@ package podrunner
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -178,21 +180,39 @@ var _ = Describe("A pod", Ordered, func() {
 		Expect(strings.HasPrefix(old, guard.Dir())).To(BeTrue())
 	})
 
-	It("is stopped for no replicas, and when the StatefulSet is deleted", func(ctx SpecContext) {
+	scale := func(ctx context.Context, replicas int) {
+		GinkgoHelper()
+		set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
+		patch := fmt.Sprintf(`{"spec":{"replicas":%d}}`, replicas)
+		Expect(admin.Patch(ctx, set, client.RawPatch(types.MergePatchType, []byte(patch)))).To(Succeed())
+	}
+
+	It("is stopped for no replicas", func(ctx SpecContext) {
 		process := runner.Process("main")
 		Expect(process).NotTo(BeNil())
-		set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
-		patch := client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"replicas":0}}`))
-		Expect(admin.Patch(ctx, set, patch)).To(Succeed())
+		scale(ctx, 0)
 		Eventually(process.Exited()).Should(BeClosed())
 		Expect(process.ExitCode()).To(Equal(0))
 		Eventually(status).WithContext(ctx).Should(HaveField("Replicas", BeZero()))
+	})
 
-		patch = client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"replicas":1}}`))
-		Expect(admin.Patch(ctx, set, patch)).To(Succeed())
+	It("is started for a replica, also when the one before is still being stopped", func(ctx SpecContext) {
+		scale(ctx, 1)
 		Eventually(func() any { return runner.Process("main") }).ShouldNot(BeNil())
-		process = runner.Process("main")
-		Expect(admin.Delete(ctx, set)).To(Succeed())
+		process := runner.Process("main")
+		scale(ctx, 0)
+		// The container has got its signal by the time that it has ended; the other
+		// one may still run.
+		Eventually(process.Exited()).Should(BeClosed())
+		scale(ctx, 1)
+		Eventually(func() any { return runner.Process("main") }).ShouldNot(BeNil())
+		Eventually(status).WithContext(ctx).Should(HaveField("ReadyReplicas", Equal(int32(1))))
+	})
+
+	It("is stopped when the StatefulSet is deleted", func(ctx SpecContext) {
+		process := runner.Process("main")
+		Expect(process).NotTo(BeNil())
+		Expect(admin.Delete(ctx, &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}})).To(Succeed())
 		Eventually(process.Exited()).Should(BeClosed())
 	})
 })
