@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"time"
 
 	v1 "github.com/juanfont/headscale/gen/go/headscale/v1"
@@ -44,6 +46,14 @@ var versions = func() []string {
 // latestVersions are the newest of each transport.
 var latestVersions = versions[len(versions)-2:]
 
+// slowUnlessLatest leaves a spec with an older version to the slow suite.
+func slowUnlessLatest(version string) Labels {
+	if slices.Contains(latestVersions, version) {
+		return nil
+	}
+	return Label(slow)
+}
+
 // server is a Headscale that runs, and can be stopped and started.
 type server interface {
 	// SocketPath is where the admin API listens.
@@ -64,30 +74,43 @@ type databases interface {
 	Delete(ctx context.Context, prefix string) error
 }
 
-// faults are failures of the admin API.
-type faults interface {
-	// FaultyPath is a socket on which the faults that are injected happen.
-	FaultyPath() string
-	Inject(fault headscaletest.Fault)
-	ClearFaults()
-	// Texts are the keys that were made at that socket.
-	Texts() []string
-}
-
 // installation is a Headscale with all that can happen to it.
 type installation interface {
 	server
 	databases
-	faults
+	// Version is the release.
+	Version() string
+	// Faults returns another socket of the admin API, at the path if it needs one, on
+	// which calls can be made to fail.
+	Faults(path string) (faults, error)
+}
+
+// faults is a socket of the admin API on which the faults that are injected happen.
+type faults interface {
+	SocketPath() string
+	Inject(fault headscaletest.Fault)
+	ClearFaults()
+	// Texts are the keys that were made by way of the socket.
+	Texts() []string
+	Stop()
 }
 
 // shared are the Headscales that outlive a spec, by version. A spec that uses one
 // leaves it running and on its database.
-var shared = map[string]installation{}
+var (
+	shared      = map[string]installation{}
+	sharedMutex sync.Mutex
+)
 
-// sharedHeadscale returns the running Headscale of a version.
+// sharedHeadscale returns the running Headscale of a version. A contract server costs
+// nothing and is not shared.
 func sharedHeadscale(ctx context.Context, version string) installation {
 	GinkgoHelper()
+	if version == contractServer {
+		return freshHeadscale(ctx, version)
+	}
+	sharedMutex.Lock()
+	defer sharedMutex.Unlock()
 	if shared[version] == nil {
 		shared[version] = newHeadscale(ctx, version)
 	}
@@ -123,25 +146,21 @@ func newHeadscale(ctx context.Context, version string) installation {
 		Binary: findServers(version).Headscale[version], Guard: guard, Dir: dir,
 	})
 	Expect(err).NotTo(HaveOccurred())
-	h := &realHeadscale{Headscale: started, dir: dir}
-	h.Proxy, err = headscaleproxy.Start(h.FaultyPath(), h.SocketPath())
-	Expect(err).NotTo(HaveOccurred())
-	return h
+	return &realHeadscale{Headscale: started, version: version, dir: dir}
 }
 
 // realHeadscale is one that was built from its release.
 type realHeadscale struct {
 	*env.Headscale
-	*headscaleproxy.Proxy
-	dir     string
-	started int
+	version, dir string
+	emptied      int
 }
 
-func (h *realHeadscale) FaultyPath() string { return filepath.Join(h.dir, "faulty.sock") }
+func (h *realHeadscale) Version() string { return h.version }
 
-func (h *realHeadscale) Start(ctx context.Context) error { return h.Headscale.Start(ctx) }
-
-func (h *realHeadscale) Stop() error { return h.Headscale.Stop() }
+func (h *realHeadscale) Faults(path string) (faults, error) {
+	return headscaleproxy.Start(path, h.SocketPath())
+}
 
 func (h *realHeadscale) Honours(ctx context.Context, key string) (bool, error) {
 	status, err := env.KeyStatus(ctx, h.URL(), key)
@@ -186,8 +205,8 @@ func (h *realHeadscale) UseBackup() error {
 }
 
 func (h *realHeadscale) UseEmpty() error {
-	h.started++
-	h.Database = fmt.Sprintf("empty-%d.sqlite", h.started)
+	h.emptied++
+	h.Database = fmt.Sprintf("empty-%d.sqlite", h.emptied)
 	return nil
 }
 
@@ -214,7 +233,9 @@ type fakeHeadscale struct {
 	backup *headscaletest.Database
 }
 
-func (h *fakeHeadscale) FaultyPath() string { return h.SocketPath() }
+func (h *fakeHeadscale) Version() string { return contractServer }
+
+func (h *fakeHeadscale) Faults(string) (faults, error) { return h.Server, nil }
 
 func (h *fakeHeadscale) Start(context.Context) error { return h.Server.Start() }
 

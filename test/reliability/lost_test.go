@@ -16,15 +16,16 @@ import (
 
 const sectionLost = "lost"
 
-// begin brings the world to the moment before a first key or a rotation, for which
-// go on is called then.
+// begin brings the world to the moment before a manager starts that has a first key
+// to make, or a rotation, for which goOn is called then.
 func (w *world) begin(ctx context.Context, doing string) (goOn func()) {
 	GinkgoHelper()
 	if doing != "rotation" {
 		return func() { w.run(calm...) }
 	}
-	w.managed(ctx, calm...)
-	return func() { w.requestRotation(ctx) }
+	w.managed(ctx, calm...).terminate()
+	w.requestRotation(ctx)
+	return func() { w.run(calm...) }
 }
 
 // lostAnswer is an answer of Headscale that does not arrive.
@@ -34,27 +35,27 @@ type lostAnswer struct {
 	fault   headscaletest.Fault
 	// minted is how many keys it may take.
 	minted int
+	labels Labels
 }
 
 var lostAnswers = []lostAnswer{
-	{"first key", "create: the key is made, the answer is lost", headscaletest.Fault{On: headscaletest.Create, Do: headscaletest.LoseAnswer, Times: 1}, 2},
-	{"rotation", "create: the key is made, the answer is lost", headscaletest.Fault{On: headscaletest.Create, Do: headscaletest.LoseAnswer, Times: 1}, 2},
-	{"rotation", "create: the answer is lost twice", headscaletest.Fault{On: headscaletest.Create, Do: headscaletest.LoseAnswer, Times: 2}, 3},
-	{"rotation", "create: the request is lost", headscaletest.Fault{On: headscaletest.Create, Do: headscaletest.Drop, Times: 1}, 1},
-	{"rotation", "create: refused (database is locked)", headscaletest.Fault{On: headscaletest.Create, Do: headscaletest.Refuse, Times: 1}, 1},
-	{"rotation", "expire: the key is expired, the answer is lost", headscaletest.Fault{On: headscaletest.Expire, Do: headscaletest.LoseAnswer, Times: 1}, 1},
-	{"rotation", "expire: the request is lost", headscaletest.Fault{On: headscaletest.Expire, Do: headscaletest.Drop, Times: 1}, 1},
+	{"first key", "create: the key is made, the answer is lost", headscaletest.Fault{On: headscaletest.Create, Do: headscaletest.LoseAnswer, Times: 1}, 2, nil},
+	{"rotation", "create: the key is made, the answer is lost", headscaletest.Fault{On: headscaletest.Create, Do: headscaletest.LoseAnswer, Times: 1}, 2, nil},
+	{"rotation", "create: the answer is lost twice", headscaletest.Fault{On: headscaletest.Create, Do: headscaletest.LoseAnswer, Times: 2}, 3, Label(slow)},
+	{"rotation", "create: the request is lost", headscaletest.Fault{On: headscaletest.Create, Do: headscaletest.Drop, Times: 1}, 1, nil},
+	{"rotation", "create: refused (database is locked)", headscaletest.Fault{On: headscaletest.Create, Do: headscaletest.Refuse, Times: 1}, 1, nil},
+	{"rotation", "expire: the key is expired, the answer is lost", headscaletest.Fault{On: headscaletest.Expire, Do: headscaletest.LoseAnswer, Times: 1}, 1, nil},
+	{"rotation", "expire: the request is lost", headscaletest.Fault{On: headscaletest.Expire, Do: headscaletest.Drop, Times: 1}, 1, nil},
 }
 
 var _ = Describe("When an answer of Headscale is lost, a manager", func() {
 	for _, lost := range lostAnswers {
 		for _, version := range versions {
-			It(fmt.Sprintf("leaves one key: %s, %s, Headscale %s", lost.doing, lost.failure, version), func(ctx SpecContext) {
+			It(fmt.Sprintf("leaves one key: %s, %s, Headscale %s", lost.doing, lost.failure, version), lost.labels, slowUnlessLatest(version), func(ctx SpecContext) {
 				w := newWorld(ctx, sharedHeadscale(ctx, version), faulty)
-				DeferCleanup(w.headscale.ClearFaults)
 				goOn := w.begin(ctx, lost.doing)
 				before, consumer := w.count(ctx), w.consume(0)
-				w.headscale.Inject(lost.fault)
+				w.faults.Inject(lost.fault)
 				goOn()
 				seen := observation.Observation{
 					Section: sectionLost, Failure: fmt.Sprintf("%s (%s)", lost.failure, lost.doing),
@@ -78,10 +79,9 @@ var _ = Describe("When an answer of Headscale is lost, a manager", func() {
 
 	It("makes few keys while that goes on for 90 s", Label(slow), func(ctx SpecContext) {
 		w := newWorld(ctx, sharedHeadscale(ctx, latestVersions[0]), faulty)
-		DeferCleanup(w.headscale.ClearFaults)
 		goOn := w.begin(ctx, "rotation")
 		before, consumer := w.count(ctx), w.consume(0)
-		w.headscale.Inject(headscaletest.Fault{On: headscaletest.Create, Do: headscaletest.LoseAnswer})
+		w.faults.Inject(headscaletest.Fault{On: headscaletest.Create, Do: headscaletest.LoseAnswer})
 		goOn()
 		Consistently(ctx, func() int { return w.mintedSince(ctx, before) }).
 			WithTimeout(mintingWindow).WithPolling(time.Second).Should(BeNumerically("<=", mintingBound))
@@ -90,7 +90,7 @@ var _ = Describe("When an answer of Headscale is lost, a manager", func() {
 			Produced: "proxy on the socket", Headscale: latestVersions[0], Wanted: 1,
 			Note: fmt.Sprintf("%d keys made in the 90 s", w.mintedSince(ctx, before)),
 		}
-		w.headscale.ClearFaults()
+		w.faults.ClearFaults()
 		began := time.Now()
 		Eventually(ctx, w.unrest).WithTimeout(90 * time.Second).Should(BeEmpty())
 		w.healed(ctx, &seen, before, time.Since(began))

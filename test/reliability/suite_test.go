@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -83,4 +84,17 @@ func note(o observation.Observation) {
 	o.Slow = slices.Contains(CurrentSpecReport().Labels(), slow)
 	o.Times = max(o.Times, 1)
 	Expect(observations.Write(o)).To(Succeed())
+}
+
+// together runs the parts of a spec at the same time, for most of it is waiting.
+func together[C any](cases []C, part func(C)) {
+	GinkgoHelper()
+	var running sync.WaitGroup
+	for _, c := range cases {
+		running.Go(func() {
+			defer GinkgoRecover()
+			part(c)
+		})
+	}
+	running.Wait()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -37,12 +38,14 @@ var (
 type world struct {
 	namespace string
 	headscale installation
-	list      *headscale.Client
-	tag       apikey.Tag
+	// faults, where there are any, are between the manager and Headscale.
+	faults faults
+	list   *headscale.Client
+	tag    apikey.Tag
 	// api is what the manager takes for the API server.
 	api *apiproxy.Proxy
-	// socket and kubeconfig are the manager's ways to the servers.
-	socket, kubeconfig string
+	// dir is for files, socket and kubeconfig are the manager's ways to the servers.
+	dir, socket, kubeconfig string
 
 	manager *process.Process
 	// printed is all that the managers of this world printed.
@@ -56,8 +59,15 @@ type world struct {
 // worldOption changes a world before anything runs in it.
 type worldOption func(*world)
 
-// faulty has the manager reach Headscale by the socket on which faults happen.
-func faulty(w *world) { w.socket = w.headscale.FaultyPath() }
+// faulty has the manager reach Headscale by a socket on which faults can happen.
+func faulty(w *world) {
+	GinkgoHelper()
+	var err error
+	w.faults, err = w.headscale.Faults(filepath.Join(w.dir, "faulty.sock"))
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(w.faults.Stop)
+	w.socket = w.faults.SocketPath()
+}
 
 // newWorld makes a world in which nothing has happened yet. After the spec it is
 // seen to that the manager printed no key, and left the keys of others alone.
@@ -67,16 +77,17 @@ func newWorld(ctx context.Context, h installation, options ...worldOption) *worl
 		namespace: newNamespace(ctx), headscale: h, socket: h.SocketPath(),
 		list: headscale.NewClient(h.SocketPath()), printed: process.NewLog(GinkgoWriter),
 	}
+	w.tag = apikey.NewTag(w.namespace, v1beta1.DefaultSecretName)
+	var err error
+	w.dir, err = os.MkdirTemp(guard.Dir(), "w-")
+	Expect(err).NotTo(HaveOccurred())
 	for _, option := range options {
 		option(w)
 	}
-	w.tag = apikey.NewTag(w.namespace, v1beta1.DefaultSecretName)
-	dir, err := os.MkdirTemp(guard.Dir(), "w-")
-	Expect(err).NotTo(HaveOccurred())
 	w.api, err = apiproxy.Start(plane.Config())
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(w.api.Leave)
-	w.kubeconfig = writeKubeconfig(ctx, w.namespace, dir, w.api.Config())
+	w.kubeconfig = writeKubeconfig(ctx, w.namespace, w.dir, w.api.Config())
 	w.seen = watchKeys(w.namespace)
 	w.foreign = w.makeForeignKey(ctx)
 	DeferCleanup(w.end)
@@ -206,28 +217,37 @@ func (w *world) requestRotation(ctx context.Context) {
 	w.annotate(ctx, v1beta1.AnnotationRotateRequestedAt, time.Now().Format(time.RFC3339Nano))
 }
 
-// census is the state of Headscale's list at one moment.
-type census map[string]bool
+// census is what there was at one moment.
+type census struct {
+	listed map[string]bool // by prefix
+	made   int             // by way of the socket on which faults happen
+}
 
 // count takes note of the keys that there are.
 func (w *world) count(ctx context.Context) census {
 	GinkgoHelper()
 	keys, err := w.list.ListAPIKeys(ctx)
 	Expect(err).NotTo(HaveOccurred())
-	prefixes := census{}
+	c := census{listed: map[string]bool{}}
 	for _, key := range keys {
-		prefixes[key.Prefix] = true
+		c.listed[key.Prefix] = true
 	}
-	return prefixes
+	if w.faults != nil {
+		c.made = len(w.faults.Texts())
+	}
+	return c
 }
 
-// mintedSince is how many keys were made since the count. Specs run one after the
-// other, so they are this world's.
+// mintedSince is how many keys were made since the count. Where no socket of our own
+// tells which keys are this world's, all keys in the list must be.
 func (w *world) mintedSince(ctx context.Context, before census) int {
 	GinkgoHelper()
 	now := w.count(ctx)
-	maps.DeleteFunc(now, func(prefix string, _ bool) bool { return before[prefix] })
-	return len(now)
+	if w.faults != nil {
+		return now.made - before.made
+	}
+	maps.DeleteFunc(now.listed, func(prefix string, _ bool) bool { return before.listed[prefix] })
+	return len(now.listed)
 }
 
 // live are our keys that Headscale has not expired.

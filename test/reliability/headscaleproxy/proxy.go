@@ -24,6 +24,7 @@ import (
 
 // Proxy listens on a Unix socket. It is safe for concurrent use.
 type Proxy struct {
+	socket   string
 	upstream *grpc.ClientConn
 	server   *grpc.Server
 	stopped  chan struct{}
@@ -43,12 +44,15 @@ func Start(socket, upstream string) (*Proxy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listening: %w", err)
 	}
-	p := &Proxy{upstream: conn, stopped: make(chan struct{})}
+	p := &Proxy{socket: socket, upstream: conn, stopped: make(chan struct{})}
 	p.server = grpc.NewServer(grpc.UnaryInterceptor(p.intercept))
 	v1.RegisterHeadscaleServiceServer(p.server, &service{stub: v1.NewHeadscaleServiceClient(conn)})
 	go func() { _ = p.server.Serve(tracking{listener}) }() // ends with Stop
 	return p, nil
 }
+
+// SocketPath is the socket that the proxy listens on.
+func (p *Proxy) SocketPath() string { return p.socket }
 
 // Stop ends the proxy and the calls in progress.
 func (p *Proxy) Stop() {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 )
 
 // File is where the suite leaves its observations, below the repository's root.
@@ -59,8 +60,11 @@ type Latency struct {
 	Milliseconds []float64 `json:"milliseconds"`
 }
 
-// Writer appends records to a file, one JSON object a line.
-type Writer struct{ file *os.File }
+// Writer appends records to a file, one JSON object a line. It is safe for concurrent use.
+type Writer struct {
+	mutex sync.Mutex
+	file  *os.File
+}
 
 // Create starts an empty file.
 func Create(path string) (*Writer, error) {
@@ -80,6 +84,8 @@ func (w *Writer) Write(record any) error {
 	if err != nil {
 		return err
 	}
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
 	_, err = w.file.Write(append(line, '\n'))
 	return err
 }
