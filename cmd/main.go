@@ -31,8 +31,12 @@ import (
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
-// version is set when a release is built.
-var version = "dev"
+// What the linker knows of this build.
+var (
+	version = "dev"
+	commit  = "unknown"
+	date    = "unknown"
+)
 
 // leaderElectionID is the name of the Lease that the operators of a cluster share.
 const leaderElectionID = "headscale-operator.infrado.cloud"
@@ -57,7 +61,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		_, _ = fmt.Fprintln(stderr, "headscale-operator:", err)
 		return exitUsage
 	case s.showVersion:
-		_, _ = fmt.Fprintln(stdout, version)
+		_, _ = fmt.Fprintf(stdout, "headscale-operator %s (commit %s, %s)\n", version, commit, date)
 		return 0
 	}
 	logger := slog.New(s.logHandler(stderr))
