@@ -98,11 +98,11 @@ func rotateAfterAbsence(ctx context.Context, who absence, version string, length
 	GinkgoHelper()
 	w := newWorld(ctx, freshHeadscale(ctx, version)).managed(ctx, calm...)
 	before, consumer := w.count(ctx), w.consume(0)
-	printed := w.printed.String()
+	w.hear()
 	who.leave(ctx, w)
 	w.requestRotation(ctx)
 	w.staysUp(ctx, length)
-	lines := strings.Count(w.printed.String(), "\n") - strings.Count(printed, "\n")
+	lines := strings.Count(w.news(), "\n")
 	who.comeBack(ctx, w)
 	seen := observation.Observation{
 		Section: sectionAway, Failure: fmt.Sprintf("%s for %s, a rotation is due meanwhile", who.failure, length),

@@ -67,7 +67,7 @@ type server interface {
 // databases are what the next Start of a server, which is stopped, finds.
 type databases interface {
 	// Backup keeps a copy of what there is, and UseBackup goes back to it.
-	Backup() error
+	Backup(ctx context.Context) error
 	UseBackup() error
 	UseEmpty() error
 	// Delete removes a key from the database of a running server.
@@ -189,14 +189,14 @@ func (h *realHeadscale) Delete(ctx context.Context, prefix string) error {
 const backup = "backup.sqlite"
 
 // Backup stops Headscale, for SQLite's files are of one piece then only.
-func (h *realHeadscale) Backup() error {
+func (h *realHeadscale) Backup(ctx context.Context) error {
 	if err := h.Stop(); err != nil {
 		return err
 	}
 	if err := h.copyDatabase(h.Database, backup); err != nil {
 		return err
 	}
-	return h.Start(context.Background())
+	return h.Start(ctx)
 }
 
 func (h *realHeadscale) UseBackup() error {
@@ -266,7 +266,7 @@ func (h *fakeHeadscale) Delete(_ context.Context, prefix string) error {
 	return nil
 }
 
-func (h *fakeHeadscale) Backup() error {
+func (h *fakeHeadscale) Backup(context.Context) error {
 	h.backup = h.Database().Clone()
 	return nil
 }

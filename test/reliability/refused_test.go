@@ -81,7 +81,7 @@ func makeKeyAfterRefusal(ctx context.Context, r refusal, version string) {
 	before, consumer := w.count(ctx), w.consume(0)
 	r.refuse(ctx, w)
 	goOn()
-	Eventually(ctx, w.printed.String).Should(ContainSubstring("reason=" + string(r.reason)))
+	Eventually(ctx, w.news).Should(ContainSubstring(saying(r.reason)))
 	Consistently(ctx, func() int { return w.mintedSince(ctx, before) }).
 		WithTimeout(refusalTime).WithPolling(100*time.Millisecond).Should(BeNumerically("<=", r.minted), r.failure)
 	meanwhile := w.mintedSince(ctx, before)

@@ -54,6 +54,10 @@ type world struct {
 	seen *seenKeys
 	// foreign is the prefix of a key that is not ours and that nobody may touch.
 	foreign string
+	// other is a whole key that somebody else made.
+	other headscale.Key
+	// heard is how much of what was printed is no news any more.
+	heard int
 }
 
 // worldOption changes a world before anything runs in it.
@@ -166,6 +170,15 @@ func (w *world) managed(ctx context.Context, settings ...string) *world {
 	w.heals(ctx)
 	return w
 }
+
+// news is what the managers printed since the last hear.
+func (w *world) news() string { return w.printed.String()[w.heard:] }
+
+// hear takes note of what was printed.
+func (w *world) hear() { w.heard = len(w.printed.String()) }
+
+// saying is how a reason stands in the log.
+func saying(reason apikey.Reason) string { return "reason=" + string(reason) }
 
 func (w *world) secretKey() client.ObjectKey {
 	return client.ObjectKey{Namespace: w.namespace, Name: v1beta1.DefaultSecretName}
