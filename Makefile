@@ -53,6 +53,11 @@ test: ## Run all tests, on real servers that are built first. PKG=./internal/...
 	echo "go test $(RACE) $(PKG)"; \
 	KUBEBUILDER_ASSETS="$$assets" go test $(RACE) -count=1 -timeout 30m $(TEST_FLAGS) $(PKG)
 
+.PHONY: test-slow
+test-slow: ## Run the long randomized tests of the API Key Manager's reliability.
+	@assets=$$($(SERVERS) --headscale $(HEADSCALE_VERSIONS) --print) || exit 1; \
+	KUBEBUILDER_ASSETS="$$assets" go test -count=1 -timeout 180m -v ./test/reliability -args -ginkgo.label-filter=slow -ginkgo.timeout=170m $(TEST_FLAGS)
+
 .PHONY: demo
 demo: ## Show the main job on an embedded control plane. Ctrl-C ends it; DEMO_EXIT=1: it ends by itself.
 	@$(SERVERS) --program bin/demo=./test/demo
