@@ -135,8 +135,7 @@ func freshHeadscale(ctx context.Context, version string) installation {
 
 func newHeadscale(ctx context.Context, version string) installation {
 	GinkgoHelper()
-	dir, err := os.MkdirTemp(guard.Dir(), "hs-")
-	Expect(err).NotTo(HaveOccurred())
+	dir := newDir()
 	if version == contractServer {
 		h := &fakeHeadscale{Server: headscaletest.New(filepath.Join(dir, "hs.sock"), headscaletest.V030)}
 		Expect(h.Start(ctx)).To(Succeed())

@@ -77,6 +77,15 @@ func findServers(headscale ...string) serverbuild.Servers {
 	return servers
 }
 
+// newDir returns a directory that goes with the suite. Its path is short enough for a
+// socket.
+func newDir() string {
+	GinkgoHelper()
+	dir, err := os.MkdirTemp(guard.Dir(), "d-")
+	Expect(err).NotTo(HaveOccurred())
+	return dir
+}
+
 // note writes down what was seen in the current spec.
 func note(o observation.Observation) {
 	GinkgoHelper()

@@ -3,7 +3,6 @@ package reliability_test
 import (
 	"context"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -82,12 +81,11 @@ func newWorld(ctx context.Context, h installation, options ...worldOption) *worl
 		list: headscale.NewClient(h.SocketPath()), printed: process.NewLog(GinkgoWriter),
 	}
 	w.tag = apikey.NewTag(w.namespace, v1beta1.DefaultSecretName)
-	var err error
-	w.dir, err = os.MkdirTemp(guard.Dir(), "w-")
-	Expect(err).NotTo(HaveOccurred())
+	w.dir = newDir()
 	for _, option := range options {
 		option(w)
 	}
+	var err error
 	w.api, err = apiproxy.Start(plane.Config())
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(w.api.Leave)
