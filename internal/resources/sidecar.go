@@ -31,6 +31,9 @@ func addSidecar(pod *corev1ac.PodTemplateSpecApplyConfiguration, headscale *v1be
 	pod.Spec.WithVolumes(tokenVolume()).WithContainers(corev1ac.Container().
 		WithName(ContainerManager).
 		WithImage(image).
+		// As the operator's own image: a moving tag such as latest must not keep a pod
+		// from starting where the image was loaded and there is no registry.
+		WithImagePullPolicy(corev1.PullIfNotPresent).
 		WithArgs(args...).
 		WithEnv(corev1ac.EnvVar().WithName("POD_NAMESPACE").WithValueFrom(
 			corev1ac.EnvVarSource().WithFieldRef(podNamespace()))).
