@@ -50,6 +50,18 @@ type HeadscaleSpec struct {
 	// +optional
 	// +kubebuilder:default={auto_manage: true, secret_name: "headscale-api-key", expiration: "2160h", rotation_buffer: "1920h", revocation_delay: "0s"}
 	APIKey APIKeySpec `json:"api_key,omitzero"`
+
+	// Secrets that Headscale needs, by name.
+	// +optional
+	Secrets SecretsSpec `json:"secrets,omitzero"`
+
+	// Files that Headscale reads, from ConfigMaps or Secrets, by name.
+	// +optional
+	Files FilesSpec `json:"files,omitzero"`
+
+	// What is added to Headscale's pod.
+	// +optional
+	Pod PodSpec `json:"pod,omitzero"`
 }
 
 // PersistentVolumeClaimSpec describes the volume for Headscale's data.

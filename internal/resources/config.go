@@ -32,14 +32,17 @@ const (
 // completeConfig returns the config with what Headscale needs for a start. It only
 // adds keys that every supported Headscale takes, and only where the user wrote
 // nothing.
-func completeConfig(config *v1beta1.HeadscaleConfig) (v1beta1.HeadscaleConfig, error) {
-	values, err := config.Document()
+func completeConfig(spec *v1beta1.HeadscaleSpec) (v1beta1.HeadscaleConfig, error) {
+	values, err := spec.Config.Document()
 	if err != nil {
 		return v1beta1.HeadscaleConfig{}, invalid("config", "cannot be read: %v", err)
 	}
 	completed := document(values)
 	for _, step := range []func(document) error{
-		checkConfig, completeListeners, completeStorage, completeNetwork, completeDNS, completeDERP, completeTLS,
+		checkConfig,
+		func(d document) error { return refer(d, spec) },
+		completeListeners, completeStorage, completeNetwork, completeDNS, completeDERP, completeTLS,
+		func(d document) error { return checkRelay(d, spec) },
 	} {
 		if err := step(completed); err != nil {
 			return v1beta1.HeadscaleConfig{}, err

@@ -66,6 +66,26 @@ func FuzzBuild(f *testing.F) {
 	})
 }
 
+// FuzzBuildOfSpec checks that no spec makes the builders panic, whatever admission let
+// pass, and that every error is one for the user.
+func FuzzBuildOfSpec(f *testing.F) {
+	for _, seed := range []string{withReferences, withAdditions, shortSpec(", derp: null"), `{pod: {env: [{}], volumes: [{}], volume_mounts: [{}]}, secrets: {tls: {}}, files: {policy: {}}}`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, spec []byte) {
+		headscale := &v1beta1.Headscale{}
+		headscale.Name, headscale.Namespace = "headscale", "test"
+		if yaml.Unmarshal(spec, &headscale.Spec) != nil {
+			return
+		}
+		var invalid *InvalidError
+		if _, err := Build(headscale, operatorOptions); err != nil && !errors.As(err, &invalid) {
+			t.Fatalf("%v is not an error for the user", err)
+		}
+		References(headscale)
+	})
+}
+
 // checkKept checks that every value that was written at the top level, and is not a
 // section, is in the config that was built.
 func checkKept(t *testing.T, written []byte, built string) {

@@ -19,7 +19,9 @@ var update = flag.Bool("update", false, "write the golden files in testdata")
 // is seen by whoever reviews it.
 func TestGolden(t *testing.T) {
 	for name, spec := range map[string]string{
-		"shortest": shortSpec(""),
+		"shortest":   shortSpec(""),
+		"references": withReferences,
+		"additions":  withAdditions,
 		"unmanaged": `
 version: v0.29.3
 config: {server_url: "http://headscale.example.com", metrics_listen_addr: ""}

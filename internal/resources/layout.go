@@ -143,7 +143,7 @@ func (l *layout) checkDirs() error {
 		if slices.Contains(sharedDirs, volume.dir) || slices.ContainsFunc(systemDirs, func(dir string) bool { return within(volume.dir, dir) }) {
 			return invalid(volume.field, "must not be in %s, which a volume would hide: choose a directory of its own, such as /var/run/headscale or /var/lib/headscale", volume.dir)
 		}
-		for _, taken := range []string{configDir, tokenDir} {
+		for _, taken := range []string{configDir, filesDir, tokenDir} {
 			if overlap(volume.dir, taken) {
 				return invalid(volume.field, "must not be in %s, because another volume is mounted at %s: choose a directory of its own", volume.dir, taken)
 			}

@@ -24,6 +24,10 @@ const (
 // hexadecimal, so that a changed config makes a new pod.
 const AnnotationConfigHash = v1beta1.GroupName + "/config-hash"
 
+// annotationDefaultContainer is where kubectl looks for the container that a command
+// without one is about.
+const annotationDefaultContainer = "kubectl.kubernetes.io/default-container"
+
 // metricsName is the name of the Service for the metrics.
 func metricsName(headscale *v1beta1.Headscale) string {
 	return headscale.Name + "-metrics"

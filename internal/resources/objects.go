@@ -12,6 +12,9 @@ import (
 type Options struct {
 	// ManagerImage is the image of the API Key Manager where the resource names none.
 	ManagerImage string
+	// References is a digest of the versions of what the resource refers to, or "" where
+	// it refers to nothing. Another digest makes a new pod.
+	References string
 }
 
 // Objects are all that a Headscale wants, in the order in which they are needed.
@@ -31,12 +34,14 @@ type Objects struct {
 	MetricsService *corev1.ServiceApplyConfiguration
 	// StatefulSet runs the pod.
 	StatefulSet *appsv1.StatefulSetApplyConfiguration
+	// Warnings are sentences about what works and should be otherwise.
+	Warnings []string
 }
 
 // Build returns the objects of a Headscale, or an *InvalidError that says which
 // field of it the user must change.
 func Build(headscale *v1beta1.Headscale, options Options) (*Objects, error) {
-	config, err := completeConfig(&headscale.Spec.Config)
+	config, err := completeConfig(&headscale.Spec)
 	if err != nil {
 		return nil, err
 	}
@@ -48,21 +53,38 @@ func Build(headscale *v1beta1.Headscale, options Options) (*Objects, error) {
 	if err != nil {
 		return nil, err
 	}
+	warnings, err := plainText(&config)
+	if err != nil {
+		return nil, err
+	}
 	objects := &Objects{
 		ServiceAccount: serviceAccount(headscale),
 		ConfigMap:      configMap(headscale, text),
 		Service:        service(headscale, &plan),
 		MetricsService: metricsService(headscale, &plan),
+		Warnings:       warnings,
 	}
-	pod := podTemplate(headscale, &plan, text)
+	pod, err := completePod(headscale, &plan, text, options)
+	if err != nil {
+		return nil, err
+	}
 	if headscale.Spec.APIKey.Managed() {
 		objects.Role, objects.RoleBinding = role(headscale), roleBinding(headscale)
-		if err := addSidecar(pod, headscale, &plan, options.ManagerImage); err != nil {
-			return nil, err
-		}
 	}
 	objects.StatefulSet = statefulSet(headscale, pod)
 	return objects, nil
+}
+
+// completePod is the pod with all that belongs into it.
+func completePod(headscale *v1beta1.Headscale, plan *layout, config string, options Options) (*corev1.PodTemplateSpecApplyConfiguration, error) {
+	pod := podTemplate(headscale, plan, config)
+	addReferences(pod, headscale, options.References)
+	if headscale.Spec.APIKey.Managed() {
+		if err := addSidecar(pod, headscale, plan, options.ManagerImage); err != nil {
+			return nil, err
+		}
+	}
+	return pod, addToPod(pod, headscale, plan)
 }
 
 // MetricsServiceName is the name of the Service for the metrics of a Headscale,

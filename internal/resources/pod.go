@@ -16,6 +16,7 @@ const ContainerHeadscale = "headscale"
 const (
 	volumeConfig = "config"
 	volumeData   = "data"
+	volumeFiles  = "files"
 	volumeSocket = "socket"
 	volumeTmp    = "tmp"
 	volumeToken  = "token"
@@ -49,8 +50,8 @@ func podTemplate(headscale *v1beta1.Headscale, l *layout, config string) *corev1
 	return corev1ac.PodTemplateSpec().
 		WithLabels(labels(headscale, componentServer)).
 		WithAnnotations(map[string]string{
-			AnnotationConfigHash:                      configHash(config),
-			"kubectl.kubernetes.io/default-container": ContainerHeadscale,
+			AnnotationConfigHash:       configHash(config),
+			annotationDefaultContainer: ContainerHeadscale,
 		}).
 		WithSpec(spec)
 }
@@ -62,10 +63,7 @@ func headscaleContainer(headscale *v1beta1.Headscale, l *layout) *corev1ac.Conta
 		WithImage(imageReference(imageOf(headscale), headscale.Spec.Version)).
 		WithArgs("serve", "--config="+configDir+"/"+configFile).
 		WithSecurityContext(containerSecurity()).
-		WithResources(corev1ac.ResourceRequirements().WithRequests(corev1.ResourceList{
-			corev1.ResourceCPU:    resource.MustParse("50m"),
-			corev1.ResourceMemory: resource.MustParse("64Mi"),
-		})).
+		WithResources(resourcesOf(headscale.Spec.Pod.Resources, defaultResources())).
 		// What a crashing Headscale said last is then in the pod's status.
 		WithTerminationMessagePolicy(corev1.TerminationMessageFallbackToLogsOnError).
 		WithVolumeMounts(
@@ -85,6 +83,14 @@ func headscaleContainer(headscale *v1beta1.Headscale, l *layout) *corev1ac.Conta
 			WithName(p.name).WithContainerPort(p.number).WithProtocol(protocolOf(p.name)))
 	}
 	return container
+}
+
+// defaultResources are what Headscale gets where the user writes nothing.
+func defaultResources() *corev1ac.ResourceRequirementsApplyConfiguration {
+	return corev1ac.ResourceRequirements().WithRequests(corev1.ResourceList{
+		corev1.ResourceCPU:    resource.MustParse("50m"),
+		corev1.ResourceMemory: resource.MustParse("64Mi"),
+	})
 }
 
 // imageOf is Headscale's image, with the default filled in.

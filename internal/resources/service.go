@@ -25,7 +25,9 @@ func metricsService(headscale *v1beta1.Headscale, l *layout) *corev1ac.ServiceAp
 }
 
 func serviceFor(headscale *v1beta1.Headscale, name, component string, ports []port) *corev1ac.ServiceApplyConfiguration {
-	spec := corev1ac.ServiceSpec().WithSelector(selectorLabels(headscale))
+	// The pod is also not ready where only its sidecar is not, which must not cut clients
+	// off. There is one pod, so leaving it out would send nobody to a better one.
+	spec := corev1ac.ServiceSpec().WithSelector(selectorLabels(headscale)).WithPublishNotReadyAddresses(true)
 	for _, p := range ports {
 		spec.WithPorts(corev1ac.ServicePort().
 			WithName(p.name).

@@ -19,6 +19,7 @@ const tokenLifetime = 3600
 
 // addSidecar puts the API Key Manager into a pod, with what it alone needs. It has
 // no readiness probe: trouble with a key must not take Headscale out of its Service.
+// (Nor does a sidecar that cannot even start: the Services publish the pod anyway.)
 func addSidecar(pod *corev1ac.PodTemplateSpecApplyConfiguration, headscale *v1beta1.Headscale, l *layout, operatorsImage string) error {
 	image := cmp.Or(headscale.Spec.APIKey.ManagerImage, operatorsImage)
 	if image == "" {
@@ -38,12 +39,7 @@ func addSidecar(pod *corev1ac.PodTemplateSpecApplyConfiguration, headscale *v1be
 		WithEnv(corev1ac.EnvVar().WithName("POD_NAMESPACE").WithValueFrom(
 			corev1ac.EnvVarSource().WithFieldRef(podNamespace()))).
 		WithSecurityContext(containerSecurity()).
-		WithResources(corev1ac.ResourceRequirements().
-			WithRequests(corev1.ResourceList{
-				corev1.ResourceCPU:    resource.MustParse("5m"),
-				corev1.ResourceMemory: resource.MustParse("24Mi"),
-			}).
-			WithLimits(corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")})).
+		WithResources(resourcesOf(headscale.Spec.Pod.ManagerResources, defaultManagerResources())).
 		WithTerminationMessagePolicy(corev1.TerminationMessageFallbackToLogsOnError).
 		WithVolumeMounts(
 			// A socket can be used where it cannot be replaced.
@@ -51,6 +47,16 @@ func addSidecar(pod *corev1ac.PodTemplateSpecApplyConfiguration, headscale *v1be
 			mount(volumeToken, tokenDir).WithReadOnly(true),
 		))
 	return nil
+}
+
+// defaultManagerResources are what the sidecar gets where the user writes nothing.
+func defaultManagerResources() *corev1ac.ResourceRequirementsApplyConfiguration {
+	return corev1ac.ResourceRequirements().
+		WithRequests(corev1.ResourceList{
+			corev1.ResourceCPU:    resource.MustParse("5m"),
+			corev1.ResourceMemory: resource.MustParse("24Mi"),
+		}).
+		WithLimits(corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")})
 }
 
 // managerArgs is the sidecar's command line.
