@@ -41,6 +41,9 @@ func ClusterConfig() (*rest.Config, error) {
 	}
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+	if named := os.Getenv(clientcmd.RecommendedConfigPathEnvVar); clientcmd.IsEmptyConfig(err) && named != "" {
+		return nil, fmt.Errorf("KUBECONFIG is %q, where there is no kubeconfig; correct it, or unset it", named)
+	}
 	if clientcmd.IsEmptyConfig(err) {
 		return nil, errors.New("there is no way to a Kubernetes API server: this is not a pod, and there is no kubeconfig; set KUBECONFIG to one or make ~/.kube/config")
 	}

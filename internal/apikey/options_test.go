@@ -115,6 +115,12 @@ var _ = Describe("The way to the cluster", func() {
 		Expect(err).To(MatchError("there is no way to a Kubernetes API server: this is not a pod, and there is no kubeconfig; set KUBECONFIG to one or make ~/.kube/config"))
 	})
 
+	It("must be where KUBECONFIG says", func() {
+		GinkgoT().Setenv("KUBECONFIG", filepath.Join(home, "elsewhere"))
+		_, err := ClusterConfig()
+		Expect(err).To(MatchError(And(HavePrefix("KUBECONFIG is "), ContainSubstring("elsewhere"))))
+	})
+
 	It("must be readable", func() {
 		path := filepath.Join(home, "config")
 		Expect(os.WriteFile(path, []byte("{"), 0o600)).To(Succeed())

@@ -14,10 +14,13 @@ const waitingMessage = "Waiting for Headscale to be ready..."
 type reporter struct {
 	log   *slog.Logger
 	state string
+	// failing is whether the state is a failure.
+	failing bool
 }
 
 // decision reports where the checks came to rest.
 func (r *reporter) decision(d Decision, view View) {
+	r.failing = false
 	if !r.enter(string(d.Reason)) {
 		return
 	}
@@ -30,13 +33,19 @@ func (r *reporter) decision(d Decision, view View) {
 
 // step reports something that was done.
 func (r *reporter) step(text string, reason Reason, attributes ...any) {
+	r.failing = false
 	r.enter(text)
 	r.log.Info(text, append([]any{"reason", reason}, attributes...)...)
 }
 
-// failure reports what keeps us from going on.
+// failure reports what keeps us from going on. That the next attempt has to wait is
+// no news after a failure.
 func (r *reporter) failure(err error, unsaved *Made) {
 	reason := reasonOf(err)
+	if r.failing && reason == ReasonThrottled {
+		return
+	}
+	r.failing = true
 	if !r.enter(string(reason)) {
 		return
 	}

@@ -691,6 +691,17 @@ func TestAFailingCreateIsRepeatedSlowly(t *testing.T) {
 	})
 }
 
+func TestAFailureThatRepeatsIsSaidOnce(t *testing.T) {
+	inWorld(t, defaults, func(w *world) {
+		w.headscale.failCreate = func() error { return errors.New("database is locked") }
+		w.start().pass(10 * time.Minute)
+		w.Expect(w.lines("trying again")).To(Equal(1), "%s", w.log)
+		w.headscale.set(func() { w.headscale.failCreate = nil })
+		w.pass(maxBackoff + PendingTimeout)
+		w.atRest()
+	})
+}
+
 func TestTheAPIServerEndsItsWatches(t *testing.T) {
 	inWorld(t, defaults, func(w *world) {
 		w.start().pass(time.Minute)
