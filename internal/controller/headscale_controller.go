@@ -44,6 +44,9 @@ type HeadscaleReconciler struct {
 	Options resources.Options
 	// Now is the clock.
 	Now func() time.Time
+
+	// watches are those of the objects that Headscales refer to; made by SetupWithManager.
+	watches *referenceWatches
 }
 
 // pass is what one reconcile knows of a Headscale, more with every step.
@@ -85,11 +88,13 @@ func (r *HeadscaleReconciler) fetch(ctx context.Context, request reconcile.Reque
 	headscale := &v1beta1.Headscale{}
 	if err := r.Client.Get(ctx, request.NamespacedName, headscale); err != nil {
 		if apierrors.IsNotFound(err) {
+			r.watches.keep(request.NamespacedName, nil)
 			return nil, nil
 		}
 		return nil, fmt.Errorf("reading the Headscale: %w", err)
 	}
 	if !headscale.DeletionTimestamp.IsZero() {
+		r.watches.keep(request.NamespacedName, nil)
 		return nil, nil
 	}
 	return &pass{headscale: headscale, now: r.Now()}, nil
@@ -100,7 +105,11 @@ func (r *HeadscaleReconciler) build(ctx context.Context, p *pass) error {
 	if err := r.checkSecretName(ctx, p); err != nil {
 		return err
 	}
-	objects, err := resources.Build(p.headscale, r.Options)
-	p.objects = objects
+	options := r.Options
+	var err error
+	if options.References, err = r.readReferences(ctx, p); err != nil {
+		return err
+	}
+	p.objects, err = resources.Build(p.headscale, options)
 	return err
 }

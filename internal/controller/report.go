@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/resources"
 )
 
 // report writes what the pass found to the status, and decides when to come back.
@@ -56,7 +57,7 @@ func describeStatus(status *v1beta1.HeadscaleStatus, p *pass, key keyState, fail
 		kind string
 		verdict
 	}{
-		{v1beta1.ConditionReady, readiness(available, rollout(p.statefulSet), key.verdict, failed)},
+		{v1beta1.ConditionReady, withWarnings(readiness(available, rollout(p.statefulSet), key.verdict, failed), p.objects)},
 		{v1beta1.ConditionAvailable, available},
 		{v1beta1.ConditionAPIKeyReady, key.verdict},
 	} {
@@ -86,6 +87,15 @@ func readiness(available, rolledOut, key verdict, failed *failure) verdict {
 		return key
 	}
 	return verdict{true, v1beta1.ReasonReady, "Headscale is running as asked for"}
+}
+
+// withWarnings adds what works and should be otherwise to a verdict that says that all
+// is well.
+func withWarnings(ready verdict, objects *resources.Objects) verdict {
+	if ready.ok && objects != nil && len(objects.Warnings) > 0 {
+		ready.message += "; but " + strings.Join(objects.Warnings, "; ")
+	}
+	return ready
 }
 
 // patchStatus writes the status if it differs from what it should be: first from

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
@@ -67,6 +68,9 @@ func (r *HeadscaleReconciler) SetupWithManager(ctx context.Context, m manager.Ma
 	if err != nil {
 		return fmt.Errorf("indexing Headscales by Secret: %w", err)
 	}
+	if r.watches, err = newReferenceWatches(ctx, m.GetConfig(), m.GetHTTPClient()); err != nil {
+		return fmt.Errorf("making a client for metadata: %w", err)
+	}
 	asked := builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))
 	changed := builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})
 	return builder.ControllerManagedBy(m).
@@ -79,6 +83,7 @@ func (r *HeadscaleReconciler) SetupWithManager(ctx context.Context, m manager.Ma
 		Owns(&rbacv1.Role{}, changed).
 		Owns(&rbacv1.RoleBinding{}, changed).
 		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.managersOf), changed).
+		WatchesRawSource(source.Channel(r.watches.events, &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency, ReconciliationTimeout: passTimeout}).
 		Complete(r)
 }
