@@ -159,7 +159,7 @@ images: ## Make archives of both images in out/images, without Docker.
 .PHONY: test-e2e
 test-e2e: bin/helm3 bin/helm4 $(KUSTOMIZE) ## Install on the cluster of KUBECONFIG and walk what users do (E2E_FLAGS=--ginkgo.focus=…).
 	@test -n "$$KUBECONFIG" || { echo "test-e2e: set KUBECONFIG to the cluster to test on; it must be one to play with"; exit 1; }
-	go test -tags e2e -count=1 -timeout 60m -v ./test/e2e -args --ginkgo.fail-fast=false $(E2E_FLAGS)
+	E2E=1 go test -count=1 -timeout 60m -v ./test/e2e -args --ginkgo.v $(E2E_FLAGS)
 
 .PHONY: test-chart
 test-chart: bin/helm3 bin/helm4 $(KUSTOMIZE) ## Lint the chart, and compare it with the manifests in config/.

@@ -1,0 +1,87 @@
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// output runs a program and returns what it printed. The error of one that failed
+// contains its complaints.
+func output(ctx context.Context, stdin, name string, args ...string) (string, error) {
+	command := exec.CommandContext(ctx, name, args...)
+	command.Dir = root
+	command.Env = append(os.Environ(), "PATH="+filepath.Dir(kubectl)+string(os.PathListSeparator)+os.Getenv("PATH"))
+	command.Stdin = strings.NewReader(stdin)
+	var printed, complaints strings.Builder
+	command.Stdout, command.Stderr = &printed, &complaints
+	if err := command.Run(); err != nil {
+		return printed.String(), fmt.Errorf("%s %s: %w: %s", filepath.Base(name), strings.Join(args, " "), err, strings.TrimSpace(complaints.String()))
+	}
+	return printed.String(), nil
+}
+
+// kube runs kubectl.
+func kube(ctx context.Context, args ...string) (string, error) {
+	return output(ctx, "", kubectl, args...)
+}
+
+// mustKube runs kubectl, which must succeed.
+func mustKube(ctx context.Context, args ...string) string {
+	GinkgoHelper()
+	printed, err := kube(ctx, args...)
+	Expect(err).NotTo(HaveOccurred())
+	return strings.TrimSpace(printed)
+}
+
+// apply applies a manifest.
+func apply(ctx context.Context, manifest string) {
+	GinkgoHelper()
+	_, err := output(ctx, manifest, kubectl, "apply", "-f", "-")
+	Expect(err).NotTo(HaveOccurred())
+}
+
+// newNamespace makes a namespace that enforces a Pod Security Standard, and removes it
+// after the container of specs.
+func newNamespace(ctx context.Context, name, standard string) {
+	GinkgoHelper()
+	apply(ctx, fmt.Sprintf(`
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: %s
+  labels: {pod-security.kubernetes.io/enforce: %s, pod-security.kubernetes.io/warn: %s}
+`, name, standard, standard))
+	DeferCleanup(func(ctx SpecContext) {
+		mustKube(ctx, "delete", "namespace", name, "--ignore-not-found", "--timeout=2m")
+	})
+}
+
+// podNames lists all pods.
+func podNames(ctx context.Context) []client.ObjectKey {
+	pods := &corev1.PodList{}
+	if err := admin.List(ctx, pods); err != nil {
+		return nil
+	}
+	names := make([]client.ObjectKey, 0, len(pods.Items))
+	for i := range pods.Items {
+		names = append(names, client.ObjectKeyFromObject(&pods.Items[i]))
+	}
+	return names
+}
+
+var notInFileNames = regexp.MustCompile(`[^A-Za-z0-9.]+`)
+
+// fileName makes a file's name of a text.
+func fileName(text string) string {
+	return strings.Trim(notInFileNames.ReplaceAllString(text, "-"), "-")
+}

@@ -1,0 +1,119 @@
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	. "github.com/onsi/ginkgo/v2"
+
+	"infrado.cloud/headscale-operator/test/env"
+	"infrado.cloud/headscale-operator/test/serverbuild"
+)
+
+// Images that the suite makes. Nothing is pulled.
+const (
+	operatorRepository = "headscale-operator/operator"
+	managerRepository  = "headscale-operator/apikey-manager"
+	currentTag         = "e2e"
+	previousTag        = "e2e-previous"
+	testpodImage       = "headscale-operator/testpod:e2e"
+	kubectlImage       = "headscale-operator/kubectl:e2e"
+)
+
+// loadImages makes all images and loads them into the cluster.
+func loadImages(ctx context.Context, servers serverbuild.Servers) error {
+	dir, err := os.MkdirTemp("", "e2e-images-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	programs := map[string]string{
+		kubectlImage: servers.Kubectl(),
+		testpodImage: filepath.Join(dir, "testpod"),
+	}
+	for version, program := range servers.Headscale {
+		programs["headscale/headscale:"+version] = program
+	}
+	if err := serverbuild.BuildProgram(ctx, root, "./test/e2e/testpod", programs[testpodImage], GinkgoWriter); err != nil {
+		return err
+	}
+	previous := filepath.Join(dir, "previous")
+	if err := checkOut(ctx, previous); err != nil {
+		return err
+	}
+	for tag, source := range map[string]string{currentTag: root, previousTag: previous} {
+		target := filepath.Join(dir, tag)
+		if err := os.Mkdir(target, 0o755); err != nil {
+			return err
+		}
+		binaries, err := env.BuildBinaries(ctx, source, target, GinkgoWriter)
+		if err != nil {
+			return err
+		}
+		programs[operatorRepository+":"+tag], programs[managerRepository+":"+tag] = binaries.Operator, binaries.Manager
+	}
+	return makeAndLoad(ctx, dir, programs)
+}
+
+// checkOut puts the files of the revision E2E_PREVIOUS into dir.
+func checkOut(ctx context.Context, dir string) error {
+	revision := os.Getenv("E2E_PREVIOUS")
+	if revision == "" {
+		revision = "HEAD~1"
+	}
+	if _, err := output(ctx, "", "git", "rev-parse", "--verify", revision+"^{commit}"); err != nil {
+		return fmt.Errorf("E2E_PREVIOUS must name a commit that is there; a shallow clone has none but the last: %w", err)
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	archive := dir + ".tar"
+	if _, err := output(ctx, "", "git", "archive", "--output", archive, revision); err != nil {
+		return err
+	}
+	_, err := output(ctx, "", "tar", "-xf", archive, "-C", dir)
+	return err
+}
+
+// makeAndLoad makes an image of each program and loads it.
+func makeAndLoad(ctx context.Context, dir string, programs map[string]string) error {
+	maker := filepath.Join(dir, "images")
+	if _, err := output(ctx, "", "go", "build", "-C", filepath.Join(root, "hack", "images"), "-o", maker, "."); err != nil {
+		return err
+	}
+	for image, program := range programs {
+		archive, err := output(ctx, "", maker, "--output", dir, image+"="+program)
+		if err != nil {
+			return err
+		}
+		if err := load(ctx, image, strings.TrimSpace(archive)); err != nil {
+			return fmt.Errorf("loading %s: %w", image, err)
+		}
+	}
+	return nil
+}
+
+// load loads an image into the cluster.
+func load(ctx context.Context, image, archive string) error {
+	command := strings.Fields(os.Getenv("E2E_LOAD_IMAGE"))
+	if len(command) == 0 {
+		command = []string{"kind", "load", "docker-image"}
+	}
+	argument := archive
+	if command[len(command)-1] == "docker-image" {
+		// This takes an image's name, and the image from Docker.
+		if _, err := output(ctx, "", "docker", "load", "--input", archive); err != nil {
+			return err
+		}
+		argument = image
+	}
+	if _, err := exec.LookPath(command[0]); err != nil {
+		return fmt.Errorf("E2E_LOAD_IMAGE must be a command that loads an image's archive into the cluster: %w", err)
+	}
+	_, err := output(ctx, "", command[0], append(command[1:], argument)...)
+	return err
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// findings are what is to be seen from inside a container.
+type findings struct {
+	Writable []string `json:"writable"` // directories in which a file could be made
+	Programs []string `json:"programs"` // files that can be executed
+	Keys     []string `json:"keys"`     // files with an API key in them
+	Tokens   []string `json:"tokens"`   // files with a ServiceAccount's token in them
+	Unread   []string `json:"unread"`   // files that could not be read
+	Read     int      `json:"read"`     // files that were read
+}
+
+// maxFile is how much of a file is looked at: more than a new database has.
+const maxFile = 64 << 20
+
+var (
+	// keyPattern matches an API key in full, as Headscale v0.28 and newer make them.
+	keyPattern = regexp.MustCompile(`hskey-api-[0-9A-Za-z_-]{12}-[0-9A-Za-z_-]{64}`)
+	// tokenPattern matches a signed token.
+	tokenPattern = regexp.MustCompile(`eyJ[0-9A-Za-z_-]{20,}\.eyJ[0-9A-Za-z_-]{20,}\.[0-9A-Za-z_-]{20,}`)
+)
+
+// inspect walks through the file system of a container, such as /proc/1/root.
+func inspect(_ context.Context, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("inspect needs a directory, such as /proc/1/root")
+	}
+	var found findings
+	// With the slash at the end a link is followed.
+	root := strings.TrimSuffix(args[0], "/") + "/"
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		inside := "/" + strings.TrimPrefix(path, root)
+		switch {
+		case inside == "/proc" || inside == "/sys" || inside == "/dev":
+			return filepath.SkipDir
+		case err != nil:
+			found.Unread = append(found.Unread, inside)
+			return nil
+		case entry.IsDir():
+			found.tryWriting(path, inside)
+		default:
+			found.look(path, inside)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(found)
+}
+
+// tryWriting makes a file in a directory and removes it.
+func (f *findings) tryWriting(path, inside string) {
+	file, err := os.CreateTemp(path, ".inspect-")
+	if err != nil {
+		return
+	}
+	_ = file.Close()
+	_ = os.Remove(file.Name())
+	f.Writable = append(f.Writable, inside)
+}
+
+// look reads a file, if it is one, through the links that volumes are made of.
+func (f *findings) look(path, inside string) {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return
+	}
+	if info.Mode()&0o111 != 0 && !strings.Contains(inside, "/..") {
+		f.Programs = append(f.Programs, inside)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		f.Unread = append(f.Unread, inside)
+		return
+	}
+	defer func() { _ = file.Close() }()
+	content, err := io.ReadAll(io.LimitReader(file, maxFile))
+	if err != nil {
+		f.Unread = append(f.Unread, inside)
+		return
+	}
+	f.Read++
+	if keyPattern.Match(content) {
+		f.Keys = append(f.Keys, inside)
+	}
+	if tokenPattern.Match(content) {
+		f.Tokens = append(f.Tokens, inside)
+	}
+}

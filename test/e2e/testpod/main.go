@@ -1,0 +1,44 @@
+// Command testpod is what the end-to-end suite runs in pods of its own. It has no
+// shell and needs none, so that it runs where the project's images run.
+//
+//	testpod idle                          does nothing, for others to exec into
+//	testpod request METHOD URL            one request to Headscale; the key is on stdin
+//	testpod consume --url … --file …      uses the key all the time, and counts
+//	testpod inspect ROOT                  what can be read and written below a directory
+//	testpod kill POD-UID PROGRAM          ends a container's process at once
+//	testpod get PATH                      one request to the API server, as the pod
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "testpod:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	commands := map[string]func(context.Context, []string) error{
+		"idle": idle, "request": request, "consume": consume, "inspect": inspect, "kill": kill, "get": get,
+	}
+	if len(args) == 0 || commands[args[0]] == nil {
+		return fmt.Errorf("the first argument must be a command; there are idle, request, consume, inspect, kill and get")
+	}
+	return commands[args[0]](ctx, args[1:])
+}
+
+// idle waits for the end.
+func idle(ctx context.Context, _ []string) error {
+	<-ctx.Done()
+	return nil
+}
