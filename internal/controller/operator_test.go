@@ -52,9 +52,15 @@ func startOperator(ctx context.Context) *operator {
 // startOperatorIn makes an operator for a namespace, for one spec.
 func startOperatorIn(namespace string) *operator {
 	GinkgoHelper()
+	return startOperatorAs(operatorUser, namespace)
+}
+
+// startOperatorAs makes an operator that acts as a user, for one spec.
+func startOperatorAs(userName, namespace string) *operator {
+	GinkgoHelper()
 	o := &operator{namespace: namespace}
 	user := rest.CopyConfig(adminConfig)
-	user.Impersonate = rest.ImpersonationConfig{UserName: operatorUser}
+	user.Impersonate = rest.ImpersonationConfig{UserName: userName}
 	user.Wrap(func(next http.RoundTripper) http.RoundTripper { return &recorder{o, next} })
 	skip := true
 	m, err := manager.New(user, manager.Options{
