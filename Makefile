@@ -30,7 +30,8 @@ GOLANGCI_LINT = bin/golangci-lint
 KUSTOMIZE = bin/kustomize
 
 # Where generated files are. They are committed, so that a clone works as it is.
-GENERATED = api/v1beta1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml
+GENERATED = api/v1beta1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml \
+  charts/headscale-operator/files
 
 .DEFAULT_GOAL := help
 
@@ -86,6 +87,7 @@ manifests: $(CONTROLLER_GEN) ## Generate the CustomResourceDefinition and the op
 	$(CONTROLLER_GEN) crd:generateEmbeddedObjectMeta=false rbac:roleName=manager-role \
 	  paths=./api/... paths=./internal/controller/... \
 	  output:crd:dir=config/crd/bases output:rbac:dir=config/rbac
+	hack/sync-chart
 
 .PHONY: verify-generated
 verify-generated: generate manifests ## Fail when the committed generated files are not current.
