@@ -3,7 +3,6 @@ package reliability_test
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -102,7 +101,7 @@ func rotateAfterAbsence(ctx context.Context, who absence, version string, length
 	who.leave(ctx, w)
 	w.requestRotation(ctx)
 	w.staysUp(ctx, length)
-	lines := strings.Count(w.news(), "\n")
+	lines := countLines(w.news())
 	who.comeBack(ctx, w)
 	seen := observation.Observation{
 		Section: sectionAway, Failure: fmt.Sprintf("%s for %s, a rotation is due meanwhile", who.failure, length),

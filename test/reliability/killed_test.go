@@ -21,6 +21,32 @@ var killedSteps = map[string][]apikey.Step{
 	"rotation":  {apikey.StepIntend, apikey.StepCreate, apikey.StepStore, apikey.StepExpire, apikey.StepForget},
 }
 
+// markLimit is how long a mark of a key that never appears stays at most: until then it
+// is looked for, and at the next look it goes.
+const markLimit = apikey.PendingTimeout + healLimit
+
+var _ = Describe("Killed when it has announced a key, a manager", Label(slow), func() {
+	It("looks for it for two minutes, and closes the ledger", func(ctx SpecContext) {
+		together(versions, func(version string) {
+			w := newWorld(ctx, sharedHeadscale(ctx, version), faulty)
+			before := w.count(ctx)
+			w.runUntilKilled(ctx, apikey.StepIntend, calm...)
+			w.run(calm...)
+			w.heals(ctx)
+			began := time.Now()
+			Expect(w.unsettled(ctx)).To(Equal(keyOnItsWay))
+			Eventually(ctx, w.unsettled).WithTimeout(markLimit).Should(BeEmpty())
+			seen := observation.Observation{
+				Section: sectionKilled, Failure: "SIGKILL after intend (first key), until the mark of the key that was never made is gone",
+				Produced: "the program kills itself there", Headscale: version, Wanted: 1,
+			}
+			w.healed(ctx, &seen, before, time.Since(began))
+			Expect(seen.Minted).To(Equal(1))
+			note(seen)
+		})
+	})
+})
+
 var _ = Describe("Killed at a step, a manager", func() {
 	for _, doing := range []string{"first key", "rotation"} {
 		for _, step := range killedSteps[doing] {

@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
@@ -113,7 +114,7 @@ func restoreRights(ctx context.Context, w *world) {
 // mayWrite asks the API server for the manager's right to update the Secret.
 func (w *world) mayWrite(ctx context.Context) (bool, error) {
 	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
-		User: "system:serviceaccount:" + w.namespace + ":" + identityName,
+		User: w.user(),
 		ResourceAttributes: &authorizationv1.ResourceAttributes{
 			Namespace: w.namespace, Verb: "update", Resource: "secrets", Name: v1beta1.DefaultSecretName,
 		},
@@ -142,15 +143,23 @@ func removeQuota(ctx context.Context, w *world) {
 	Expect(admin.Delete(ctx, quota)).To(Succeed())
 }
 
-// awaitRefusal waits until the API server has heard of what was made to make it refuse.
+// awaitRefusal waits until the API server has heard of what makes it refuse the
+// manager's writes.
 func (w *world) awaitRefusal(ctx context.Context) {
 	GinkgoHelper()
+	config := plane.Config()
+	config.Impersonate.UserName = w.user()
+	manager, err := client.New(config, client.Options{Scheme: scheme.Scheme})
+	Expect(err).NotTo(HaveOccurred())
 	Eventually(ctx, func() error {
 		try := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, GenerateName: "try-"}}
 		try.Data = map[string][]byte{"some": []byte("thing")}
-		return admin.Create(ctx, try, client.DryRunAll)
+		return manager.Create(ctx, try, client.DryRunAll)
 	}).ShouldNot(Succeed())
 }
+
+// user is the manager's name to the API server.
+func (w *world) user() string { return "system:serviceaccount:" + w.namespace + ":" + identityName }
 
 // endNamespace deletes the namespace, which stays in that state: what would empty it
 // and let it go is not there.
@@ -174,7 +183,7 @@ func remakeNamespace(ctx context.Context, w *world) {
 	Expect(admin.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}})).To(Succeed())
 }
 
-// denyWrites has admission deny all writes of Secrets in the namespace that do not
+// denyWrites has admission deny all writes by the manager of Secrets that do not
 // fulfil the expression.
 func denyWrites(expression string) func(context.Context, *world) {
 	return func(ctx context.Context, w *world) {
@@ -193,6 +202,9 @@ func denyWrites(expression string) func(context.Context, *world) {
 						Rule:       admissionv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"secrets"}},
 					}}},
 				},
+				MatchConditions: []admissionv1.MatchCondition{{
+					Name: "the-manager", Expression: fmt.Sprintf("request.userInfo.username == %q", w.user()),
+				}},
 				Validations: []admissionv1.Validation{{Expression: expression, Message: "not today"}},
 			},
 		}

@@ -47,6 +47,9 @@ func (w *world) unrest(ctx context.Context) (string, error) {
 	return "", nil
 }
 
+// keyOnItsWay is what unsettled says of a mark of a key that has not appeared.
+const keyOnItsWay = "a key is on its way"
+
 // unsettled is unrest, and says of a mark of a key that has not appeared, too.
 func (w *world) unsettled(ctx context.Context) (string, error) {
 	if unrest, err := w.unrest(ctx); unrest != "" || err != nil {
@@ -54,7 +57,7 @@ func (w *world) unsettled(ctx context.Context) (string, error) {
 	}
 	secret, err := w.secret(ctx)
 	if err == nil && len(apikey.ReadRecord(secret).Pending) > 0 {
-		return "a key is on its way", nil
+		return keyOnItsWay, nil
 	}
 	return "", err
 }

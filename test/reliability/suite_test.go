@@ -43,6 +43,7 @@ func TestReliability(t *testing.T) {
 	RegisterFailHandler(Fail)
 	config, reporter := GinkgoConfiguration()
 	config.LabelFilter = cmp.Or(config.LabelFilter, "!"+slow)
+	EnforceDefaultTimeoutsWhenUsingContexts()
 	SetDefaultEventuallyTimeout(30 * time.Second)
 	SetDefaultEventuallyPollingInterval(poll)
 	RunSpecs(t, "The API Key Manager's reliability", config, reporter)

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -174,6 +175,8 @@ func (w *world) news() string { return w.printed.String()[w.heard:] }
 
 // hear takes note of what was printed.
 func (w *world) hear() { w.heard = len(w.printed.String()) }
+
+func countLines(text string) int { return strings.Count(text, "\n") }
 
 // saying is how a reason stands in the log.
 func saying(reason apikey.Reason) string { return "reason=" + string(reason) }
