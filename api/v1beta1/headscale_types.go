@@ -44,6 +44,7 @@ type HeadscaleSpec struct {
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:XValidation:rule="self.all(secret, has(secret.name) && secret.name != '')",message="image_pull_secrets must have a name in each entry, such as {name: registry}"
 	ImagePullSecrets []corev1.LocalObjectReference `json:"image_pull_secrets,omitempty"`
 
 	// The API key that the API Key Manager keeps in a Secret.
