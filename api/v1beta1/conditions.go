@@ -5,29 +5,64 @@ const (
 	// ConditionReady is true when Headscale answers and, if the API key is managed,
 	// the Secret holds a valid one.
 	ConditionReady = "Ready"
-	// ConditionAvailable is true when Headscale's pod is ready.
+	// ConditionAvailable is true when Headscale's container is ready.
 	ConditionAvailable = "Available"
 	// ConditionAPIKeyReady is true when the API key Secret holds a key that is
 	// valid, and is true with the reason ReasonNotManaged when nobody asked for one.
 	ConditionAPIKeyReady = "APIKeyReady"
+	// ConditionProgressing is true while something is under way that ends by itself.
+	ConditionProgressing = "Progressing"
+	// ConditionReconciling is there, and true, while ConditionProgressing is true. It
+	// is what kstatus looks for, and with it Argo CD and Flux.
+	ConditionReconciling = "Reconciling"
+	// ConditionStalled is there, and true, while only the user can put right what is
+	// wrong. It is what kstatus looks for, and with it Argo CD and Flux.
+	ConditionStalled = "Stalled"
 )
 
 // Reasons of the conditions above.
 const (
 	// ReasonReady says that nothing is left to do.
 	ReasonReady = "Ready"
-	// ReasonAvailable says that Headscale's pod is ready.
-	ReasonAvailable = "Available"
-	// ReasonProgressing says that the pod is being started or replaced.
-	ReasonProgressing = "Progressing"
+	// ReasonComplete says that nothing is under way.
+	ReasonComplete = "Complete"
 	// ReasonScaledToZero says that spec.replicas is 0.
 	ReasonScaledToZero = "ScaledToZero"
 	// ReasonConflict says that an object of a name we need belongs to someone else.
 	ReasonConflict = "Conflict"
 	// ReasonInvalidConfig says that the spec cannot be turned into objects.
 	ReasonInvalidConfig = "InvalidConfig"
+	// ReasonUpgradeRefused says that Headscale cannot go from the version that ran last
+	// to the one of the spec in one step.
+	ReasonUpgradeRefused = "UpgradeRefused"
+	// ReasonVolumeWaiting says that the data volume cannot grow yet.
+	ReasonVolumeWaiting = "VolumeWaiting"
 	// ReasonReconcileFailed says that the API server refused or failed.
 	ReasonReconcileFailed = "ReconcileFailed"
+)
+
+// Reasons that say how Headscale's pod is.
+const (
+	// ReasonAvailable says that Headscale's container is ready.
+	ReasonAvailable = "Available"
+	// ReasonProgressing says that the pod is being started or replaced.
+	ReasonProgressing = "Progressing"
+	// ReasonNotAnswering says that Headscale runs and fails its health check.
+	ReasonNotAnswering = "NotAnswering"
+	// ReasonCrashing says that Headscale ended and is started again and again.
+	ReasonCrashing = "Crashing"
+	// ReasonImagePullFailed says that an image of the pod cannot be had.
+	ReasonImagePullFailed = "ImagePullFailed"
+	// ReasonCannotStart says that the kubelet cannot make or start the container.
+	ReasonCannotStart = "CannotStart"
+	// ReasonUnschedulable says that no node has room for the pod.
+	ReasonUnschedulable = "Unschedulable"
+	// ReasonVolumePending says that the pod waits for its data volume.
+	ReasonVolumePending = "VolumePending"
+)
+
+// Reasons that say how the API key is.
+const (
 	// ReasonNotManaged says that spec.api_key.auto_manage is false.
 	ReasonNotManaged = "NotManaged"
 	// ReasonKeyValid says that the Secret holds a key that has not expired.
@@ -39,4 +74,24 @@ const (
 	// ReasonKeyOverdue says that the stored key is valid and should have been
 	// rotated by now.
 	ReasonKeyOverdue = "KeyOverdue"
+	// ReasonManagerFailing says that the API Key Manager does not run, so that the key
+	// will not be rotated, or was not made.
+	ReasonManagerFailing = "ManagerFailing"
+)
+
+// Reasons of events that are no reasons of a condition.
+const (
+	// EventCreated says that the StatefulSet was made.
+	EventCreated = "Created"
+	// EventKeyStored says that the Secret got its first key.
+	EventKeyStored = "KeyStored"
+	// EventKeyRotated says that the Secret's key was replaced.
+	EventKeyRotated = "KeyRotated"
+	// EventSecretLeft says that a Secret is not looked after any more and was left as
+	// it is.
+	EventSecretLeft = "SecretLeft"
+	// EventVolumeGrown says that a larger data volume was asked for.
+	EventVolumeGrown = "VolumeGrown"
+	// EventRecovered says that what was wrong is over.
+	EventRecovered = "Recovered"
 )

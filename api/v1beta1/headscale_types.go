@@ -153,7 +153,12 @@ type HeadscaleStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// Conditions: Ready, Available and APIKeyReady.
+	// Version that last ran with the present database and answered.
+	// +optional
+	Version string `json:"version,omitempty"`
+
+	// Conditions: Ready, Available, APIKeyReady and Progressing; Reconciling and
+	// Stalled are there only while they are true.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -185,7 +190,9 @@ type Headscale struct {
 
 	// +required
 	Spec HeadscaleSpec `json:"spec"`
+	// Until the operator has seen it, a Headscale is not what it should be.
 	// +optional
+	// +kubebuilder:default={"observedGeneration":-1}
 	Status HeadscaleStatus `json:"status,omitzero"`
 }
 

@@ -37,10 +37,12 @@ type kind[C, O any] struct {
 	// extract returns the fields of a live object that a field manager applied.
 	extract func(live O, fieldManager string) (C, error)
 	// adopt, where there is one, changes what is wanted to what cannot be changed any
-	// more in the object that exists. Its error is reported after everything was applied.
-	adopt func(want, owned C) error
+	// more in the object that exists.
+	adopt func(want, owned C, live O)
 	// found, where there is one, is told the newest state of the object.
 	found func(O)
+	// made, where there is one, is told of an object that was not there before.
+	made func(O)
 }
 
 // plan is what is to be written, worked out before anything is.
@@ -51,8 +53,6 @@ type plan struct {
 	foreign []string
 	// writes bring an object each to what is wanted.
 	writes []func(context.Context) error
-	// refused is the first wish that cannot be fulfilled.
-	refused error
 }
 
 // carryOut writes what is planned, unless a name is taken by someone else: then
@@ -61,12 +61,33 @@ func (p *plan) carryOut(ctx context.Context) error {
 	if len(p.foreign) > 0 {
 		return foreignObjects(p.foreign)
 	}
+	if err := p.checkWanted(ctx); err != nil {
+		return err
+	}
 	for _, write := range p.writes {
 		if err := write(ctx); err != nil {
 			return err
 		}
 	}
-	return p.refused
+	return nil
+}
+
+// checkWanted asks whether the Headscale is still there before anything is written:
+// its objects would otherwise be made again while they are being deleted with it.
+func (p *plan) checkWanted(ctx context.Context) error {
+	if len(p.writes) == 0 {
+		return nil
+	}
+	live := &v1beta1.Headscale{}
+	err := p.reconciler.Live.Get(ctx, client.ObjectKeyFromObject(p.headscale), live)
+	switch {
+	case client.IgnoreNotFound(err) != nil:
+		return fmt.Errorf("asking whether the Headscale is still there: %w", err)
+	case err != nil || live.UID != p.headscale.UID || !live.DeletionTimestamp.IsZero():
+		return &waitError{v1beta1.ReasonProgressing, "The Headscale is being deleted"}
+	default:
+		return nil
+	}
 }
 
 // add looks at one object and plans what it needs. The cache may say that nothing
@@ -114,7 +135,7 @@ func compare[C configuration[C], T any, O object[T]](ctx context.Context, p *pla
 		return nil, false, fmt.Errorf("reading the applied fields of the %s: %w", describe(want), err)
 	}
 	if k.adopt != nil {
-		p.refused = k.adopt(want, owned)
+		k.adopt(want, owned, live)
 	}
 	if live.GetDeletionTimestamp().IsZero() && !equality.Semantic.DeepEqual(owned, want) {
 		return live, false, nil
@@ -144,6 +165,9 @@ func write[C configuration[C], T any, O object[T]](ctx context.Context, writer c
 		return fmt.Errorf("decoding the %s: %w", describe(want), err)
 	}
 	tell(k.found, written)
+	if live == nil {
+		tell(k.made, written)
+	}
 	return nil
 }
 

@@ -26,22 +26,30 @@ func extractStatefulSet(live *appsv1.StatefulSet, fieldManager string) (*appsv1a
 }
 
 // adoptClaims keeps the claims that a StatefulSet has, because they cannot be
-// changed while it exists, and says what of them the user would have otherwise.
-func adoptClaims(want, owned *appsv1ac.StatefulSetApplyConfiguration) error {
+// changed while it exists. It returns what makes them larger where the user wants
+// that, and an error where they would have to change in another way.
+func adoptClaims(want, owned *appsv1ac.StatefulSetApplyConfiguration, live *appsv1.StatefulSet) (*growth, error) {
 	if owned.Spec == nil || len(owned.Spec.VolumeClaimTemplates) != 1 || len(want.Spec.VolumeClaimTemplates) != 1 {
-		return nil
+		return nil, nil
 	}
-	wanted, given := &want.Spec.VolumeClaimTemplates[0], &owned.Spec.VolumeClaimTemplates[0]
-	err := compareClaims(wanted, given)
-	*wanted = *given
-	return err
+	wanted, given := want.Spec.VolumeClaimTemplates[0], owned.Spec.VolumeClaimTemplates[0]
+	want.Spec.VolumeClaimTemplates[0] = given
+	if err := compareClaims(&wanted, &given); err != nil {
+		return nil, err
+	}
+	from, to := claimSize(&given), claimSize(&wanted)
+	if to.Cmp(from) <= 0 {
+		return nil, nil
+	}
+	return &growth{from: from, to: to, statefulSet: live}, nil
 }
 
-// compareClaims says which part of a wanted claim differs from the one that exists.
+// compareClaims says which part of a wanted claim cannot be had with the one that
+// exists.
 func compareClaims(wanted, given *corev1ac.PersistentVolumeClaimApplyConfiguration) error {
 	const advice = "cannot be changed from %q to %q while the volume is in use: write %[1]q again, or move the data by hand to a Headscale of another name"
 	wantedSize, givenSize := claimSize(wanted), claimSize(given)
-	if wantedSize.Cmp(givenSize) != 0 {
+	if wantedSize.Cmp(givenSize) < 0 {
 		return &resources.InvalidError{Field: "persistent_volume_claim.size", Message: fmt.Sprintf(advice, givenSize.String(), wantedSize.String())}
 	}
 	wantedClass, givenClass := claimClass(wanted), claimClass(given)

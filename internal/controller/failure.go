@@ -32,6 +32,14 @@ func foreignObjects(names []string) error {
 		strings.Join(names, ", "))}
 }
 
+// waitError says what has to happen elsewhere before a wish can be fulfilled.
+type waitError struct {
+	reason, message string
+}
+
+// Error is a sentence that names what is waited for.
+func (e *waitError) Error() string { return e.message }
+
 // failure is what to make of an error of a reconcile.
 type failure struct {
 	// reason and message are for the condition Ready.
@@ -41,6 +49,13 @@ type failure struct {
 	// transient is the error, where trying again soon may help. It is tried again with
 	// a growing delay.
 	transient error
+	// waiting tells that something else happens first, of which the operator will hear.
+	waiting bool
+}
+
+// stalled tells whether only the user can put it right.
+func (f *failure) stalled() bool {
+	return f.transient == nil && !f.waiting
 }
 
 // classify decides for every error of a pass whether to wait for a known time, for
@@ -68,6 +83,8 @@ func classify(err error) *failure {
 func classifyOne(err error) *failure {
 	var conflict *conflictError
 	var invalid *resources.InvalidError
+	var upgrade *resources.UpgradeError
+	var wait *waitError
 	switch {
 	case err == nil:
 		return nil
@@ -75,6 +92,10 @@ func classifyOne(err error) *failure {
 		return &failure{reason: v1beta1.ReasonConflict, message: conflict.Error(), retryAfter: conflictRetry}
 	case errors.As(err, &invalid):
 		return &failure{reason: v1beta1.ReasonInvalidConfig, message: invalid.Error()}
+	case errors.As(err, &upgrade):
+		return &failure{reason: v1beta1.ReasonUpgradeRefused, message: upgrade.Error()}
+	case errors.As(err, &wait):
+		return &failure{reason: wait.reason, message: wait.message, waiting: true}
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return &failure{reason: v1beta1.ReasonReconcileFailed, message: "The namespace is being deleted"}
 	case apierrors.IsInvalid(err):

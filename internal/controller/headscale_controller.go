@@ -7,6 +7,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -24,15 +25,19 @@ const FieldManager = "headscale-operator"
 // reads their metadata only.
 //
 // +kubebuilder:rbac:groups="",resources=configmaps,verbs=create;get;list;patch;watch
+// +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=list;patch;watch
+// +kubebuilder:rbac:groups="",resources=pods,verbs=list;watch
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=create;get;list;patch;update;watch
 // +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=create;get;list;patch;watch
 // +kubebuilder:rbac:groups="",resources=services,verbs=create;delete;get;list;patch;watch
-// +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=create;get;list;patch;watch
+// +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=create;delete;get;list;patch;watch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 // +kubebuilder:rbac:groups=headscale.infrado.cloud,resources=headscales,verbs=get;list;watch
 // +kubebuilder:rbac:groups=headscale.infrado.cloud,resources=headscales/finalizers,verbs=update
 // +kubebuilder:rbac:groups=headscale.infrado.cloud,resources=headscales/status,verbs=patch
 // +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=rolebindings,verbs=create;delete;get;list;patch;watch
 // +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=roles,verbs=create;delete;get;list;patch;watch
+// +kubebuilder:rbac:groups=storage.k8s.io,resources=storageclasses,verbs=get
 
 // HeadscaleReconciler brings the objects of one Headscale to what it asks for.
 type HeadscaleReconciler struct {
@@ -44,6 +49,8 @@ type HeadscaleReconciler struct {
 	Options resources.Options
 	// Now is the clock.
 	Now func() time.Time
+	// Events takes the events for users; left out, those of the manager.
+	Events Recorder
 
 	// watches are those of the objects that Headscales refer to; made by SetupWithManager.
 	watches *referenceWatches
@@ -57,6 +64,14 @@ type pass struct {
 	objects *resources.Objects
 	// statefulSet is the newest that is known of it; nil while there is none.
 	statefulSet *appsv1.StatefulSet
+	// grow, where the data volume is to be larger, is what makes it so.
+	grow *growth
+	// refused is a wish for another volume that cannot be fulfilled.
+	refused error
+	// pod is Headscale's; nil while there is none.
+	pod *corev1.Pod
+	// claim is the one of the pod's data volume; nil while there is none.
+	claim *corev1.PersistentVolumeClaim
 	// secretTaken is a sentence that says that another Headscale looks after the Secret
 	// of that name, or "".
 	secretTaken string
@@ -74,7 +89,7 @@ func (r *HeadscaleReconciler) Reconcile(ctx context.Context, request reconcile.R
 	}
 	defer func() { result, err = r.report(ctx, p, err) }()
 
-	for _, step := range []func(context.Context, *pass) error{r.build, r.apply, r.prune} {
+	for _, step := range []func(context.Context, *pass) error{r.build, r.apply, r.prune, r.resize} {
 		if err = step(ctx, p); err != nil {
 			break
 		}
@@ -100,9 +115,16 @@ func (r *HeadscaleReconciler) fetch(ctx context.Context, request reconcile.Reque
 	return &pass{headscale: headscale, now: r.Now()}, nil
 }
 
-// build works out the objects that the Headscale wants.
+// build works out the objects that the Headscale wants. What Headscale would refuse
+// is refused here, before the pod that runs is touched.
 func (r *HeadscaleReconciler) build(ctx context.Context, p *pass) error {
 	if err := r.checkSecretName(ctx, p); err != nil {
+		return err
+	}
+	if err := resources.CheckConfigKeys(p.headscale); err != nil {
+		return err
+	}
+	if err := r.checkUpgrade(ctx, p); err != nil {
 		return err
 	}
 	options := r.Options

@@ -40,9 +40,9 @@ func stateOfKey(p *pass) keyState {
 			"Secret %s exists already and was not made by the API Key Manager, so it is left alone: delete it, or set spec.api_key.secret_name to another name", name)}}
 	}
 	expiration, stored := storedExpiration(p.secret)
+	trouble := troubleOfManager(p.pod)
 	if !stored {
-		return keyState{status: status, verdict: verdict{false, v1beta1.ReasonKeyPending, fmt.Sprintf(
-			"No API key is in Secret %s yet; kubectl logs %s-0 -c apikey-manager tells why if this lasts", name, p.headscale.Name)}}
+		return keyState{status: status, verdict: pendingKey(name, p.headscale.Name, trouble)}
 	}
 	status.KeyPrefix = p.secret.Annotations[v1beta1.AnnotationKeyPrefix]
 	status.Expiration = seconds(expiration)
@@ -53,6 +53,29 @@ func stateOfKey(p *pass) keyState {
 	}
 	state := stateOfStoredKey(p, name, due, expiration)
 	state.status = status
+	state.verdict = withTrouble(state.verdict, trouble)
+	return state
+}
+
+// pendingKey says why there is no key yet.
+func pendingKey(secret, headscale, trouble string) verdict {
+	if trouble != "" {
+		return verdict{false, v1beta1.ReasonManagerFailing, fmt.Sprintf("No API key is in Secret %s yet. %s", secret, trouble)}
+	}
+	return verdict{false, v1beta1.ReasonKeyPending, fmt.Sprintf(
+		"No API key is in Secret %s yet; kubectl logs %s-0 -c apikey-manager tells why if this lasts", secret, headscale)}
+}
+
+// withTrouble adds to what is said of a key that nobody looks after it. A key that is
+// late or expired has the more telling reason already.
+func withTrouble(state verdict, trouble string) verdict {
+	if trouble == "" {
+		return state
+	}
+	state.message += ". " + trouble
+	if state.reason == v1beta1.ReasonKeyValid {
+		state.reason = v1beta1.ReasonManagerFailing
+	}
 	return state
 }
 

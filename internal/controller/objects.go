@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -10,6 +11,7 @@ import (
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	rbacv1ac "k8s.io/client-go/applyconfigurations/rbac/v1"
 
+	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
@@ -22,12 +24,18 @@ var (
 	serviceAccounts = kind[*corev1ac.ServiceAccountApplyConfiguration, *corev1.ServiceAccount]{extract: corev1ac.ExtractServiceAccount}
 )
 
-// statefulSets reports the newest StatefulSet to found.
-func statefulSets(found func(*appsv1.StatefulSet)) kind[*appsv1ac.StatefulSetApplyConfiguration, *appsv1.StatefulSet] {
+// statefulSets tells the pass of the newest StatefulSet and of what its claims
+// cannot do.
+func statefulSets(r *HeadscaleReconciler, p *pass) kind[*appsv1ac.StatefulSetApplyConfiguration, *appsv1.StatefulSet] {
 	return kind[*appsv1ac.StatefulSetApplyConfiguration, *appsv1.StatefulSet]{
 		extract: extractStatefulSet,
-		adopt:   adoptClaims,
-		found:   found,
+		adopt: func(want, owned *appsv1ac.StatefulSetApplyConfiguration, live *appsv1.StatefulSet) {
+			p.grow, p.refused = adoptClaims(want, owned, live)
+		},
+		found: func(live *appsv1.StatefulSet) { p.statefulSet = live },
+		made: func(live *appsv1.StatefulSet) {
+			r.record(p.headscale, occurrence{false, v1beta1.EventCreated, fmt.Sprintf("StatefulSet %s was made", live.Name)})
+		},
 	}
 }
 
@@ -42,9 +50,7 @@ func (r *HeadscaleReconciler) apply(ctx context.Context, p *pass) error {
 		func() error { return add(ctx, plan, want.ConfigMap, configMaps) },
 		func() error { return add(ctx, plan, want.Service, services) },
 		func() error { return add(ctx, plan, want.MetricsService, services) },
-		func() error {
-			return add(ctx, plan, want.StatefulSet, statefulSets(func(live *appsv1.StatefulSet) { p.statefulSet = live }))
-		},
+		func() error { return add(ctx, plan, want.StatefulSet, statefulSets(r, p)) },
 	} {
 		if err := look(); err != nil {
 			return err

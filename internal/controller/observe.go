@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/resources"
 )
 
 // observe reads what the status is about and what is not known yet.
@@ -18,7 +19,43 @@ func (r *HeadscaleReconciler) observe(ctx context.Context, p *pass) error {
 	if err := r.observeStatefulSet(ctx, p); err != nil {
 		return err
 	}
+	if err := r.observePod(ctx, p); err != nil {
+		return err
+	}
 	return r.observeSecret(ctx, p)
+}
+
+// observePod reads the pod and the claim of its data volume. A pod that lost its
+// StatefulSet for a moment, while that is made anew, is still the one.
+func (r *HeadscaleReconciler) observePod(ctx context.Context, p *pass) error {
+	if p.statefulSet == nil {
+		return nil
+	}
+	pod := &corev1.Pod{}
+	switch err := r.Client.Get(ctx, client.ObjectKey{Namespace: p.headscale.Namespace, Name: p.headscale.Name + "-0"}, pod); {
+	case apierrors.IsNotFound(err):
+	case err != nil:
+		return fmt.Errorf("reading the pod: %w", err)
+	case metav1.IsControlledBy(pod, p.statefulSet) || metav1.GetControllerOf(pod) == nil:
+		p.pod = pod
+	}
+	claim, err := r.dataClaim(ctx, p.headscale)
+	p.claim = claim
+	return err
+}
+
+// dataClaim reads the claim of the data volume, which is nil where there is none.
+func (r *HeadscaleReconciler) dataClaim(ctx context.Context, headscale *v1beta1.Headscale) (*corev1.PersistentVolumeClaim, error) {
+	claim := &corev1.PersistentVolumeClaim{}
+	err := r.Client.Get(ctx, client.ObjectKey{Namespace: headscale.Namespace, Name: resources.DataClaimName(headscale)}, claim)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("reading the claim of the data volume: %w", err)
+	default:
+		return claim, nil
+	}
 }
 
 // observeStatefulSet reads the StatefulSet, unless it has just been looked at.

@@ -117,17 +117,21 @@ var _ = Describe("Ownership", func() {
 		o := startOperator(ctx)
 		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
 		runPod(ctx, o.namespace, "headscale", 1)
-		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.29.4, persistent_volume_claim: {size: 2Gi}}}`)).To(Succeed())
-		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(
-			be("False", v1beta1.ReasonInvalidConfig, `spec.persistent_volume_claim.size cannot be changed from "1Gi" to "2Gi"`))
-		Expect(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")(NewGomega(Fail)).Spec.Template.Spec.Containers[0].Image).To(
-			HaveSuffix(":v0.29.4"), "the rest of the change is carried out")
+		for change, sentence := range map[string]string{
+			`{size: 500Mi}`:              `spec.persistent_volume_claim.size cannot be changed from "1Gi" to "500Mi"`,
+			`{storage_class_name: fast}`: `spec.persistent_volume_claim.storage_class_name cannot be changed from "" to "fast"`,
+		} {
+			Expect(patch(ctx, o.namespace, "headscale", `{spec: {persistent_volume_claim: {size: 1Gi, storage_class_name: null}}}`)).To(Succeed())
+			Expect(patch(ctx, o.namespace, "headscale", `{spec: {persistent_volume_claim: `+change+`}}`)).To(Succeed())
+			Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(
+				be("False", v1beta1.ReasonInvalidConfig, sentence))
+		}
 		o.touch(ctx, "headscale")
 		before := o.written()
 		o.touch(ctx, "headscale")
 		Expect(o.written()).To(Equal(before), "what cannot be done is not tried again and again")
 
-		Expect(patch(ctx, o.namespace, "headscale", `{spec: {persistent_volume_claim: {size: 1024Mi}}}`)).To(Succeed())
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {persistent_volume_claim: {size: 1024Mi, storage_class_name: null}}}`)).To(Succeed())
 		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).ShouldNot(HaveField("Reason", v1beta1.ReasonInvalidConfig))
 	})
 })

@@ -23,8 +23,9 @@ import (
 func (r *HeadscaleReconciler) report(ctx context.Context, p *pass, err error) (reconcile.Result, error) {
 	failed := classify(err)
 	key := stateOfKey(p)
+	parts := judgement{available: availability(p), rolledOut: rollout(p.statefulSet), key: key.verdict, failed: failed}
 	patchErr := r.patchStatus(ctx, p.headscale, func(status *v1beta1.HeadscaleStatus) {
-		describeStatus(status, p, key, failed)
+		describeStatus(status, p, key.status, parts)
 	})
 	if failed != nil && failed.transient != nil {
 		return reconcile.Result{}, errors.Join(failed.transient, patchErr)
@@ -49,42 +50,62 @@ func comeBack(now, changesAt time.Time, failed *failure) time.Duration {
 }
 
 // describeStatus sets the fields of a status to what the pass found.
-func describeStatus(status *v1beta1.HeadscaleStatus, p *pass, key keyState, failed *failure) {
-	available := availability(p.headscale, p.statefulSet)
+func describeStatus(status *v1beta1.HeadscaleStatus, p *pass, key *v1beta1.APIKeyStatus, parts judgement) {
 	status.ObservedGeneration = p.headscale.Generation
-	status.APIKey = key.status
-	for _, condition := range []struct {
-		kind string
-		verdict
-	}{
-		{v1beta1.ConditionReady, withWarnings(readiness(available, rollout(p.statefulSet), key.verdict, failed), p.objects)},
-		{v1beta1.ConditionAvailable, available},
-		{v1beta1.ConditionAPIKeyReady, key.verdict},
-	} {
-		meta.SetStatusCondition(&status.Conditions, metav1.Condition{
-			Type:               condition.kind,
-			Status:             conditionStatus(condition.ok),
-			ObservedGeneration: p.headscale.Generation,
-			LastTransitionTime: metav1.NewTime(p.now.Truncate(time.Second)),
-			Reason:             condition.reason,
-			Message:            shorten(condition.message),
-		})
+	status.APIKey = key
+	if parts.available.ok && parts.rolledOut.ok {
+		status.Version = appliedVersion(p.statefulSet)
 	}
+	progressing := progress(p, parts)
+	setCondition(status, p, v1beta1.ConditionReady, withWarnings(readiness(parts), p.objects))
+	setCondition(status, p, v1beta1.ConditionAvailable, parts.available)
+	setCondition(status, p, v1beta1.ConditionAPIKeyReady, parts.key)
+	setCondition(status, p, v1beta1.ConditionProgressing, progressing)
+	setWhileTrue(status, p, v1beta1.ConditionReconciling, progressing)
+	setWhileTrue(status, p, v1beta1.ConditionStalled, stall(parts.failed))
+}
+
+// setCondition sets a condition that is always there.
+func setCondition(status *v1beta1.HeadscaleStatus, p *pass, kind string, state verdict) {
+	meta.SetStatusCondition(&status.Conditions, metav1.Condition{
+		Type:               kind,
+		Status:             conditionStatus(state.ok),
+		ObservedGeneration: p.headscale.Generation,
+		LastTransitionTime: metav1.NewTime(p.now.Truncate(time.Second)),
+		Reason:             state.reason,
+		Message:            cut(state.message, maxMessage),
+	})
+}
+
+// setWhileTrue sets a condition that is there only while it is true.
+func setWhileTrue(status *v1beta1.HeadscaleStatus, p *pass, kind string, state verdict) {
+	if !state.ok {
+		meta.RemoveStatusCondition(&status.Conditions, kind)
+		return
+	}
+	setCondition(status, p, kind, state)
+}
+
+// judgement is what a pass found, part by part.
+type judgement struct {
+	available, rolledOut, key verdict
+	// failed is what became of an error of the pass; nil without one.
+	failed *failure
 }
 
 // readiness is the first thing that is wrong, in the order in which a user would
-// want to hear of it.
-func readiness(available, rolledOut, key verdict, failed *failure) verdict {
-	if failed != nil {
-		return verdict{false, failed.reason, failed.message}
+// want to hear of it. What is wrong and does no harm yet is said, too.
+func readiness(parts judgement) verdict {
+	if parts.failed != nil {
+		return verdict{false, parts.failed.reason, parts.failed.message}
 	}
-	for _, part := range []verdict{available, rolledOut, key} {
+	for _, part := range []verdict{parts.available, parts.rolledOut, parts.key} {
 		if !part.ok {
 			return part
 		}
 	}
-	if key.reason == v1beta1.ReasonKeyOverdue {
-		return key
+	if parts.key.reason == v1beta1.ReasonKeyOverdue || parts.key.reason == v1beta1.ReasonManagerFailing {
+		return parts.key
 	}
 	return verdict{true, v1beta1.ReasonReady, "Headscale is running as asked for"}
 }
@@ -96,6 +117,14 @@ func withWarnings(ready verdict, objects *resources.Objects) verdict {
 		ready.message += "; but " + strings.Join(objects.Warnings, "; ")
 	}
 	return ready
+}
+
+// stall tells whether an error is one that only the user can put right.
+func stall(failed *failure) verdict {
+	if failed == nil || !failed.stalled() {
+		return verdict{}
+	}
+	return verdict{true, failed.reason, failed.message}
 }
 
 // patchStatus writes the status if it differs from what it should be: first from
@@ -119,9 +148,11 @@ func (r *HeadscaleReconciler) patchStatus(ctx context.Context, headscale *v1beta
 		return nil
 	}
 	logChange(ctx, &before.Status, &live.Status)
+	after := live.Status.DeepCopy()
 	if err := r.Client.Status().Patch(ctx, live, client.MergeFrom(before), client.FieldOwner(FieldManager)); err != nil {
 		return wrapUnlessGone(err, "writing the status")
 	}
+	r.record(live, occurrences(&before.Status, after)...)
 	return nil
 }
 
@@ -154,10 +185,10 @@ func conditionStatus(ok bool) metav1.ConditionStatus {
 // maxMessage is the longest message that the API accepts in a condition, in bytes.
 const maxMessage = 32768
 
-// shorten cuts a message to what the API accepts.
-func shorten(message string) string {
-	if len(message) <= maxMessage {
-		return message
+// cut shortens a text to a number of bytes.
+func cut(text string, length int) string {
+	if len(text) <= length {
+		return text
 	}
-	return strings.ToValidUTF8(message[:maxMessage-len("…")], "") + "…"
+	return strings.ToValidUTF8(text[:length-len("…")], "") + "…"
 }

@@ -92,14 +92,14 @@ func TestReadiness(t *testing.T) {
 		"the key":            {good, good, bad("C"), nil, bad("C")},
 		"the key being late": {good, good, verdict{true, v1beta1.ReasonKeyOverdue, "late"}, nil, verdict{true, v1beta1.ReasonKeyOverdue, "late"}},
 	} {
-		NewWithT(t).Expect(readiness(test.available, test.rolledOut, test.key, test.failed)).To(Equal(test.want), name)
+		NewWithT(t).Expect(readiness(judgement{test.available, test.rolledOut, test.key, test.failed})).To(Equal(test.want), name)
 	}
 }
 
-func TestShorten(t *testing.T) {
+func TestCut(t *testing.T) {
 	g := NewWithT(t)
-	g.Expect(shorten("short")).To(Equal("short"))
-	long := shorten(strings.Repeat("ü", maxMessage))
+	g.Expect(cut("short", maxMessage)).To(Equal("short"))
+	long := cut(strings.Repeat("ü", maxMessage), maxMessage)
 	g.Expect(len(long)).To(BeNumerically("<=", maxMessage))
 	g.Expect(utf8.ValidString(long)).To(BeTrue())
 	g.Expect(long).To(HaveSuffix("…"))

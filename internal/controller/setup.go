@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -20,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/resources"
 )
 
 // concurrency is how many Headscales are looked after at once. Most of a pass is
@@ -43,15 +45,18 @@ func CacheOptions(namespaces []string) cache.Options {
 		}),
 		Transform: cache.TransformStripManagedFields(),
 	}
+	claims := cache.ByObject{Label: ours.Label, Transform: cache.TransformStripManagedFields()}
 	options := cache.Options{ByObject: map[client.Object]cache.ByObject{
-		&appsv1.StatefulSet{}:    ours,
-		&corev1.ConfigMap{}:      ours,
-		&corev1.Secret{}:         keys,
-		&corev1.Service{}:        ours,
-		&corev1.ServiceAccount{}: ours,
-		&rbacv1.Role{}:           ours,
-		&rbacv1.RoleBinding{}:    ours,
-		&v1beta1.Headscale{}:     {Transform: cache.TransformStripManagedFields()},
+		&corev1.PersistentVolumeClaim{}: claims,
+		&appsv1.StatefulSet{}:           ours,
+		&corev1.ConfigMap{}:             ours,
+		&corev1.Secret{}:                keys,
+		&corev1.Service{}:               ours,
+		&corev1.ServiceAccount{}:        ours,
+		&corev1.Pod{}:                   {Label: ours.Label, Transform: stripPod},
+		&rbacv1.Role{}:                  ours,
+		&rbacv1.RoleBinding{}:           ours,
+		&v1beta1.Headscale{}:            {Transform: cache.TransformStripManagedFields()},
 	}}
 	for _, namespace := range namespaces {
 		if options.DefaultNamespaces == nil {
@@ -62,11 +67,32 @@ func CacheOptions(namespaces []string) cache.Options {
 	return options
 }
 
+// stripPod leaves of a pod what its state is judged by.
+func stripPod(object any) (any, error) {
+	pod, ok := object.(*corev1.Pod)
+	if !ok {
+		return object, nil
+	}
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
+			Labels: pod.Labels, OwnerReferences: pod.OwnerReferences, DeletionTimestamp: pod.DeletionTimestamp,
+		},
+		Status: corev1.PodStatus{
+			Phase: pod.Status.Phase, Conditions: pod.Status.Conditions,
+			ContainerStatuses: pod.Status.ContainerStatuses, InitContainerStatuses: pod.Status.InitContainerStatuses,
+		},
+	}, nil
+}
+
 // SetupWithManager starts watching with the manager.
 func (r *HeadscaleReconciler) SetupWithManager(ctx context.Context, m manager.Manager) error {
 	err := m.GetFieldIndexer().IndexField(ctx, &v1beta1.Headscale{}, indexSecretName, secretNameOf)
 	if err != nil {
 		return fmt.Errorf("indexing Headscales by Secret: %w", err)
+	}
+	if r.Events == nil {
+		r.Events = m.GetEventRecorder(FieldManager)
 	}
 	if r.watches, err = newReferenceWatches(ctx, m.GetConfig(), m.GetHTTPClient()); err != nil {
 		return fmt.Errorf("making a client for metadata: %w", err)
@@ -82,6 +108,8 @@ func (r *HeadscaleReconciler) SetupWithManager(ctx context.Context, m manager.Ma
 		Owns(&corev1.ServiceAccount{}, changed).
 		Owns(&rbacv1.Role{}, changed).
 		Owns(&rbacv1.RoleBinding{}, changed).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(instanceOf), changed).
+		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(instanceOf), changed).
 		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.managersOf), changed).
 		WatchesRawSource(source.Channel(r.watches.events, &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency, ReconciliationTimeout: passTimeout}).
@@ -95,6 +123,15 @@ func secretNameOf(object client.Object) []string {
 		return nil
 	}
 	return []string{headscale.Spec.APIKey.EffectiveSecretName()}
+}
+
+// instanceOf finds the Headscale that a pod or a claim says it is for.
+func instanceOf(_ context.Context, object client.Object) []reconcile.Request {
+	name := resources.InstanceOf(object.GetLabels())
+	if name == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: object.GetNamespace(), Name: name}}}
 }
 
 // managersOf finds the Headscales whose API key a Secret holds. A list that fails

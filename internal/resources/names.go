@@ -62,3 +62,21 @@ func owner(headscale *v1beta1.Headscale) *metav1.OwnerReferenceApplyConfiguratio
 		WithController(true).
 		WithBlockOwnerDeletion(true)
 }
+
+// InstanceOf is the name of the Headscale that an object with these labels is for,
+// or "".
+func InstanceOf(labels map[string]string) string {
+	return labels[labelInstance]
+}
+
+// VersionOf is the version of Headscale that an object with these labels was made
+// for, or "".
+func VersionOf(labels map[string]string) string {
+	return labels[labelVersion]
+}
+
+// DataClaimName is the name of the claim that the StatefulSet makes for the data
+// volume.
+func DataClaimName(headscale *v1beta1.Headscale) string {
+	return volumeData + "-" + headscale.Name + "-0"
+}

@@ -1,0 +1,140 @@
+package resources
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+)
+
+// UpgradeError says that Headscale cannot go from one version to another in one
+// step. Only the user can put it right.
+type UpgradeError struct {
+	// From ran last with the present database, and To is what the spec asks for.
+	From, To string
+	// Advice is what to do instead, as a sentence without a capital letter.
+	Advice string
+}
+
+// Error is a sentence that names both versions and what to do.
+func (e *UpgradeError) Error() string {
+	return fmt.Sprintf("spec.version cannot go from %s to %s: %s. The pod is left as it is", e.From, e.To, e.Advice)
+}
+
+// CheckUpgrade returns an *UpgradeError where Headscale would not start with the
+// database of the other version, or where that was never tried: its database is
+// migrated from one minor version to the next, and never back. There is nothing to
+// check where either version is empty or is no version.
+func CheckUpgrade(from, to string) error {
+	was, ok := parseRelease(from)
+	wanted, okay := parseRelease(to)
+	if !ok || !okay {
+		return nil
+	}
+	refuse := func(format string, arguments ...any) error {
+		return &UpgradeError{From: from, To: to, Advice: fmt.Sprintf(format, arguments...)}
+	}
+	switch {
+	case wanted.before(was):
+		return refuse("its database cannot go back to an older version; write %s again, or restore a backup of the data to a Headscale of another name", from)
+	case wanted.major != was.major:
+		return refuse("a new major version is a new database; make a Headscale of another name")
+	case wanted.minor > was.minor+1:
+		return refuse("no minor version may be left out, because each changes the database; go to the latest v%d.%d first, wait until it is ready, and go on from there", was.major, was.minor+1)
+	default:
+		return nil
+	}
+}
+
+// release is a minor version. Within one, Headscale takes every patch for any other.
+type release struct {
+	major, minor int
+}
+
+// releasePattern is how a version begins: with or without a v.
+var releasePattern = regexp.MustCompile(`^v?([0-9]{1,4})\.([0-9]{1,4})\.[0-9]`)
+
+// parseRelease reads the minor version of a version.
+func parseRelease(version string) (release, bool) {
+	parts := releasePattern.FindStringSubmatch(version)
+	if parts == nil {
+		return release{}, false
+	}
+	major, majorErr := strconv.Atoi(parts[1])
+	minor, minorErr := strconv.Atoi(parts[2])
+	return release{major, minor}, majorErr == nil && minorErr == nil
+}
+
+// before tells whether a release is older than another.
+func (r release) before(other release) bool {
+	if r.major != other.major {
+		return r.major < other.major
+	}
+	return r.minor < other.minor
+}
+
+// removedKey is a key of config.yaml that Headscale refuses to start with.
+type removedKey struct {
+	// since is the first release that refuses it; the zero release: every supported one.
+	since release
+	path  string
+	// unless is a key in whose presence Headscale does not mind, or "".
+	unless string
+	advice string
+}
+
+// removedKeys are those of validateServerConfig in hscontrol/types/config.go of
+// Headscale v0.26.1, v0.27.1, v0.28.0 and v0.29.3.
+var removedKeys = []removedKey{
+	{path: "acl_policy_path", unless: "policy.path", advice: "write policy.path instead"},
+	{path: "dns_config.magic_dns", unless: "dns.magic_dns", advice: "write dns.magic_dns instead"},
+	{path: "dns_config.base_domain", unless: "dns.base_domain", advice: "write dns.base_domain instead"},
+	{path: "dns_config.override_local_dns", unless: "dns.override_local_dns", advice: "write dns.override_local_dns instead"},
+	{path: "dns_config.nameservers", unless: "dns.nameservers.global", advice: "write dns.nameservers.global instead"},
+	{path: "dns_config.restricted_nameservers", unless: "dns.nameservers.split", advice: "write dns.nameservers.split instead"},
+	{path: "dns_config.domains", unless: "dns.search_domains", advice: "write dns.search_domains instead"},
+	{path: "dns_config.extra_records", unless: "dns.extra_records", advice: "write dns.extra_records instead"},
+	{path: "dns.use_username_in_magic_dns", advice: "take it out: names of nodes no longer hold the name of the user"},
+	{path: "dns_config.use_username_in_magic_dns", advice: "take it out: names of nodes no longer hold the name of the user"},
+	{path: "oidc.strip_email_domain", advice: "take it out: users are known by what the identity provider calls them"},
+	{path: "oidc.map_legacy_users", advice: "take it out: users are known by what the identity provider calls them"},
+	{since: release{0, 29}, path: "randomize_client_port", advice: "take it out, and write randomizeClientPort in the policy if you want it"},
+	{since: release{0, 29}, path: "oidc.expiry", advice: "write node.expiry instead"},
+}
+
+// CheckConfigKeys returns an *InvalidError for a key of the config that the version
+// of the spec has removed, so that Headscale would not start with it.
+func CheckConfigKeys(headscale *v1beta1.Headscale) error {
+	version, ok := parseRelease(headscale.Spec.Version)
+	if !ok {
+		return nil
+	}
+	values, err := headscale.Spec.Config.Document()
+	if err != nil {
+		return invalid("config", "cannot be read: %v", err)
+	}
+	for _, key := range removedKeys {
+		if version.before(key.since) {
+			continue
+		}
+		stops, err := key.stops(values)
+		if err != nil {
+			return err
+		}
+		if stops {
+			return invalid("config."+key.path, "is no key of Headscale %s any more, which would not start with it: %s", headscale.Spec.Version, key.advice)
+		}
+	}
+	return nil
+}
+
+// stops tells whether Headscale would not start because of the key.
+func (k removedKey) stops(config document) (bool, error) {
+	_, written, err := config.lookup(k.path)
+	if err != nil || !written || k.unless == "" {
+		return written, err
+	}
+	_, replaced, err := config.lookup(k.unless)
+	return !replaced, err
+}

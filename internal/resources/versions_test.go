@@ -1,0 +1,84 @@
+package resources
+
+import (
+	"errors"
+	"testing"
+
+	. "github.com/onsi/gomega"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+)
+
+func TestCheckUpgrade(t *testing.T) {
+	for _, test := range []struct{ from, to, sentence string }{
+		{"", "v0.29.3", ""},
+		{"v0.29.3", "v0.29.3", ""},
+		{"v0.29.3", "v0.29.1", ""},
+		{"v0.27.1", "0.28.0", ""},
+		{"v0.28.0", "v0.29.0-beta.1", ""},
+		{"built by hand", "v0.29.3", ""},
+		{"v0.27.1", "v0.29.3", "spec.version cannot go from v0.27.1 to v0.29.3: no minor version may be left out, because each changes the database; go to the latest v0.28 first, wait until it is ready, and go on from there. The pod is left as it is"},
+		{"v0.29.3", "v0.28.0", "spec.version cannot go from v0.29.3 to v0.28.0: its database cannot go back to an older version; write v0.29.3 again, or restore a backup of the data to a Headscale of another name. The pod is left as it is"},
+		{"v0.30.0", "v1.0.0", "spec.version cannot go from v0.30.0 to v1.0.0: a new major version is a new database; make a Headscale of another name. The pod is left as it is"},
+		{"v1.0.0", "v0.30.0", "spec.version cannot go from v1.0.0 to v0.30.0: its database cannot go back to an older version; write v1.0.0 again, or restore a backup of the data to a Headscale of another name. The pod is left as it is"},
+	} {
+		t.Run(test.from+" to "+test.to, func(t *testing.T) {
+			g := NewWithT(t)
+			err := CheckUpgrade(test.from, test.to)
+			if test.sentence == "" {
+				g.Expect(err).NotTo(HaveOccurred())
+				return
+			}
+			g.Expect(err).To(MatchError(test.sentence))
+			var refused *UpgradeError
+			g.Expect(errors.As(err, &refused)).To(BeTrue())
+		})
+	}
+}
+
+func TestCheckConfigKeys(t *testing.T) {
+	for name, test := range map[string]struct {
+		version  string
+		config   map[string]any
+		sentence string
+	}{
+		"nothing removed":         {"v0.29.3", map[string]any{"node": map[string]any{"expiry": "180d"}}, ""},
+		"a key that has gone":     {"v0.29.3", map[string]any{"randomize_client_port": false}, "spec.config.randomize_client_port is no key of Headscale v0.29.3 any more, which would not start with it: take it out, and write randomizeClientPort in the policy if you want it"},
+		"a key that goes later":   {"v0.28.0", map[string]any{"randomize_client_port": false}, ""},
+		"a key that moved":        {"v0.30.0", map[string]any{"oidc": map[string]any{"expiry": "180d"}}, "spec.config.oidc.expiry is no key of Headscale v0.30.0 any more, which would not start with it: write node.expiry instead"},
+		"a key that is not set":   {"v0.29.3", map[string]any{"oidc": map[string]any{"expiry": nil}}, ""},
+		"an old name":             {"v0.26.0", map[string]any{"acl_policy_path": "/policy"}, "spec.config.acl_policy_path is no key of Headscale v0.26.0 any more, which would not start with it: write policy.path instead"},
+		"an old name and the new": {"v0.26.0", map[string]any{"acl_policy_path": "/policy", "policy": map[string]any{"path": "/policy"}}, ""},
+		"a section that is none":  {"v0.26.0", map[string]any{"dns_config": "no"}, "spec.config.dns_config must be a section with keys of its own"},
+		"no version":              {"main", map[string]any{"acl_policy_path": "/policy"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			config, err := v1beta1.NewHeadscaleConfig(test.config)
+			g.Expect(err).NotTo(HaveOccurred())
+			err = CheckConfigKeys(&v1beta1.Headscale{Spec: v1beta1.HeadscaleSpec{Version: test.version, Config: config}})
+			if test.sentence == "" {
+				g.Expect(err).NotTo(HaveOccurred())
+				return
+			}
+			g.Expect(err).To(MatchError(test.sentence))
+		})
+	}
+}
+
+// FuzzCheckUpgrade looks for versions that cannot be compared.
+func FuzzCheckUpgrade(f *testing.F) {
+	f.Add("v0.27.1", "v0.29.3")
+	f.Fuzz(func(t *testing.T, from, to string) {
+		if err := CheckUpgrade(from, from); err != nil {
+			t.Errorf("%q is not itself: %v", from, err)
+		}
+		if CheckUpgrade(from, to) == nil && CheckUpgrade(to, from) == nil {
+			was, ok := parseRelease(from)
+			is, okay := parseRelease(to)
+			if ok && okay && was != is {
+				t.Errorf("from %q to %q and back", from, to)
+			}
+		}
+	})
+}
