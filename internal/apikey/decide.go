@@ -33,6 +33,11 @@ type View struct {
 	Keys []headscale.APIKey
 	// Unsaved is a key that was made by this process and is not in the Secret yet.
 	Unsaved *Made
+	// Expired are the keys, by prefix, that this process has had Headscale expire.
+	Expired map[string]bool
+	// Stuck are the keys, by prefix, that Headscale failed to expire, and when to try
+	// again. They must not keep a key that is needed from being made.
+	Stuck map[string]time.Time
 	// Tag marks our keys in the list.
 	Tag Tag
 	// Settings say how long keys live.
@@ -80,9 +85,9 @@ type Decision struct {
 	// Record is what the Secret is to say afterwards (Settle and Repair); nil if
 	// nothing is to be written.
 	Record *Record
-	// Predecessor is the prefix of the key that a new one replaces, if Headscale
-	// may still honour it (Mint and Save).
-	Predecessor string
+	// Predecessors are the prefixes of the keys that a new one replaces and that
+	// Headscale may still honour (Mint and Save).
+	Predecessors []string
 }
 
 // Decide says what the next thing to do is. What an earlier run began is finished
@@ -131,7 +136,7 @@ func (v View) finish() (Decision, bool) {
 func (v View) finishUnsaved() Decision {
 	if v.Record != nil && slices.ContainsFunc(v.Record.Pending, func(p PendingKey) bool { return p.Expiration.Equal(v.Unsaved.Expiration) }) {
 		return Decision{Action: Save, Reason: ReasonUnsaved, Message: "a key that was made is not in the Secret yet",
-			Predecessor: v.predecessor()}
+			Predecessors: v.predecessors()}
 	}
 	return Decision{Action: Settle, Reason: ReasonSettling, Message: "a key that was made for a Secret that is gone is expired",
 		Expire: []string{v.Unsaved.Prefix}}
@@ -141,16 +146,22 @@ func (v View) settlePending(expire []string) ([]PendingKey, []string) {
 	var kept []PendingKey
 	for _, mark := range v.Record.Pending {
 		i := slices.IndexFunc(v.Keys, func(k headscale.APIKey) bool {
-			return k.Expiration.Equal(mark.Expiration) && k.Prefix != v.Record.storedPrefix()
+			return k.Expiration.Equal(mark.Expiration) && v.Tag.Owns(k.Expiration) && k.Prefix != v.Record.storedPrefix()
 		})
 		switch {
+		case i >= 0 && v.stuck(v.Keys[i].Prefix), i < 0 && v.mayAppear(mark):
+			kept = append(kept, mark)
 		case i >= 0:
 			expire = append(expire, v.Keys[i].Prefix)
-		case v.Now.Before(mark.Written.Add(PendingTimeout)):
-			kept = append(kept, mark)
 		}
 	}
 	return kept, expire
+}
+
+// mayAppear reports whether the key of a mark may still appear in the list. A mark
+// from the future is one of a clock that was put right since.
+func (v View) mayAppear(mark PendingKey) bool {
+	return v.Now.Before(mark.Written.Add(PendingTimeout)) && !mark.Written.After(v.Now.Add(maxClockSkew))
 }
 
 func (v View) settleRetiring(expire []string) ([]RetiringKey, []string) {
@@ -158,8 +169,8 @@ func (v View) settleRetiring(expire []string) ([]RetiringKey, []string) {
 	for _, mark := range v.Record.Retiring {
 		key := v.find(mark.Prefix)
 		switch {
-		case key == nil || !v.live(*key) || mark.Prefix == v.Record.storedPrefix():
-		case v.Now.Before(mark.NotBefore):
+		case key == nil || v.refused(*key) || mark.Prefix == v.Record.storedPrefix():
+		case v.stuck(mark.Prefix) || !v.retires(mark):
 			kept = append(kept, mark)
 		default:
 			expire = append(expire, mark.Prefix)
@@ -168,20 +179,39 @@ func (v View) settleRetiring(expire []string) ([]RetiringKey, []string) {
 	return kept, expire
 }
 
+// retires reports whether a replaced key is to be expired now. A time further away
+// than the delay allows is one of a clock that was put right since, or of a longer
+// delay.
+func (v View) retires(mark RetiringKey) bool {
+	return !v.Now.Before(mark.NotBefore) || mark.NotBefore.After(v.Now.Add(v.Settings.RevocationDelay+maxClockSkew))
+}
+
+// stuck reports whether it is too early to try again to expire a key.
+func (v View) stuck(prefix string) bool { return v.Now.Before(v.Stuck[prefix]) }
+
 // replace decides for a new key.
 func (v View) replace(reason Reason, message string) Decision {
 	if v.Record != nil && v.Record.Immutable {
 		return v.blocked(ReasonImmutable, "the Secret is immutable and its key must be replaced ("+message+"); delete the Secret, and a new one is made")
 	}
-	return Decision{Action: Mint, Reason: reason, Message: message, Predecessor: v.predecessor()}
+	return Decision{Action: Mint, Reason: reason, Message: message, Predecessors: v.predecessors()}
 }
 
-// predecessor is the prefix of the stored key if Headscale may still honour it.
-func (v View) predecessor() string {
-	if key := v.stored(); key != nil && v.live(*key) {
-		return key.Prefix
+// predecessors are the prefixes of the keys that a new key replaces: the stored one,
+// or, where the Secret is gone with all that it said, every live key of ours. What
+// somebody else put into the Secret is not ours to expire.
+func (v View) predecessors() []string {
+	var prefixes []string
+	for _, key := range v.Keys {
+		stored := v.Record != nil && key.Prefix == v.Record.storedPrefix()
+		switch {
+		case v.refused(key):
+		case stored && (v.Tag.Owns(key.Expiration) || v.Record.Prefix != "" || v.Record.intact()),
+			v.Record == nil && v.Tag.Owns(key.Expiration):
+			prefixes = append(prefixes, key.Prefix)
+		}
 	}
-	return ""
+	return prefixes
 }
 
 // sweep finds keys of ours that no ledger knows of. It comes last, so that the
@@ -190,7 +220,7 @@ func (v View) sweep() (Decision, bool) {
 	var expire []string
 	for _, key := range v.Keys {
 		retiring := slices.ContainsFunc(v.Record.Retiring, func(r RetiringKey) bool { return r.Prefix == key.Prefix })
-		if v.Tag.Owns(key.Expiration) && v.live(key) && key.Prefix != v.Record.storedPrefix() && !retiring {
+		if v.Tag.Owns(key.Expiration) && !v.refused(key) && key.Prefix != v.Record.storedPrefix() && !retiring && !v.stuck(key.Prefix) {
 			expire = append(expire, key.Prefix)
 		}
 	}
@@ -213,7 +243,7 @@ func (v View) repair() (Decision, bool) {
 }
 
 func (v View) blocked(reason Reason, message string) Decision {
-	return Decision{Action: Blocked, Reason: reason, Message: message, Next: v.Now.Add(CheckInterval)}
+	return Decision{Action: Blocked, Reason: reason, Message: message, Next: v.next()}
 }
 
 // stored returns Headscale's entry for the key in the Secret, nil if there is none.
@@ -232,9 +262,13 @@ func (v View) find(prefix string) *headscale.APIKey {
 	return &v.Keys[i]
 }
 
-// live reports whether Headscale may still honour a key, by whichever clock.
-func (v View) live(key headscale.APIKey) bool {
-	return key.Expiration.IsZero() || v.Now.Before(key.Expiration.Add(maxClockSkew))
+// refused reports whether Headscale does not honour a key any more, by whichever
+// clock. A key that this process had expired is refused, even if Headscale's clock
+// says that this was later than now, unless it came back as it was before, with an
+// older database.
+func (v View) refused(key headscale.APIKey) bool {
+	over := !key.Expiration.IsZero() && !v.Now.Before(key.Expiration.Add(maxClockSkew))
+	return over || v.Expired[key.Prefix] && !v.Tag.Owns(key.Expiration)
 }
 
 // due is when the stored key is to be replaced.
@@ -246,11 +280,19 @@ func (v View) due() time.Time {
 func (v View) next() time.Time {
 	next := v.Now.Add(CheckInterval)
 	sooner := func(t time.Time) {
-		if t.Before(next) {
+		if t.After(v.Now) && t.Before(next) {
 			next = t
 		}
 	}
-	sooner(v.due())
+	if v.stored() != nil {
+		sooner(v.due())
+	}
+	for _, until := range v.Stuck {
+		sooner(until)
+	}
+	if v.Record == nil {
+		return next
+	}
 	for _, mark := range v.Record.Retiring {
 		sooner(mark.NotBefore)
 	}

@@ -28,7 +28,7 @@ func keyWith(prefix string) headscale.Key {
 // goodView is one in which nothing is to be done for half an hour.
 func goodView() View {
 	expiration := testTag.Expiration(noon.Add(time.Hour))
-	record := Record{Ours: true}.withKey(Made{Key: keyWith(ourPrefix), Prefix: ourPrefix, Expiration: expiration, CreatedAt: noon}, "", time.Time{})
+	record := Record{Ours: true}.withKey(Made{Key: keyWith(ourPrefix), Prefix: ourPrefix, Expiration: expiration, CreatedAt: noon}, nil, time.Time{})
 	return View{
 		Now: noon, Record: &record, Regular: true, Tag: testTag,
 		Keys:     []headscale.APIKey{{ID: 1, Prefix: ourPrefix, Expiration: expiration, CreatedAt: noon, Masked: true}},
@@ -67,7 +67,7 @@ var _ = Describe("Decide", func() {
 		Entry("not listed", func(v *View) { v.Keys = nil }, Mint, ReasonKeyUnknown),
 		Entry("of a refused format", func(v *View) {
 			key := headscale.NewKey(strings.Repeat("a", 10) + "." + strings.Repeat("b", 43))
-			record := v.Record.withKey(Made{Key: key, Prefix: strings.Repeat("a", 10), Expiration: v.Record.Expiration}, "", noon)
+			record := v.Record.withKey(Made{Key: key, Prefix: strings.Repeat("a", 10), Expiration: v.Record.Expiration}, nil, noon)
 			v.Record, v.Keys = &record, []headscale.APIKey{listed(strings.Repeat("a", 10), record.Expiration)}
 		}, Mint, ReasonKeyNotAccepted),
 		Entry("never expires", func(v *View) { v.Keys[0].Expiration = time.Time{} }, Mint, ReasonLifetimeShortened),
@@ -126,12 +126,48 @@ var _ = Describe("Decide", func() {
 			v.Keys = append(v.Keys, listed(otherPrefix, noon.Add(time.Hour)))
 		}, Settle, ReasonSettling),
 		Entry("a key to retire later", func(v *View) {
+			v.Settings.RevocationDelay = time.Minute
 			v.Record.Retiring = []RetiringKey{{Prefix: otherPrefix, NotBefore: noon.Add(1)}}
 			v.Keys = append(v.Keys, listed(otherPrefix, testTag.Expiration(noon.Add(time.Hour))))
 		}, None, ReasonUpToDate),
 		Entry("a key to retire that Headscale does not know", func(v *View) {
 			v.Record.Retiring = []RetiringKey{{Prefix: otherPrefix, NotBefore: noon.Add(time.Hour)}}
 		}, Settle, ReasonSettling),
+		Entry("a mark whose key is not ours", func(v *View) {
+			v.Record.Pending = []PendingKey{{Expiration: noon.Add(2 * time.Hour), Written: noon}}
+			v.Keys = append(v.Keys, listed(otherPrefix, noon.Add(2*time.Hour)))
+		}, None, ReasonUpToDate),
+		Entry("a mark of a clock that was ahead", func(v *View) {
+			v.Record.Pending = []PendingKey{{Expiration: noon.Add(time.Hour), Written: noon.Add(24 * time.Hour)}}
+		}, Settle, ReasonSettling),
+		Entry("a key to retire by a clock that was ahead", func(v *View) {
+			v.Record.Retiring = []RetiringKey{{Prefix: otherPrefix, NotBefore: noon.Add(24 * time.Hour)}}
+			v.Keys = append(v.Keys, listed(otherPrefix, noon.Add(time.Hour)))
+		}, Settle, ReasonSettling),
+		Entry("a key to retire that cannot be expired yet", func(v *View) {
+			v.Record.Retiring = []RetiringKey{{Prefix: otherPrefix, NotBefore: noon}}
+			v.Keys = append(v.Keys, listed(otherPrefix, noon.Add(time.Hour)))
+			v.Stuck = map[string]time.Time{otherPrefix: noon.Add(time.Second)}
+		}, None, ReasonUpToDate),
+		Entry("a key that cannot be expired does not keep a due one from being replaced", func(v *View) {
+			v.Now = due
+			v.Record.Retiring = []RetiringKey{{Prefix: otherPrefix, NotBefore: noon}}
+			v.Keys = append(v.Keys, listed(otherPrefix, noon.Add(2*time.Hour)))
+			v.Stuck = map[string]time.Time{otherPrefix: due.Add(time.Second)}
+		}, Mint, ReasonDue),
+		Entry("an orphan that cannot be expired yet", func(v *View) {
+			v.Keys = append(v.Keys, listed(otherPrefix, testTag.Expiration(noon.Add(48*time.Hour))))
+			v.Stuck = map[string]time.Time{otherPrefix: noon.Add(time.Second)}
+		}, None, ReasonUpToDate),
+		Entry("a key that was expired here, by a Headscale whose clock is ahead", func(v *View) {
+			v.Record.Retiring = []RetiringKey{{Prefix: otherPrefix, NotBefore: noon}}
+			v.Keys = append(v.Keys, listed(otherPrefix, noon.Add(5*time.Minute)))
+			v.Expired = map[string]bool{otherPrefix: true}
+		}, Settle, ReasonSettling),
+		Entry("a key that was expired here and is back with an older database", func(v *View) {
+			v.Keys = append(v.Keys, listed(otherPrefix, testTag.Expiration(noon.Add(48*time.Hour))))
+			v.Expired = map[string]bool{otherPrefix: true}
+		}, Settle, ReasonOrphaned),
 		Entry("an unsaved key with its mark", func(v *View) {
 			v.Unsaved = &Made{Prefix: otherPrefix, Expiration: noon.Add(2 * time.Hour)}
 			v.Record.Pending = []PendingKey{{Expiration: noon.Add(2 * time.Hour), Written: noon}}
@@ -156,6 +192,7 @@ var _ = Describe("Decide", func() {
 			v.Keys[0].Expiration, v.Record.Expiration = noon.Add(2*time.Hour), noon.Add(2*time.Hour)
 		}, noon.Add(CheckInterval)),
 		Entry("a retirement", func(v *View) {
+			v.Settings.RevocationDelay = 5 * time.Minute
 			v.Record.Retiring = []RetiringKey{{Prefix: otherPrefix, NotBefore: noon.Add(5 * time.Minute)}}
 			v.Keys = append(v.Keys, listed(otherPrefix, noon.Add(time.Hour)))
 		}, noon.Add(5*time.Minute)),
@@ -163,6 +200,17 @@ var _ = Describe("Decide", func() {
 			v.Record.Pending = []PendingKey{{Expiration: noon.Add(time.Hour), Written: noon}}
 		}, noon.Add(pendingInterval)),
 	)
+
+	It("expires no key that is not ours, or that was expired before", func() {
+		view := goodView()
+		view.Record.Pending = []PendingKey{{Expiration: noon.Add(2 * time.Hour), Written: noon.Add(-time.Hour)}}
+		view.Record.Retiring = []RetiringKey{{Prefix: "OneExpired01", NotBefore: noon}}
+		view.Keys = append(view.Keys, listed(otherPrefix, noon.Add(2*time.Hour)), listed("OneExpired01", noon.Add(time.Minute)))
+		view.Expired = map[string]bool{"OneExpired01": true}
+		Expect(Decide(view).Expire).To(BeEmpty())
+		Expect(Decide(view).Record.Pending).To(BeEmpty())
+		Expect(Decide(view).Record.Retiring).To(BeEmpty())
+	})
 
 	It("never expires the stored key, whatever the ledger says", func() {
 		view := goodView()
@@ -174,11 +222,16 @@ var _ = Describe("Decide", func() {
 	It("names the key that a new one replaces, unless nobody honours it", func() {
 		view := goodView()
 		view.Now = due
-		Expect(Decide(view).Predecessor).To(Equal(ourPrefix))
+		Expect(Decide(view).Predecessors).To(ConsistOf(ourPrefix))
 		view.Record.Key = keyWith(otherPrefix)
-		Expect(Decide(view).Predecessor).To(Equal(ourPrefix), "a foreign value is not ours to expire")
-		view.Now = view.Record.Expiration.Add(time.Hour)
-		Expect(Decide(view).Predecessor).To(BeEmpty())
+		view.Keys = append(view.Keys, listed(otherPrefix, noon.Add(87600*time.Hour)))
+		Expect(Decide(view).Predecessors).To(ConsistOf(ourPrefix), "a foreign value is not ours to expire")
+		view.Record.Prefix, view.Record.Digest = "", ""
+		Expect(Decide(view).Predecessors).To(BeEmpty(), "nor is it when our notes are gone")
+		view.Record = nil
+		Expect(Decide(view).Predecessors).To(ConsistOf(ourPrefix), "without a Secret the tag tells")
+		view.Now = view.Keys[0].Expiration.Add(time.Hour)
+		Expect(Decide(view).Predecessors).To(BeEmpty())
 	})
 })
 

@@ -58,7 +58,7 @@ func kubernetesReason(err error) Reason {
 		return ReasonNamespaceTerminating
 	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota"):
 		return ReasonQuotaExceeded
-	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "cannot "), apierrors.IsUnauthorized(err):
+	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), `User "`), apierrors.IsUnauthorized(err):
 		return ReasonForbidden
 	case apierrors.IsInternalError(err), apierrors.IsServerTimeout(err), apierrors.IsTimeout(err),
 		apierrors.IsTooManyRequests(err), apierrors.IsServiceUnavailable(err):
@@ -68,13 +68,21 @@ func kubernetesReason(err error) Reason {
 	}
 }
 
-// withoutKey is the text of an error from which a key has been taken out, as it is
-// and as the API writes it. An admission webhook, for one, may quote what it refuses.
-func withoutKey(err error, key headscale.Key) string {
+// minSecret is the length from which on a text is taken out of messages. What is
+// shorter is no credential, and would tear holes into words.
+const minSecret = 8
+
+// without is the text of an error from which some texts were taken out, as they are
+// and as the API writes them, and everything else that looks like an API key. An
+// admission webhook, for one, may quote what it refuses.
+func without(err error, secrets []string) string {
 	text := err.Error()
-	if revealed := key.Reveal(); revealed != "" {
-		text = strings.ReplaceAll(text, revealed, key.String())
-		text = strings.ReplaceAll(text, base64.StdEncoding.EncodeToString([]byte(revealed)), key.String())
+	for _, secret := range secrets {
+		if len(secret) >= minSecret {
+			mask := headscale.NewKey(secret).String()
+			text = strings.ReplaceAll(text, secret, mask)
+			text = strings.ReplaceAll(text, base64.StdEncoding.EncodeToString([]byte(secret)), mask)
+		}
 	}
-	return text
+	return headscale.Redact(text)
 }

@@ -29,7 +29,9 @@ type fakeHeadscale struct {
 	failList, failCreate, failExpire func() error
 	lostCreate                       func() error
 	newKey                           func() headscale.Key
-	masked                           bool
+	// keep, if set, says which expiration is kept of the one asked for.
+	keep   func(time.Time) time.Time
+	masked bool
 }
 
 type fakeKey struct {
@@ -74,6 +76,9 @@ func (h *fakeHeadscale) CreateAPIKey(_ context.Context, expiration time.Time) (h
 	defer h.mu.Unlock()
 	if err := ask(h.failCreate); err != nil {
 		return headscale.Key{}, err
+	}
+	if h.keep != nil {
+		expiration = h.keep(expiration)
 	}
 	key := h.add(h.newKey(), expiration)
 	if err := ask(h.lostCreate); err != nil {

@@ -34,6 +34,15 @@ type mintLimiter struct {
 	notBefore time.Time
 }
 
+// wait is how long no key may be asked for. A time further away than the longest
+// delay is one of a clock that was put right since.
+func (l *mintLimiter) wait(now time.Time) time.Duration {
+	if left := l.notBefore.Sub(now); left > 0 && left <= maxBackoff {
+		return left
+	}
+	return 0
+}
+
 // spend notes that a key is asked for.
 func (l *mintLimiter) spend(now time.Time) { l.notBefore = now.Add(l.grow()) }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -22,7 +23,7 @@ const (
 	// timer alone would be late by as long as the machine slept.
 	clockInterval = 30 * time.Second
 	// maxRounds bounds the decisions taken in one go. A rotation takes three.
-	maxRounds = 10
+	maxRounds = 6
 )
 
 // Admin is the part of Headscale's admin API that the Manager needs.
@@ -70,6 +71,8 @@ type Manager struct {
 	report  reporter
 	minting mintLimiter
 	failing backoff
+	// expiring is the delay before a key that could not be expired is tried again.
+	expiring backoff
 
 	// current is the Secret as last read or written, nil if there is none. It is
 	// read again unless it has just been written.
@@ -77,6 +80,13 @@ type Manager struct {
 	written bool
 	// unsaved is a key that was made and is not in the Secret yet.
 	unsaved *Made
+	// asked is whether the last key was made because it was meant to be. It counts
+	// as that once it is found good.
+	asked bool
+	// expired and stuck are the keys, by prefix, that were expired, and those that
+	// could not be and when to try again.
+	expired map[string]bool
+	stuck   map[string]time.Time
 }
 
 // New returns a Manager. Its settings must be valid.
@@ -85,7 +95,8 @@ func New(config Config) *Manager {
 		Config:  config,
 		report:  reporter{log: config.Log},
 		minting: mintLimiter{backoff: backoff{most: maxBackoff, jitter: rand.Float64}},
-		failing: backoff{most: maxRetry, jitter: rand.Float64},
+		failing: backoff{most: maxRetry, jitter: rand.Float64}, expiring: backoff{most: maxRetry, jitter: rand.Float64},
+		expired: map[string]bool{}, stuck: map[string]time.Time{},
 	}
 }
 
@@ -94,9 +105,9 @@ func New(config Config) *Manager {
 func (m *Manager) Start(ctx context.Context) error {
 	wake := newWaker()
 	var watchers sync.WaitGroup
-	watchers.Go(func() { watchSecret(ctx, m.Secrets, wake) })
+	watchers.Go(func() { watchSecret(ctx, m.Secrets, wake, m.Log) })
 	if m.SocketPath != "" {
-		watchers.Go(func() { watchSocket(ctx, m.SocketPath, wake) })
+		watchers.Go(func() { watchSocket(ctx, m.SocketPath, wake, m.Log) })
 	}
 	defer watchers.Wait()
 
@@ -111,11 +122,11 @@ func (m *Manager) Start(ctx context.Context) error {
 func (m *Manager) now() time.Time { return m.Clock().Round(0) }
 
 // sleep waits for the time to come, or for something to happen that we do not
-// know of yet.
+// know of yet. No time is further away than a check, unless the clock was set back.
 func (m *Manager) sleep(ctx context.Context, until time.Time, wake *waker) {
 	for {
 		left := until.Sub(m.now())
-		if left <= 0 {
+		if left <= 0 || left > CheckInterval {
 			return
 		}
 		timer := time.NewTimer(min(left, clockInterval))
@@ -154,13 +165,8 @@ func (m *Manager) check(ctx context.Context) time.Time {
 		}
 		decision := Decide(view)
 		switch decision.Action {
-		case None:
-			m.minting.rest(view.Now)
-			fallthrough
-		case Blocked:
-			m.failing.reset()
-			m.report.decision(decision, view)
-			return decision.Next
+		case None, Blocked:
+			return m.rest(view, decision)
 		}
 		if err := m.act(ctx, view, decision); err != nil && !errors.Is(err, errChanged) {
 			return m.retry(ctx, err, false)
@@ -169,13 +175,29 @@ func (m *Manager) check(ctx context.Context) time.Time {
 	return m.retry(ctx, errUnsettled, false)
 }
 
+// rest notes that nothing is left to do now, and returns when to check again.
+func (m *Manager) rest(view View, decision Decision) time.Time {
+	if decision.Action == None {
+		if m.asked {
+			m.minting.forgive(view.Now)
+		}
+		m.asked = false
+		m.minting.rest(view.Now)
+	}
+	m.failing.reset()
+	if len(m.stuck) == 0 {
+		m.report.decision(decision, view)
+	}
+	return decision.Next
+}
+
 // retry reports a failure and returns when to try again. Only a look at a Headscale
 // that is not there is repeated at once: it costs nobody anything.
 func (m *Manager) retry(ctx context.Context, err error, looking bool) time.Time {
 	if ctx.Err() != nil {
 		return m.now()
 	}
-	m.report.failure(err, m.unsaved)
+	m.report.failure(err, m.secrets())
 	m.written = false
 	var throttled throttledError
 	switch {
@@ -197,7 +219,7 @@ func (m *Manager) look(ctx context.Context) (View, error) {
 	if err := m.read(ctx); err != nil {
 		return View{}, fmtError("reading the Secret", err)
 	}
-	view := View{Now: m.now(), Keys: keys, Tag: m.Tag, Settings: m.Settings}
+	view := View{Now: m.now(), Keys: keys, Tag: m.Tag, Settings: m.Settings, Expired: m.expired, Stuck: m.stuck}
 	if m.current != nil {
 		record := ReadRecord(m.current)
 		view.Record, view.Regular = &record, record.saysTheSame(m.current)
@@ -205,8 +227,37 @@ func (m *Manager) look(ctx context.Context) (View, error) {
 			m.unsaved = nil // It was stored, and only the answer was lost.
 		}
 	}
+	if m.unsaved != nil && view.find(m.unsaved.Prefix) == nil {
+		m.unsaved = nil // Headscale lost it, with its database.
+	}
 	view.Unsaved = m.unsaved
+	m.forget(view)
 	return view, nil
+}
+
+// forget drops what is noted of keys that are settled, or that Headscale does not
+// know any more.
+func (m *Manager) forget(view View) {
+	maps.DeleteFunc(m.expired, func(prefix string, _ bool) bool { return view.find(prefix) == nil })
+	maps.DeleteFunc(m.stuck, func(prefix string, _ time.Time) bool {
+		key := view.find(prefix)
+		return key == nil || view.refused(*key)
+	})
+}
+
+// secrets are the texts that no message may contain: all that is in the Secret, and
+// the key that is not there yet.
+func (m *Manager) secrets() []string {
+	var texts []string
+	if m.current != nil {
+		for _, value := range m.current.Data {
+			texts = append(texts, string(value))
+		}
+	}
+	if m.unsaved != nil {
+		texts = append(texts, m.unsaved.Key.Reveal())
+	}
+	return texts
 }
 
 // read reads the Secret, unless we have just written it.

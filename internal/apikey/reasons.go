@@ -2,8 +2,7 @@ package apikey
 
 import "fmt"
 
-// Reason says in one CamelCase word why something is done or is not. Logs,
-// metrics and events all use it.
+// Reason says in one CamelCase word why something is done or is not.
 type Reason string
 
 // Reasons for a new key.

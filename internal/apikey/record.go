@@ -128,8 +128,8 @@ func (r Record) withPending(mark PendingKey) Record {
 }
 
 // withKey returns the record with a new key in it. The key's mark is dropped, and
-// the key that it replaces, if there is one to expire, is noted as retiring.
-func (r Record) withKey(made Made, predecessor string, expireAt time.Time) Record {
+// the keys that it replaces are noted as retiring.
+func (r Record) withKey(made Made, predecessors []string, expireAt time.Time) Record {
 	r.Key = made.Key
 	r.Prefix = made.Prefix
 	r.Digest = digestOf(made.Key)
@@ -137,14 +137,17 @@ func (r Record) withKey(made Made, predecessor string, expireAt time.Time) Recor
 	r.CreatedAt = made.CreatedAt
 	r.Handled = r.Requested
 	r.Pending = slices.DeleteFunc(slices.Clone(r.Pending), func(p PendingKey) bool { return p.Expiration.Equal(made.Expiration) })
-	if predecessor != "" {
-		r.Retiring = append(slices.Clone(r.Retiring), RetiringKey{Prefix: predecessor, NotBefore: expireAt})
+	r.Retiring = slices.Clone(r.Retiring)
+	for _, prefix := range predecessors {
+		if !slices.ContainsFunc(r.Retiring, func(k RetiringKey) bool { return k.Prefix == prefix }) {
+			r.Retiring = append(r.Retiring, RetiringKey{Prefix: prefix, NotBefore: expireAt})
+		}
 	}
 	return r
 }
 
 // digestOf is the note by which a stored key is told from another value. A key
-// has more than 180 random bits, so nothing can be learnt from it.
+// has at least 190 random bits, so nothing can be learnt from it.
 func digestOf(key headscale.Key) string {
 	digest := sha256.Sum256([]byte(key.Reveal()))
 	return hex.EncodeToString(digest[:])

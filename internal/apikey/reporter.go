@@ -38,9 +38,9 @@ func (r *reporter) step(text string, reason Reason, attributes ...any) {
 	r.log.Info(text, append([]any{"reason", reason}, attributes...)...)
 }
 
-// failure reports what keeps us from going on. That the next attempt has to wait is
-// no news after a failure.
-func (r *reporter) failure(err error, unsaved *Made) {
+// failure reports what keeps us from going on, without the secrets. That the next
+// attempt has to wait is no news after a failure.
+func (r *reporter) failure(err error, secrets []string) {
 	reason := reasonOf(err)
 	if r.failing && reason == ReasonThrottled {
 		return
@@ -49,15 +49,11 @@ func (r *reporter) failure(err error, unsaved *Made) {
 	if !r.enter(string(reason)) {
 		return
 	}
-	var key headscale.Key
-	if unsaved != nil {
-		key = unsaved.Key
-	}
 	if errors.Is(err, headscale.ErrUnavailable) {
-		r.log.Info(waitingMessage, "reason", reason, "message", withoutKey(err, key))
+		r.log.Info(waitingMessage, "reason", reason, "message", without(err, secrets))
 		return
 	}
-	r.log.Warn("Cannot manage the API key; trying again", "reason", reason, "message", withoutKey(err, key))
+	r.log.Warn("Cannot manage the API key; trying again", "reason", reason, "message", without(err, secrets))
 }
 
 // enter notes a state and reports whether it is a new one.

@@ -17,8 +17,14 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// callTimeout bounds each call to the API server but the watch, which has no end.
-const callTimeout = 10 * time.Second
+const (
+	// callTimeout bounds each call to the API server, and the beginning of a watch.
+	callTimeout = 10 * time.Second
+	// watchTimeout is when the API server is asked to end a watch, and watchGrace
+	// how much later it is ended here if the API server did not.
+	watchTimeout = 30 * time.Minute
+	watchGrace   = time.Minute
+)
 
 const secretsResource = "secrets"
 
@@ -45,6 +51,8 @@ func NewSecrets(config *rest.Config, namespace, name string) (Secrets, error) {
 	config.GroupVersion = &corev1.SchemeGroupVersion
 	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	config.ContentType = runtime.ContentTypeProtobuf
+	// A warning may quote what was written, and would come with every write.
+	config.WarningHandler = rest.NoWarnings{}
 	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	client, err := rest.RESTClientFor(config)
 	if err != nil {
@@ -79,17 +87,38 @@ func (c *secretClient) do(ctx context.Context, request *rest.Request) (*corev1.S
 }
 
 func (c *secretClient) Watch(ctx context.Context, resourceVersion string) (watch.Interface, error) {
+	seconds := int64(watchTimeout.Seconds())
 	options := &metav1.ListOptions{
 		Watch:               true,
 		AllowWatchBookmarks: true,
 		ResourceVersion:     resourceVersion,
+		TimeoutSeconds:      &seconds,
 		FieldSelector:       fields.OneTermEqualSelector(metav1.ObjectNameField, c.name).String(),
 	}
-	watcher, err := c.rest.Get().Namespace(c.namespace).Resource(secretsResource).VersionedParams(options, c.parameters).Watch(ctx)
+	ctx, cancel := context.WithTimeout(ctx, watchTimeout+watchGrace)
+	beginning := time.AfterFunc(callTimeout, cancel)
+	watcher, err := c.rest.Get().Namespace(c.namespace).Resource(secretsResource).
+		VersionedParams(options, c.parameters).MaxRetries(0).Watch(ctx)
+	if err == nil && !beginning.Stop() {
+		watcher.Stop()
+		err = context.DeadlineExceeded
+	}
 	if err != nil {
+		cancel()
 		return nil, unanswered(err)
 	}
-	return watcher, nil
+	return &boundedWatch{Interface: watcher, cancel: cancel}, nil
+}
+
+// boundedWatch is a watch that frees its deadline when it is stopped.
+type boundedWatch struct {
+	watch.Interface
+	cancel context.CancelFunc
+}
+
+func (w *boundedWatch) Stop() {
+	w.Interface.Stop()
+	w.cancel()
 }
 
 // unanswered tells an error of the way to the API server from one of its answers.

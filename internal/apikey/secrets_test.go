@@ -199,7 +199,7 @@ var _ = Describe("The watch on the socket", func() {
 		path := filepath.Join(directory, "hs.sock")
 		ctx, cancel := context.WithCancel(context.Background())
 		wake, done := newWaker(), make(chan struct{})
-		go func() { defer close(done); watchSocket(ctx, path, wake) }()
+		go func() { defer close(done); watchSocket(ctx, path, wake, slog.New(slog.DiscardHandler)) }()
 
 		for round := range 2 {
 			By(fmt.Sprintf("round %d", round))
@@ -223,6 +223,28 @@ var _ = Describe("The watch on the socket", func() {
 	})
 })
 
+var _ = Describe("The look at the socket, where it cannot be watched", func() {
+	It("tells when it is another one", func() {
+		leaks := goleak.IgnoreCurrent()
+		path := filepath.Join(shortDirectory(), "hs.sock")
+		ctx, cancel := context.WithCancel(context.Background())
+		wake, done := newWaker(), make(chan struct{})
+		go func() { defer close(done); pollSocket(ctx, path, wake) }()
+		listener, err := net.Listen("unix", path)
+		Expect(err).NotTo(HaveOccurred())
+		drainAfter(wake.socket, 2*time.Second) // It may or may not have been there at first.
+		Expect(listener.Close()).To(Succeed())
+		Eventually(wake.socket).WithTimeout(5*time.Second).Should(Receive(), "it went")
+		listener, err = net.Listen("unix", path)
+		Expect(err).NotTo(HaveOccurred())
+		Eventually(wake.socket).WithTimeout(5*time.Second).Should(Receive(), "it came")
+		Expect(listener.Close()).To(Succeed())
+		cancel()
+		Eventually(done).WithTimeout(2 * time.Second).Should(BeClosed())
+		Expect(goleak.Find(leaks)).To(Succeed())
+	})
+})
+
 // told waits a moment for news.
 func told(channel chan struct{}) error {
 	select {
@@ -230,6 +252,14 @@ func told(channel chan struct{}) error {
 		return nil
 	case <-time.After(100 * time.Millisecond):
 		return errors.New("nothing was told")
+	}
+}
+
+// drainAfter takes a token that may come within a time.
+func drainAfter(channel chan struct{}, limit time.Duration) {
+	select {
+	case <-channel:
+	case <-time.After(limit):
 	}
 }
 

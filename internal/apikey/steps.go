@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -48,8 +49,8 @@ func (m *Manager) act(ctx context.Context, view View, d Decision) error {
 
 // mint makes a new key and stores it.
 func (m *Manager) mint(ctx context.Context, view View, d Decision) error {
-	if view.Now.Before(m.minting.notBefore) {
-		return throttledError{until: m.minting.notBefore, cause: d}
+	if wait := m.minting.wait(view.Now); wait > 0 {
+		return throttledError{until: view.Now.Add(wait), cause: d}
 	}
 	expiration := view.newExpiration()
 	if err := m.intend(ctx, view, expiration); err != nil {
@@ -59,13 +60,8 @@ func (m *Manager) mint(ctx context.Context, view View, d Decision) error {
 	if err := m.create(ctx, expiration); err != nil {
 		return err
 	}
-	if err := m.store(ctx, d); err != nil {
-		return err
-	}
-	if d.Reason.scheduled() {
-		m.minting.forgive(m.now())
-	}
-	return nil
+	m.asked = d.Reason.scheduled()
+	return m.store(ctx, d)
 }
 
 // newExpiration picks the expiration of a new key: one that marks it as ours and
@@ -132,29 +128,30 @@ func (m *Manager) listedPrefix(ctx context.Context, expiration time.Time) (strin
 // store puts the key into the Secret.
 func (m *Manager) store(ctx context.Context, d Decision) error {
 	made := *m.unsaved
-	record := ReadRecord(m.current).withKey(made, d.Predecessor, m.now().Add(m.Settings.RevocationDelay))
+	record := ReadRecord(m.current).withKey(made, d.Predecessors, m.now().Add(m.Settings.RevocationDelay))
 	if err := m.write(ctx, record); err != nil {
 		return fmtError("storing the new key in the Secret", err)
 	}
 	m.unsaved = nil
 	faultpoint(StepStore)
 	m.report.step("Stored a new API key", d.Reason, "prefix", made.Prefix, "expiration", formatTime(made.Expiration),
-		"replaces", d.Predecessor, "message", d.Message)
+		"replaces", strings.Join(d.Predecessors, listSeparator), "message", d.Message)
 	return nil
 }
 
-// settle expires keys, and then drops the marks that said so.
+// settle expires keys, and then drops the marks that said so. A key that cannot be
+// expired is put off: the next decision leaves it, and its mark, alone for a while.
 func (m *Manager) settle(ctx context.Context, d Decision) error {
+	m.dropUnsaved(d.Expire)
+	var failed error
 	for _, prefix := range d.Expire {
-		if err := m.Admin.ExpireAPIKey(ctx, prefix); err != nil && !errors.Is(err, headscale.ErrNotFound) {
-			return fmtError("expiring the API key "+prefix, err)
-		}
-		m.report.step("Expired an API key", d.Reason, "prefix", prefix, "message", d.Message)
-		if m.unsaved != nil && m.unsaved.Prefix == prefix {
-			m.unsaved = nil
-		}
+		failed = errors.Join(failed, m.expire(ctx, prefix, d))
 	}
 	faultpoint(StepExpire)
+	if failed != nil {
+		m.report.failure(failed, m.secrets())
+		return ctx.Err()
+	}
 	if d.Record == nil {
 		return nil
 	}
@@ -163,6 +160,27 @@ func (m *Manager) settle(ctx context.Context, d Decision) error {
 	}
 	faultpoint(StepForget)
 	return nil
+}
+
+// expire has Headscale refuse a key.
+func (m *Manager) expire(ctx context.Context, prefix string, d Decision) error {
+	if err := m.Admin.ExpireAPIKey(ctx, prefix); err != nil && !errors.Is(err, headscale.ErrNotFound) {
+		m.stuck[prefix] = m.now().Add(m.expiring.grow())
+		return fmtError("expiring the API key "+prefix, err)
+	}
+	m.expired[prefix] = true
+	delete(m.stuck, prefix)
+	m.expiring.reset()
+	m.report.step("Expired an API key", d.Reason, "prefix", prefix, "message", d.Message)
+	return nil
+}
+
+// dropUnsaved forgets a key that is to be expired instead of stored. If that fails,
+// it is found again by its tag.
+func (m *Manager) dropUnsaved(expire []string) {
+	if m.unsaved != nil && slices.Contains(expire, m.unsaved.Prefix) {
+		m.unsaved = nil
+	}
 }
 
 // write makes the Secret say what the record says.

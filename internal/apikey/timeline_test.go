@@ -3,6 +3,7 @@ package apikey
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -698,6 +699,181 @@ func TestAFailureThatRepeatsIsSaidOnce(t *testing.T) {
 		w.Expect(w.lines("trying again")).To(Equal(1), "%s", w.log)
 		w.headscale.set(func() { w.headscale.failCreate = nil })
 		w.pass(maxBackoff + PendingTimeout)
+		w.atRest()
+	})
+}
+
+func TestNoRefusalBringsTheStoredKeyIntoTheLog(t *testing.T) {
+	inWorld(t, defaults, func(w *world) {
+		w.start().pass(9 * day)
+		w.secrets.set(func() {
+			w.secrets.fail = func(_ string, secret *corev1.Secret) error {
+				if secret == nil {
+					return nil
+				}
+				value := secret.Data[v1beta1.SecretDataKey]
+				return apierrors.NewBadRequest(fmt.Sprintf("denied %s %s", value, base64.StdEncoding.EncodeToString(value)))
+			}
+		})
+		w.pass(2 * day)
+		w.Expect(w.lines("denied")).To(Equal(1))
+		w.Expect(w.log.String()).NotTo(ContainSubstring(string(w.key())))
+		w.Expect(w.log.String()).NotTo(ContainSubstring(base64.StdEncoding.EncodeToString(w.key())))
+	})
+}
+
+func TestAKeyThatCannotBeExpiredDoesNotHoldUpTheRest(t *testing.T) {
+	refused := errors.New("database is read-only for this")
+	settings := Settings{Expiration: time.Hour, RotationBuffer: 55 * time.Minute}
+	inWorld(t, settings, func(w *world) {
+		w.start().pass(time.Minute)
+		w.headscale.set(func() { w.headscale.failExpire = func() error { return refused } })
+		for range 10 * 60 {
+			w.pass(time.Minute)
+			w.Expect(w.headscale.accepts(w.key())).To(BeTrue(), "%s", w.log)
+		}
+		w.secrets.edit(setValue("rubbish"))
+		w.pass(2 * time.Minute)
+		w.Expect(w.headscale.accepts(w.key())).To(BeTrue(), "%s", w.log)
+
+		w.headscale.set(func() { w.headscale.failExpire = nil })
+		w.pass(time.Minute)
+		w.atRest()
+	})
+	inWorld(t, settings, func(w *world) {
+		w.headscale.lostCreate, w.headscale.failExpire = once(refused), func() error { return refused }
+		w.start().pass(2 * time.Minute)
+		w.Expect(w.headscale.accepts(w.key())).To(BeTrue(), "the first key comes though the one that was lost cannot be expired")
+	})
+}
+
+func TestAKeyIsExpiredOnceThoughThatCannotBeNoted(t *testing.T) {
+	settings := Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute, RevocationDelay: time.Minute}
+	inWorld(t, settings, func(w *world) {
+		expired := 0
+		w.headscale.failExpire = func() error { expired++; return nil }
+		w.start().pass(30*time.Minute + 30*time.Second)
+		w.secrets.set(func() {
+			w.secrets.fail = func(verb string, _ *corev1.Secret) error {
+				if verb == "update" {
+					return errKubernetes
+				}
+				return nil
+			}
+		})
+		w.pass(10 * time.Minute)
+		w.Expect(expired).To(Equal(1))
+		w.Expect(w.lines("Expired an API key")).To(Equal(1))
+		w.Expect(w.lines("trying again")).To(Equal(1))
+		w.secrets.set(func() { w.secrets.fail = nil })
+		w.pass(maxRetry)
+		w.atRest()
+	})
+}
+
+func TestAHeadscaleThatKeepsAnotherExpirationGetsFewKeys(t *testing.T) {
+	for name, kept := range map[string]func(asked time.Time) time.Time{
+		"shorter": func(time.Time) time.Time { return time.Now().Add(10 * day) },
+		"never":   func(time.Time) time.Time { return time.Time{} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, defaults, func(w *world) {
+				w.headscale.keep = kept
+				w.start().pass(time.Hour)
+				w.Expect(w.headscale.mintedSoFar()).To(BeNumerically("<=", 7+3600/48))
+			})
+		})
+	}
+}
+
+func TestADeletionWhileNobodyWatchesIsSeen(t *testing.T) {
+	inWorld(t, defaults, func(w *world) {
+		w.start().pass(time.Minute)
+		w.secrets.set(func() {
+			w.secrets.fail = func(verb string, _ *corev1.Secret) error {
+				if verb == "watch" {
+					return apierrors.NewResourceExpired("too old")
+				}
+				return nil
+			}
+		})
+		w.secrets.endWatches()
+		w.pass(minBackoff)
+		w.secrets.set(func() { w.secrets.fail = nil })
+		w.secrets.edit(removed)
+		w.pass(maxRetry)
+		w.atRest()
+	})
+}
+
+func TestAClockThatIsSetBack(t *testing.T) {
+	inWorld(t, defaults, func(w *world) {
+		w.skew = 30 * day
+		w.start()
+		w.skew = 0
+		w.headscale.set(func() { w.headscale.keys = nil })
+		w.pass(CheckInterval)
+		w.atRest()
+		w.secrets.edit(setValue("rubbish"))
+		w.pass(2 * time.Second)
+		w.atRest()
+	})
+}
+
+func TestAForeignKeyInOurSecretIsReplacedAndNotExpired(t *testing.T) {
+	inWorld(t, defaults, func(w *world) {
+		w.start()
+		var foreign headscale.Key
+		w.headscale.set(func() { foreign = w.headscale.add(w.headscale.newKey(), time.Now().Add(3650*day)) })
+		w.secrets.edit(edited(func(s *corev1.Secret) {
+			s.Annotations, s.Data[v1beta1.SecretDataKey] = nil, []byte(foreign.Reveal())
+		}))
+		w.pass(day)
+		w.Expect(w.headscale.accepts([]byte(foreign.Reveal()))).To(BeTrue())
+		w.Expect(w.headscale.accepts(w.key())).To(BeTrue())
+		w.Expect(w.headscale.live()).To(HaveLen(2))
+		w.Expect(string(w.key())).NotTo(Equal(foreign.Reveal()))
+	})
+}
+
+func TestAKeyThatHeadscaleLostBeforeItWasStoredIsNotStored(t *testing.T) {
+	inWorld(t, Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute}, func(w *world) {
+		w.start()
+		working := string(w.key())
+		w.headscale.mu.Lock()
+		before := slices.Clone(w.headscale.keys)
+		w.headscale.mu.Unlock()
+		w.secrets.set(func() {
+			w.secrets.fail = func(_ string, secret *corev1.Secret) error {
+				if secret != nil && string(secret.Data[v1beta1.SecretDataKey]) != working {
+					return errKubernetes
+				}
+				return nil
+			}
+		})
+		w.pass(31 * time.Minute)
+		w.Expect(w.headscale.mintedSoFar()).To(Equal(2))
+		w.headscale.set(func() { w.headscale.keys = before })
+		w.secrets.set(func() { w.secrets.fail = nil })
+		for range 600 {
+			w.pass(100 * time.Millisecond)
+			w.Expect(w.headscale.accepts(w.key())).To(BeTrue(), "%s", w.log)
+		}
+		w.pass(PendingTimeout)
+		w.atRest()
+	})
+}
+
+func TestADeletedSecretGivesItsKeyTheRevocationDelay(t *testing.T) {
+	inWorld(t, Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute, RevocationDelay: 10 * time.Minute}, func(w *world) {
+		w.start()
+		first := w.key()
+		w.secrets.edit(removed)
+		w.pass(9 * time.Minute)
+		w.Expect(w.headscale.accepts(first)).To(BeTrue())
+		w.Expect(w.key()).NotTo(Equal(first))
+		w.pass(time.Minute + 2*time.Second)
+		w.Expect(w.headscale.accepts(first)).To(BeFalse())
 		w.atRest()
 	})
 }

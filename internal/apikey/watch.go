@@ -2,12 +2,15 @@ package apikey
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/watch"
 )
@@ -45,25 +48,29 @@ func (w *waker) secretChanged(version string) {
 }
 
 // watchSecret reports changes of the Secret until the context ends. It goes on
-// where it was when the API server ends a watch, as it does every half hour or so.
-func watchSecret(ctx context.Context, secrets Secrets, wake *waker) {
+// where it was when the API server ends a watch, as it does every now and then.
+func watchSecret(ctx context.Context, secrets Secrets, wake *waker, log *slog.Logger) {
 	again := backoff{most: maxRetry, jitter: rand.Float64}
-	version := ""
+	version, failing := "", false
 	for ctx.Err() == nil {
-		began := version
 		watcher, err := secrets.Watch(ctx, version)
-		if err == nil {
-			version = follow(ctx, watcher, version, wake)
-		} else if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
-			version = ""
+		if err != nil {
+			if !failing && ctx.Err() == nil {
+				log.Warn("Cannot watch the Secret; looking at it every few seconds instead", "reason", reasonOf(err), "message", without(err, nil))
+			}
+			failing, version = true, ""
+			wake.secretChanged(unknownVersion)
+			pause(ctx, again.grow())
+			continue
 		}
+		failing = false
+		again.reset()
 		if version == "" {
-			wake.secretChanged(unknownVersion) // It may have changed or gone unseen.
+			// It may have changed, or gone, before the watch began.
+			wake.secretChanged(unknownVersion)
 		}
-		if version != began {
-			again.reset()
-		}
-		pause(ctx, again.grow())
+		version = follow(ctx, watcher, version, wake)
+		pause(ctx, minBackoff)
 	}
 }
 
@@ -95,29 +102,55 @@ func follow(ctx context.Context, watcher watch.Interface, version string, wake *
 }
 
 // watchSocket reports when Headscale's socket comes and goes, until the context
-// ends. Where that cannot be watched, the hourly check has to do.
-func watchSocket(ctx context.Context, path string, wake *waker) {
+// ends. Where the system cannot tell, it looks once a second.
+func watchSocket(ctx context.Context, path string, wake *waker, log *slog.Logger) {
 	watcher, err := fsnotify.NewWatcher()
-	if err != nil {
-		return
+	if err == nil {
+		defer func() { _ = watcher.Close() }()
 	}
-	defer func() { _ = watcher.Close() }()
-	for ctx.Err() == nil {
-		if watchDirectory(ctx, watcher, filepath.Dir(path)) {
+	for err == nil && ctx.Err() == nil {
+		var waited bool
+		if waited, err = watchDirectory(ctx, watcher, filepath.Dir(path)); err != nil {
+			break
+		}
+		if waited {
 			wake.socketChanged()
 		}
 		followSocket(ctx, watcher, path, wake)
 	}
+	if err != nil {
+		log.Warn("Cannot watch Headscale's socket; looking at it every second instead", "message", err)
+		pollSocket(ctx, path, wake)
+	}
+}
+
+// pollSocket looks whether the socket is another one than before.
+func pollSocket(ctx context.Context, path string, wake *waker) {
+	before, _ := os.Stat(path)
+	for ctx.Err() == nil {
+		pause(ctx, time.Second)
+		now, _ := os.Stat(path)
+		same := before == nil && now == nil ||
+			before != nil && now != nil && os.SameFile(before, now) && before.ModTime().Equal(now.ModTime())
+		if !same {
+			wake.socketChanged()
+		}
+		before = now
+	}
 }
 
 // watchDirectory waits for the directory if it is not there yet, and reports
-// whether it had to.
-func watchDirectory(ctx context.Context, watcher *fsnotify.Watcher, directory string) (waited bool) {
-	for watcher.Add(directory) != nil && ctx.Err() == nil {
+// whether it had to. It fails where there is one that cannot be watched.
+func watchDirectory(ctx context.Context, watcher *fsnotify.Watcher, directory string) (waited bool, err error) {
+	for ctx.Err() == nil {
+		err = watcher.Add(directory)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return waited, err
+		}
 		waited = true
 		pause(ctx, time.Second)
 	}
-	return waited
+	return waited, nil
 }
 
 // followSocket returns when the directory of the socket is gone.

@@ -32,7 +32,7 @@ func unavailable(cause string) error {
 // foreignText makes text from outside fit for an error: without keys, on one line
 // and not too long.
 func foreignText(text string) string {
-	text = strings.Join(strings.Fields(redact(text)), " ")
+	text = strings.Join(strings.Fields(Redact(text)), " ")
 	if len(text) > foreignTextLimit {
 		text = strings.ToValidUTF8(text[:foreignTextLimit], "") + "…"
 	}

@@ -46,7 +46,7 @@ func FuzzKey(f *testing.F) {
 		if !begins || len(secret) < legacySecretLength || len(key.String()) > len(start)+len(mask) {
 			t.Fatalf("%q is shown as %q", text, key)
 		}
-		if masked := redact("a " + text + " b"); strings.Contains(masked, secret) {
+		if masked := Redact("a " + text + " b"); strings.Contains(masked, secret) {
 			t.Fatalf("%q is redacted to %q", text, masked)
 		}
 		if bare, masked := unmaskPrefix(strings.Replace(key.String(), ".", "", 1)); !masked || bare != prefix {

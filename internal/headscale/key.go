@@ -160,8 +160,8 @@ func isURLSafe(text string) bool {
 // keyLike finds what may be a key inside other text, rather too much than too little.
 var keyLike = regexp.MustCompile(keyIntro + `[\w-]+|[\w-]{7,}\.[\w-]{32,}`)
 
-// redact masks what may be a key in text that came from elsewhere.
-func redact(text string) string {
+// Redact masks what may be a key in text that came from elsewhere.
+func Redact(text string) string {
 	return keyLike.ReplaceAllStringFunc(text, func(found string) string {
 		return NewKey(found).String()
 	})
