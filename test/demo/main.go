@@ -6,11 +6,12 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"syscall"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
 )
 
 // exitInterrupted is the usual exit status of a program that Ctrl-C ended.
@@ -54,17 +55,16 @@ func run(ctx context.Context, n *narrator, exit bool) (status int) {
 	return 0
 }
 
-// stayUp waits for Ctrl-C, and for the operator's end, which is a failure.
+// stayUp goes on telling what happens to the key, until Ctrl-C. The operator's end
+// is a failure.
 func (s *stage) stayUp(ctx context.Context) error {
+	kubectl := "kubectl"
+	if _, err := exec.LookPath(kubectl); err != nil {
+		kubectl = s.servers.Kubectl()
+	}
 	s.say("Look around, as long as you like, in another terminal; Ctrl-C ends the demo and removes everything:")
 	s.detail("export KUBECONFIG=%s", s.plane.Kubeconfig())
-	s.detail("%s get headscale,statefulset,service,secret", s.servers.Kubectl())
-	s.detail("%s annotate headscale headscale %s=$(date +%%s) --overwrite    # a new key, now", s.servers.Kubectl(), rotateAnnotation)
-	select {
-	case <-ctx.Done():
-		fmt.Println()
-		return nil
-	case <-s.operator.Process().Exited():
-		return errors.New("the operator ended")
-	}
+	s.detail("%s get headscale,statefulset,service,secret", kubectl)
+	s.detail("%s annotate headscale headscale %s=$(date +%%s) --overwrite    # a new key, now", kubectl, v1beta1.AnnotationRotateRequestedAt)
+	return s.followKey(ctx)
 }

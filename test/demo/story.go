@@ -21,8 +21,6 @@ const (
 	// lookEvery is how often the story looks whether it has happened.
 	lookEvery = 50 * time.Millisecond
 
-	rotateAnnotation = v1beta1.AnnotationRotateRequestedAt
-
 	// rotationPatch asks for keys that live ten minutes, so that the one at hand,
 	// which lives 90 days, is replaced.
 	rotationPatch = `{"spec":{"api_key":{"expiration":"10m","rotation_buffer":"5m"}}}`
@@ -226,4 +224,30 @@ func (s *stage) showResource(ctx context.Context) error {
 	s.say("That was the story. kubectl get headscale says:")
 	s.block(output)
 	return nil
+}
+
+// followKey says whenever the key has been replaced, until the context or the
+// operator ends.
+func (s *stage) followKey(ctx context.Context) error {
+	last := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.operator.Process().Exited():
+			return errors.New("the operator ended")
+		case <-time.After(lookEvery):
+		}
+		secret := &corev1.Secret{}
+		if err := s.admin.Get(ctx, secretKey, secret); err != nil {
+			continue // Somebody who looks around may well delete it.
+		}
+		if key := keyOf(secret); key != "" && key != last {
+			if last != "" {
+				s.say("The API Key Manager replaced the key:")
+				s.showSecret(secret)
+			}
+			last = key
+		}
+	}
 }
