@@ -3,8 +3,10 @@ package chart_test
 import (
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -34,6 +36,22 @@ var _ = Describe("The chart and config/default", func() {
 		}
 	})
 
+	It("give the same rights in a namespace, where namespaces are named", func(ctx SpecContext) {
+		manifests, err := tool(ctx, "kustomize", "build", filepath.Join(root, "config", "namespaced", "rights"))
+		Expect(err).NotTo(HaveOccurred())
+		rendered, err := render(ctx, "helm4", accepted["some namespaces"])
+		Expect(err).NotTo(HaveOccurred())
+		ofChart := objects(rendered)
+		ofKustomize := objects(manifests)
+		Expect(ofKustomize).To(HaveLen(2))
+		for name, object := range ofKustomize {
+			kind, rest, _ := strings.Cut(name, " ")
+			// Which namespace it is is said when the manifests are applied.
+			object.SetNamespace("team-a")
+			Expect(withoutLabels(ofChart[kind+" team-a/"+path.Base(rest)])).To(Equal(withoutLabels(object)), name)
+		}
+	})
+
 	It("share the generated files", func() {
 		for file, source := range map[string]string{
 			"crd.yaml":                  "crd/bases/headscale.infrado.cloud_headscales.yaml",
@@ -57,7 +75,7 @@ func withoutLabels(object *unstructured.Unstructured) map[string]any {
 	object = object.DeepCopy()
 	labels := object.GetLabels()
 	maps.DeleteFunc(labels, func(key, _ string) bool {
-		return key == "helm.sh/chart" || (len(key) > 18 && key[:18] == "app.kubernetes.io/")
+		return key == "helm.sh/chart" || strings.HasPrefix(key, "app.kubernetes.io/")
 	})
 	if len(labels) == 0 {
 		labels = nil

@@ -81,8 +81,8 @@ func leftovers(ctx context.Context) []string {
 			found = append(found, err.Error())
 		}
 		for line := range strings.Lines(printed) {
-			if strings.Contains(line, "headscale") && !strings.Contains(line, "e2e-tools") {
-				fields := strings.Fields(line)
+			fields := strings.Fields(line)
+			if strings.Contains(strings.Join(fields[2:], " "), "headscale") {
 				found = append(found, strings.Join(fields[:3], " "))
 			}
 		}
