@@ -172,6 +172,18 @@ func (s *server) awaitRestart(ctx context.Context, old types.UID) {
 	s.awaitReady(ctx)
 }
 
+// awaitContainerRestart waits until a container of the pod was restarted, which is the
+// first time for this pod.
+func (s *server) awaitContainerRestart(ctx context.Context, container string) {
+	GinkgoHelper()
+	Eventually(func(g Gomega) {
+		pod, err := s.pod(ctx)
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(pod.Status.ContainerStatuses).To(ContainElement(And(
+			HaveField("Name", container), HaveField("Ready", true), HaveField("RestartCount", BeNumerically("==", 1)))))
+	}).Should(Succeed())
+}
+
 // registerNode registers a node of a user, for whom there is a pre-auth key too.
 func (s *server) registerNode(ctx context.Context) {
 	GinkgoHelper()

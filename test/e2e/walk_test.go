@@ -208,7 +208,7 @@ func lossSpecs(get func() *server) {
 			endProcess(ctx, string(pod.UID), "apikey-manager")
 			hs.awaitOtherKey(ctx, old)
 			hs.keepsItsPromises(ctx)
-			Expect(hs.mustPod(ctx).Status.ContainerStatuses).To(ContainElement(And(HaveField("Name", "apikey-manager"), HaveField("RestartCount", BeNumerically("==", 1)))))
+			hs.awaitContainerRestart(ctx, "apikey-manager")
 			// A new pod, because Kubernetes waits longer before each restart of a container.
 			mustKube(ctx, "delete", "-n", hs.namespace, "pod/headscale-0")
 			hs.awaitRestart(ctx, pod.UID)
@@ -221,11 +221,7 @@ func lossSpecs(get func() *server) {
 		hs := get()
 		key, pod := hs.keepsItsPromises(ctx), hs.mustPod(ctx)
 		endProcess(ctx, string(pod.UID), "headscale")
-		Eventually(func(g Gomega) {
-			now, err := hs.pod(ctx)
-			g.Expect(err).NotTo(HaveOccurred())
-			g.Expect(now.Status.ContainerStatuses).To(ContainElement(And(HaveField("Name", "headscale"), HaveField("RestartCount", BeNumerically("==", 1)))))
-		}).Should(Succeed())
+		hs.awaitContainerRestart(ctx, "headscale")
 		Expect(hs.keepsItsPromises(ctx)).To(Equal(key))
 		Expect(hs.mustPod(ctx).UID).To(Equal(pod.UID))
 	})
