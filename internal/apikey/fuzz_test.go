@@ -13,7 +13,7 @@ import (
 
 // FuzzDecide gives Decide whatever a Secret may say. Reading it never fails, what
 // is read and written again reads the same, and no key is expired that is neither ours
-nor named by the Secret's own notes.
+// nor named by the Secret's own notes.
 func FuzzDecide(f *testing.F) {
 	f.Add("hskey-api-OurPrefix-01-x", "2026-01-01T13:00:00.986594Z", "OurPrefix-01", "", "2026-01-01T13:00:00Z@2026-01-01T12:00:00Z", "Other_Prefix@2026-01-01T12:00:00Z")
 	f.Add("", "", "", "", "", "")

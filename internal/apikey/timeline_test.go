@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,7 +38,7 @@ type world struct {
 	settings  Settings
 	log       *lockedBuffer
 	// skew is added to the time that the Manager's clock shows.
-	skew time.Duration
+	skew atomic.Int64
 	stop func()
 }
 
@@ -53,7 +54,7 @@ func (w *world) start() *world {
 	ctx, cancel := context.WithCancel(context.Background())
 	manager := New(Config{
 		Admin: w.headscale, Secrets: w.secrets, Settings: w.settings, Tag: NewTag("test", "test"),
-		Clock: func() time.Time { return time.Now().Add(w.skew) },
+		Clock: func() time.Time { return time.Now().Add(time.Duration(w.skew.Load())) },
 		Log:   slog.New(slog.NewTextHandler(w.log, nil)),
 	})
 	done := make(chan error)
@@ -197,7 +198,7 @@ func TestASleepingMachineRotatesWhenItWakes(t *testing.T) {
 	inWorld(t, defaults, func(w *world) {
 		w.start()
 		first := w.key()
-		w.skew = 11 * day // Timers stood still; the wall clock did not.
+		w.skew.Store(int64(11 * day)) // Timers stood still; the wall clock did not.
 		w.pass(clockInterval)
 		w.Expect(w.key()).NotTo(Equal(first))
 		w.Expect(w.lines("reason=RotationDue")).To(Equal(1))
@@ -208,7 +209,7 @@ func TestClocksThatDiffer(t *testing.T) {
 	for _, skew := range []time.Duration{-5 * time.Minute, 5 * time.Minute} {
 		t.Run(skew.String(), func(t *testing.T) {
 			inWorld(t, Settings{Expiration: time.Hour, RotationBuffer: 20 * time.Minute}, func(w *world) {
-				w.skew = skew
+				w.skew.Store(int64(skew))
 				w.start()
 				for range 24 {
 					w.Expect(w.headscale.accepts(w.key())).To(BeTrue())
@@ -808,9 +809,9 @@ func TestADeletionWhileNobodyWatchesIsSeen(t *testing.T) {
 
 func TestAClockThatIsSetBack(t *testing.T) {
 	inWorld(t, defaults, func(w *world) {
-		w.skew = 30 * day
+		w.skew.Store(int64(30 * day))
 		w.start()
-		w.skew = 0
+		w.skew.Store(0)
 		w.headscale.set(func() { w.headscale.keys = nil })
 		w.pass(CheckInterval)
 		w.atRest()
