@@ -50,19 +50,21 @@ func apply(ctx context.Context, manifest string) {
 	Expect(err).NotTo(HaveOccurred())
 }
 
-// newNamespace makes a namespace that enforces a Pod Security Standard, and removes it
-// after the container of specs.
-func newNamespace(ctx context.Context, name, standard string) {
+// newNamespaces makes namespaces that enforce a Pod Security Standard, and removes them
+// after the spec, or after the container of specs.
+func newNamespaces(ctx context.Context, standard string, names ...string) {
 	GinkgoHelper()
-	apply(ctx, fmt.Sprintf(`
+	for _, name := range names {
+		apply(ctx, fmt.Sprintf(`
 apiVersion: v1
 kind: Namespace
 metadata:
   name: %s
   labels: {pod-security.kubernetes.io/enforce: %s, pod-security.kubernetes.io/warn: %s}
 `, name, standard, standard))
+	}
 	DeferCleanup(func(ctx SpecContext) {
-		mustKube(ctx, "delete", "namespace", name, "--ignore-not-found", "--timeout=2m")
+		mustKube(ctx, append([]string{"delete", "namespace", "--ignore-not-found", "--timeout=3m"}, names...)...)
 	})
 }
 

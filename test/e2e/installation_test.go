@@ -100,7 +100,7 @@ func manifestSpecs() {
 		DeferCleanup(func(ctx SpecContext) { mustKube(ctx, "delete", "--ignore-not-found", "-f", installer) })
 		mustKube(ctx, "apply", "--server-side", "-f", installer)
 		mustKube(ctx, "rollout", "status", "-n", operatorNamespace, operatorDeployment, "--timeout=1m")
-		newNamespace(ctx, namespace, "restricted")
+		newNamespaces(ctx, "restricted", namespace)
 	})
 
 	It("runs in a namespace that enforces the restricted Pod Security Standard", func(ctx SpecContext) {
@@ -150,8 +150,7 @@ func helm3Specs() {
 	helm := release{"helm3"}
 
 	BeforeAll(func(ctx SpecContext) {
-		newNamespace(ctx, operatorNamespace, "restricted")
-		newNamespace(ctx, "e2e-notes", "restricted")
+		newNamespaces(ctx, "restricted", operatorNamespace, "e2e-notes")
 		DeferCleanup(func(ctx SpecContext) { mustKube(ctx, "delete", "--ignore-not-found", crdName) })
 	})
 

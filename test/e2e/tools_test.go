@@ -21,8 +21,8 @@ const (
 // privileged one that ends processes.
 func startTools(ctx context.Context) {
 	GinkgoHelper()
-	newNamespace(ctx, toolsNamespace, "restricted")
-	newNamespace(ctx, privilegedNamespace, "privileged")
+	newNamespaces(ctx, "restricted", toolsNamespace)
+	newNamespaces(ctx, "privileged", privilegedNamespace)
 	apply(ctx, testpod(toolsNamespace, "toolbox", "", "idle"))
 	apply(ctx, fmt.Sprintf(`
 apiVersion: v1

@@ -30,8 +30,7 @@ func helm4Specs() {
 	)
 
 	BeforeAll(func(ctx SpecContext) {
-		newNamespace(ctx, operatorNamespace, "restricted")
-		newNamespace(ctx, namespace, "restricted")
+		newNamespaces(ctx, "restricted", operatorNamespace, namespace)
 		DeferCleanup(func(ctx SpecContext) { mustKube(ctx, "delete", "--ignore-not-found", "--timeout=1m", crdName) })
 		helm.install(ctx, previousTag, previousTag)
 		hs = newServer(ctx, namespace, "headscale", olderHeadscale, "")
@@ -81,10 +80,13 @@ func helm4Specs() {
 
 	It("runs twenty Headscales in twenty namespaces", func(ctx SpecContext) {
 		begin := time.Now()
+		names := make([]string, 20)
+		for i := range names {
+			names[i] = fmt.Sprintf("e2e-many-%d", i)
+		}
+		newNamespaces(ctx, "restricted", names...)
 		var all []*server
-		for i := range 20 {
-			name := fmt.Sprintf("e2e-many-%d", i)
-			newNamespace(ctx, name, "restricted")
+		for _, name := range names {
 			all = append(all, newServer(ctx, name, "headscale", newerHeadscale, ""))
 		}
 		for _, s := range all {
@@ -100,7 +102,7 @@ func helm4Specs() {
 		helm.uninstall(ctx)
 		mustKube(ctx, "delete", crdName, "--timeout=1m")
 		Eventually(func() []string { return leftovers(ctx) }).Should(HaveEach(Or(
-			HaveSuffix(" data-headscale-0"), HaveSuffix(" headscale-api-key"), HavePrefix("Lease "+operatorNamespace), ContainSubstring(" e2e-many-"))))
+			HaveSuffix(" data-headscale-0"), HaveSuffix(" headscale-api-key"), HavePrefix("Lease "+operatorNamespace))))
 	})
 }
 
