@@ -49,14 +49,15 @@ var (
 )
 
 var _ = Describe("When a server is away, a manager", func() {
-	absences := []absence{headscaleAway, apiServerAway, bothAway}
-	for _, version := range latestVersions {
-		It(fmt.Sprintf("rotates after %s, Headscale %s", shortAbsence, version), func(ctx SpecContext) {
-			together(absences, func(who absence) { rotateAfterAbsence(ctx, who, version, shortAbsence) })
-		})
-		It(fmt.Sprintf("rotates after %s, Headscale %s", longAbsence, version), Label(slow), func(ctx SpecContext) {
-			together(absences, func(who absence) { rotateAfterAbsence(ctx, who, version, longAbsence) })
-		})
+	for _, length := range []struct {
+		time.Duration
+		labels Labels
+	}{{shortAbsence, nil}, {longAbsence, Label(slow)}} {
+		for _, who := range []absence{headscaleAway, apiServerAway, bothAway} {
+			It(fmt.Sprintf("rotates after %s: %s", length.Duration, who.failure), length.labels, func(ctx SpecContext) {
+				together(latestVersions, func(version string) { rotateAfterAbsence(ctx, who, version, length.Duration) })
+			})
+		}
 	}
 	It("has not lost the key that was not stored", func(ctx SpecContext) {
 		together(latestVersions, func(version string) { storeAfterAbsence(ctx, version) })

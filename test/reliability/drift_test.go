@@ -49,23 +49,21 @@ var drifts = []drift{
 }
 
 var _ = Describe("When something drifts, a manager", func() {
-	for _, version := range versions {
-		for _, d := range drifts {
-			It(fmt.Sprintf("heals while it runs: %s, Headscale %s", d.failure, version), slowUnlessLatest(version), func(ctx SpecContext) {
-				w := d.world(ctx, version)
-				w.run(calm...)
-				Eventually(ctx, w.news).Should(ContainSubstring(saying(apikey.ReasonUpToDate)))
-				d.heals(ctx, w, "manager running", func() {
-					if d.unseen {
-						w.annotate(ctx, foreignName, foreignValue) // A change of the Secret is followed by a check.
-					}
-				})
+	for _, d := range drifts {
+		eachHeadscale("heals while it runs: "+d.failure, func(ctx SpecContext, version string) {
+			w := d.world(ctx, version)
+			w.run(calm...)
+			w.hears(ctx, apikey.ReasonUpToDate)
+			d.heals(ctx, w, "manager running", func() {
+				if d.unseen {
+					w.annotate(ctx, foreignName, foreignValue) // A change of the Secret is followed by a check.
+				}
 			})
-			It(fmt.Sprintf("heals after it was down: %s, Headscale %s", d.failure, version), slowUnlessLatest(version), func(ctx SpecContext) {
-				w := d.world(ctx, version)
-				d.heals(ctx, w, "manager down", func() { w.run(calm...) })
-			})
-		}
+		})
+		eachHeadscale("heals after it was down: "+d.failure, func(ctx SpecContext, version string) {
+			w := d.world(ctx, version)
+			d.heals(ctx, w, "manager down", func() { w.run(calm...) })
+		})
 	}
 })
 

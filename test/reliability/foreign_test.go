@@ -14,65 +14,63 @@ import (
 const sectionForeign = "foreign"
 
 var _ = Describe("When something is not ours, a manager", func() {
-	for _, version := range latestVersions {
-		It("leaves a Secret of that name alone until it is gone, Headscale "+version, func(ctx SpecContext) {
-			w := newWorld(ctx, sharedHeadscale(ctx, version))
-			theirs := &corev1.Secret{
-				ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: v1beta1.DefaultSecretName},
-				StringData: map[string]string{v1beta1.SecretDataKey: randomText(20)},
-			}
-			Expect(admin.Create(ctx, theirs)).To(Succeed())
-			before := w.count(ctx)
-			w.run(calm...)
-			Eventually(ctx, w.news).Should(ContainSubstring(saying(apikey.ReasonNotOurs)))
-			w.annotate(ctx, foreignName, foreignValue)
-			changed, err := w.secret(ctx)
-			Expect(err).NotTo(HaveOccurred())
-			w.staysUp(ctx, refusalTime/2)
-			Expect(w.secret(ctx)).To(Equal(changed))
-			Expect(w.mintedSince(ctx, before)).To(BeZero())
-			w.deleteSecret(ctx)
-			seen := observation.Observation{
-				Section: sectionForeign, Failure: "a Secret of that name without our labels, deleted later", Produced: "POST, DELETE",
-				Headscale: version, Wanted: 1, Note: "untouched until then; reason: " + string(apikey.ReasonNotOurs),
-			}
-			w.healsWithConsumer(ctx, &seen, before)
-			Expect(seen.Minted).To(Equal(1))
-			note(seen)
-		})
+	eachHeadscale("leaves a Secret of that name alone until it is gone", func(ctx SpecContext, version string) {
+		w := newWorld(ctx, sharedHeadscale(ctx, version))
+		theirs := &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: v1beta1.DefaultSecretName},
+			StringData: map[string]string{v1beta1.SecretDataKey: randomText(20)},
+		}
+		Expect(admin.Create(ctx, theirs)).To(Succeed())
+		before := w.count(ctx)
+		w.run(calm...)
+		Eventually(ctx, w.news).Should(ContainSubstring(saying(apikey.ReasonNotOurs)))
+		w.annotate(ctx, foreignName, foreignValue)
+		changed, err := w.secret(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		w.staysUp(ctx, refusalTime/2)
+		Expect(w.secret(ctx)).To(Equal(changed))
+		Expect(w.mintedSince(ctx, before)).To(BeZero())
+		w.deleteSecret(ctx)
+		seen := observation.Observation{
+			Section: sectionForeign, Failure: "a Secret of that name without our labels, deleted later", Produced: "POST, DELETE",
+			Headscale: version, Wanted: 1, Note: "untouched until then; reason: " + string(apikey.ReasonNotOurs),
+		}
+		w.healsWithConsumer(ctx, &seen, before)
+		Expect(seen.Minted).To(Equal(1))
+		note(seen)
+	})
 
-		It("stops when the labels go, goes on when they are back, Headscale "+version, func(ctx SpecContext) {
-			w := newWorld(ctx, sharedHeadscale(ctx, version)).managed(ctx, calm...)
-			before := w.count(ctx)
-			w.edit(ctx, func(s *corev1.Secret) { s.Labels = nil })
-			Eventually(ctx, w.news).Should(ContainSubstring(saying(apikey.ReasonNotOurs)))
-			w.requestRotation(ctx)
-			w.staysUp(ctx, refusalTime/2)
-			Expect(w.mintedSince(ctx, before)).To(BeZero())
-			w.edit(ctx, func(s *corev1.Secret) {
-				s.Labels = map[string]string{v1beta1.LabelManagedBy: v1beta1.ManagedBy, v1beta1.LabelComponent: v1beta1.ComponentAPIKey}
-			})
-			seen := observation.Observation{
-				Section: sectionForeign, Failure: "our labels removed, a rotation requested, the labels restored", Produced: "edits",
-				Headscale: version, Wanted: 1, Note: "the rotation is done afterwards",
-			}
-			w.healsWithConsumer(ctx, &seen, before)
-			Expect(seen.Minted).To(Equal(1))
-			note(seen)
+	eachHeadscale("stops when the labels go, goes on when they are back", func(ctx SpecContext, version string) {
+		w := newWorld(ctx, sharedHeadscale(ctx, version)).managed(ctx, calm...)
+		before := w.count(ctx)
+		w.edit(ctx, func(s *corev1.Secret) { s.Labels = nil })
+		Eventually(ctx, w.news).Should(ContainSubstring(saying(apikey.ReasonNotOurs)))
+		w.requestRotation(ctx)
+		w.staysUp(ctx, refusalTime/2)
+		Expect(w.mintedSince(ctx, before)).To(BeZero())
+		w.edit(ctx, func(s *corev1.Secret) {
+			s.Labels = map[string]string{v1beta1.LabelManagedBy: v1beta1.ManagedBy, v1beta1.LabelComponent: v1beta1.ComponentAPIKey}
 		})
+		seen := observation.Observation{
+			Section: sectionForeign, Failure: "our labels removed, a rotation requested, the labels restored", Produced: "edits",
+			Headscale: version, Wanted: 1, Note: "the rotation is done afterwards",
+		}
+		w.healsWithConsumer(ctx, &seen, before)
+		Expect(seen.Minted).To(Equal(1))
+		note(seen)
+	})
 
-		It("keeps the entries of others through a rotation, Headscale "+version, func(ctx SpecContext) {
-			w := newWorld(ctx, sharedHeadscale(ctx, version)).managed(ctx, calm...)
-			w.edit(ctx, addForeignEntries)
-			before := w.count(ctx)
-			w.requestRotation(ctx)
-			seen := observation.Observation{
-				Section: sectionForeign, Failure: "labels, annotations and data of others on our Secret, and a rotation", Produced: "edit",
-				Headscale: version, Wanted: 1, Note: "all of them survive",
-			}
-			w.healsWithConsumer(ctx, &seen, before)
-			w.expectForeignEntries(ctx)
-			note(seen)
-		})
-	}
+	eachHeadscale("keeps the entries of others through a rotation", func(ctx SpecContext, version string) {
+		w := newWorld(ctx, sharedHeadscale(ctx, version)).managed(ctx, calm...)
+		w.edit(ctx, addForeignEntries)
+		before := w.count(ctx)
+		w.requestRotation(ctx)
+		seen := observation.Observation{
+			Section: sectionForeign, Failure: "labels, annotations and data of others on our Secret, and a rotation", Produced: "edit",
+			Headscale: version, Wanted: 1, Note: "all of them survive",
+		}
+		w.healsWithConsumer(ctx, &seen, before)
+		w.expectForeignEntries(ctx)
+		note(seen)
+	})
 })

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -46,12 +45,18 @@ var versions = func() []string {
 // latestVersions are the newest of each transport.
 var latestVersions = versions[len(versions)-2:]
 
-// slowUnlessLatest leaves a spec with an older version to the slow suite.
-func slowUnlessLatest(version string) Labels {
-	if slices.Contains(latestVersions, version) {
-		return nil
-	}
-	return Label(slow)
+// olderVersions are all others.
+var olderVersions = versions[:len(versions)-2]
+
+// eachHeadscale makes a spec for the newest Headscale of each transport, and a slow one
+// for the older ones. The versions are tried at the same time.
+func eachHeadscale(text string, try func(ctx SpecContext, version string), labels ...any) {
+	It(text, append(labels, func(ctx SpecContext) {
+		together(latestVersions, func(version string) { try(ctx, version) })
+	})...)
+	It(text+", on older Headscales", append(labels, Label(slow), func(ctx SpecContext) {
+		together(olderVersions, func(version string) { try(ctx, version) })
+	})...)
 }
 
 // server is a Headscale that runs, and can be stopped and started.

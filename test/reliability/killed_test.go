@@ -50,30 +50,33 @@ var _ = Describe("Killed when it has announced a key, a manager", Label(slow), f
 var _ = Describe("Killed at a step, a manager", func() {
 	for _, doing := range []string{"first key", "rotation"} {
 		for _, step := range killedSteps[doing] {
-			for _, version := range versions {
-				It(fmt.Sprintf("leaves one key: %s, after %s, Headscale %s", doing, step, version), func(ctx SpecContext) {
-					w := newWorld(ctx, sharedHeadscale(ctx, version))
-					if doing == "rotation" {
-						w.managed(ctx, calm...).terminate()
-						w.requestRotation(ctx)
-					}
-					before, consumer := w.count(ctx), w.consume(0)
-					w.runUntilKilled(ctx, step, calm...)
-					w.run(calm...)
-					seen := observation.Observation{
-						Section: sectionKilled, Failure: fmt.Sprintf("SIGKILL after %s (%s)", step, doing),
-						Produced: "the program kills itself there", Headscale: version, Wanted: 1,
-					}
-					w.healsInto(ctx, &seen, before)
-					consumer.into(&seen)
-					Expect(seen.Minted).To(BeNumerically("<=", 2))
-					Expect(seen.Streak).To(BeNumerically("<=", 1))
-					note(seen)
-				})
-			}
+			It(fmt.Sprintf("leaves one key: %s, after %s", doing, step), func(ctx SpecContext) {
+				together(versions, func(version string) { killAfterStep(ctx, version, doing, step) })
+			})
 		}
 	}
 })
+
+func killAfterStep(ctx context.Context, version, doing string, step apikey.Step) {
+	GinkgoHelper()
+	w := newWorld(ctx, sharedHeadscale(ctx, version))
+	if doing == "rotation" {
+		w.managed(ctx, calm...).terminate()
+		w.requestRotation(ctx)
+	}
+	before, consumer := w.count(ctx), w.consume(0)
+	w.runUntilKilled(ctx, step, calm...)
+	w.run(calm...)
+	seen := observation.Observation{
+		Section: sectionKilled, Failure: fmt.Sprintf("SIGKILL after %s (%s)", step, doing),
+		Produced: "the program kills itself there", Headscale: version, Wanted: 1,
+	}
+	w.healsInto(ctx, &seen, before)
+	consumer.into(&seen)
+	Expect(seen.Minted).To(BeNumerically("<=", 2))
+	Expect(seen.Streak).To(BeNumerically("<=", 1))
+	note(seen)
+}
 
 // healsInto waits for rest and writes into the observation what it took since the count.
 func (w *world) healsInto(ctx context.Context, o *observation.Observation, before census) {

@@ -50,27 +50,22 @@ var lostAnswers = []lostAnswer{
 
 var _ = Describe("When an answer of Headscale is lost, a manager", func() {
 	for _, lost := range lostAnswers {
-		for _, version := range versions {
-			It(fmt.Sprintf("leaves one key: %s, %s, Headscale %s", lost.doing, lost.failure, version), lost.labels, slowUnlessLatest(version), func(ctx SpecContext) {
-				w := newWorld(ctx, sharedHeadscale(ctx, version), faulty)
-				goOn := w.begin(ctx, lost.doing)
-				before, consumer := w.count(ctx), w.consume(0)
-				w.faults.Inject(lost.fault)
-				goOn()
-				seen := observation.Observation{
-					Section: sectionLost, Failure: fmt.Sprintf("%s (%s)", lost.failure, lost.doing),
-					Produced: "proxy on the socket", Headscale: version, Wanted: 1,
-				}
-				if version == contractServer {
-					seen.Produced = "fault of the contract server"
-				}
-				w.healsInto(ctx, &seen, before)
-				consumer.into(&seen)
-				Expect(seen.Minted).To(BeNumerically("<=", lost.minted))
-				Expect(seen.Streak).To(BeNumerically("<=", 1))
-				note(seen)
-			})
-		}
+		eachHeadscale(fmt.Sprintf("leaves one key: %s, %s", lost.doing, lost.failure), func(ctx SpecContext, version string) {
+			w := newWorld(ctx, sharedHeadscale(ctx, version), faulty)
+			goOn := w.begin(ctx, lost.doing)
+			before, consumer := w.count(ctx), w.consume(0)
+			w.faults.Inject(lost.fault)
+			goOn()
+			seen := observation.Observation{
+				Section: sectionLost, Failure: fmt.Sprintf("%s (%s)", lost.failure, lost.doing),
+				Produced: "proxy on the socket", Headscale: version, Wanted: 1,
+			}
+			w.healsInto(ctx, &seen, before)
+			consumer.into(&seen)
+			Expect(seen.Minted).To(BeNumerically("<=", lost.minted))
+			Expect(seen.Streak).To(BeNumerically("<=", 1))
+			note(seen)
+		}, lost.labels)
 	}
 
 	// mintingWindow is a time in which a manager whose creates all fail may make no
@@ -107,38 +102,36 @@ var writes = map[string][]string{
 }
 
 var _ = Describe("When a write of the Secret fails half-way, a manager", func() {
-	for _, version := range latestVersions {
-		for _, doing := range []string{"first key", "rotation"} {
-			for i, name := range writes[doing] {
-				It(fmt.Sprintf("leaves one key: %s, reply to %s lost, Headscale %s", doing, name, version), func(ctx SpecContext) {
-					w := newWorld(ctx, sharedHeadscale(ctx, version))
-					w.rotateThrough(ctx, doing, observation.Observation{
-						Section: sectionLost, Failure: fmt.Sprintf("%s: written, the reply is lost (%s)", name, doing),
-						Produced: "proxy before the API server", Headscale: version,
-					}, func(number int) apiproxy.Verdict {
-						if number == i+1 {
-							return apiproxy.LoseReply
-						}
-						return apiproxy.Pass
-					})
+	for _, doing := range []string{"first key", "rotation"} {
+		for i, name := range writes[doing] {
+			eachHeadscale(fmt.Sprintf("leaves one key: %s, reply to %s lost", doing, name), func(ctx SpecContext, version string) {
+				w := newWorld(ctx, sharedHeadscale(ctx, version))
+				w.rotateThrough(ctx, doing, observation.Observation{
+					Section: sectionLost, Failure: fmt.Sprintf("%s: written, the reply is lost (%s)", name, doing),
+					Produced: "proxy before the API server", Headscale: version,
+				}, func(number int) apiproxy.Verdict {
+					if number == i+1 {
+						return apiproxy.LoseReply
+					}
+					return apiproxy.Pass
 				})
-				if doing == "first key" && name == "intend" {
-					continue // There is no Secret to be edited yet.
-				}
-				It(fmt.Sprintf("leaves one key: %s, conflict at %s, Headscale %s", doing, name, version), func(ctx SpecContext) {
-					w := newWorld(ctx, sharedHeadscale(ctx, version))
-					w.rotateThrough(ctx, doing, observation.Observation{
-						Section: sectionLost, Failure: fmt.Sprintf("%s: conflict (%s)", name, doing),
-						Produced: "somebody edits the Secret just before", Headscale: version,
-					}, func(number int) apiproxy.Verdict {
-						if number == i+1 {
-							w.edit(ctx, addForeignEntries)
-						}
-						return apiproxy.Pass
-					})
-					w.expectForeignEntries(ctx)
-				})
+			})
+			if doing == "first key" && name == "intend" {
+				continue // There is no Secret to be edited yet.
 			}
+			eachHeadscale(fmt.Sprintf("leaves one key: %s, conflict at %s", doing, name), func(ctx SpecContext, version string) {
+				w := newWorld(ctx, sharedHeadscale(ctx, version))
+				w.rotateThrough(ctx, doing, observation.Observation{
+					Section: sectionLost, Failure: fmt.Sprintf("%s: conflict (%s)", name, doing),
+					Produced: "somebody edits the Secret just before", Headscale: version,
+				}, func(number int) apiproxy.Verdict {
+					if number == i+1 {
+						w.edit(ctx, addForeignEntries)
+					}
+					return apiproxy.Pass
+				})
+				w.expectForeignEntries(ctx)
+			})
 		}
 	}
 })

@@ -50,11 +50,9 @@ var refusals = []refusal{
 const noKeyInside = "!has(object.data)"
 
 var _ = Describe("When the API server refuses a write, a manager", func() {
-	for _, version := range latestVersions {
-		It("makes no key that cannot be stored, Headscale "+version, func(ctx SpecContext) {
-			together(refusals, func(r refusal) { makeKeyAfterRefusal(ctx, r, version) })
-		})
-	}
+	eachHeadscale("makes no key that cannot be stored", func(ctx SpecContext, version string) {
+		together(refusals, func(r refusal) { makeKeyAfterRefusal(ctx, r, version) })
+	})
 
 	It("is restarted meanwhile, and expires the key that could not be stored", func(ctx SpecContext) {
 		w := newWorld(ctx, sharedHeadscale(ctx, latestVersions[0]), faulty)

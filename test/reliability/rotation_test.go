@@ -28,47 +28,48 @@ const (
 )
 
 var _ = Describe("When it rotates, a manager", func() {
-	for _, version := range latestVersions {
-		for _, count := range []struct {
-			rotations int
-			labels    Labels
-		}{{fewRotations, nil}, {manyRotations, Label(slow)}} {
-			It(fmt.Sprintf("lets a consumer with a lag go on, %d rotations, Headscale %s", count.rotations, version), count.labels, func(ctx SpecContext) {
-				overlap(ctx, version, count.rotations)
-			})
-			It(fmt.Sprintf("refuses the old key at once, %d rotations, Headscale %s", count.rotations, version), count.labels, func(ctx SpecContext) {
-				rotateAtOnce(ctx, version, count.rotations)
-			})
-		}
-
-		It("does so when it is asked to, once for each request, Headscale "+version, func(ctx SpecContext) {
-			w := newWorld(ctx, sharedHeadscale(ctx, version)).managed(ctx, calm...)
-			before, consumer := w.count(ctx), w.consume(0)
-			w.requestRotation(ctx)
-			seen := observation.Observation{
-				Section: sectionRequest, Failure: "rotate-requested-at set on the Secret, touched, set again with the manager down",
-				Produced: "annotation", Headscale: version, Times: 2, Wanted: 2,
-			}
-			w.healsInto(ctx, &seen, before)
-			Expect(seen.Minted).To(Equal(1))
-
-			By("touching the Secret, which is no request")
-			w.annotate(ctx, foreignName, foreignValue)
-			Consistently(ctx, func() int { return w.mintedSince(ctx, before) }).WithTimeout(time.Second).Should(Equal(1))
-
-			By("asking while the manager is down")
-			w.terminate()
-			w.requestRotation(ctx)
-			before = w.count(ctx)
-			w.run(calm...)
-			w.healsInto(ctx, &seen, before)
-			consumer.into(&seen)
-			Expect(seen.Minted).To(Equal(2))
-			Expect(seen.Streak).To(BeNumerically("<=", 1))
-			note(seen)
+	for _, count := range []struct {
+		rotations int
+		labels    Labels
+	}{{fewRotations, nil}, {manyRotations, Label(slow)}} {
+		It(fmt.Sprintf("lets a consumer with a lag go on, %d rotations", count.rotations), count.labels, func(ctx SpecContext) {
+			together(latestVersions, func(version string) { overlap(ctx, version, count.rotations) })
+		})
+		It(fmt.Sprintf("refuses the old key at once, %d rotations", count.rotations), count.labels, func(ctx SpecContext) {
+			together(latestVersions, func(version string) { rotateAtOnce(ctx, version, count.rotations) })
 		})
 	}
+
+	eachHeadscale("does so when it is asked to, once for each request", rotateOnRequest)
 })
+
+func rotateOnRequest(ctx SpecContext, version string) {
+	GinkgoHelper()
+	w := newWorld(ctx, sharedHeadscale(ctx, version)).managed(ctx, calm...)
+	before, consumer := w.count(ctx), w.consume(0)
+	w.requestRotation(ctx)
+	seen := observation.Observation{
+		Section: sectionRequest, Failure: "rotate-requested-at set on the Secret, touched, set again with the manager down",
+		Produced: "annotation", Headscale: version, Times: 2, Wanted: 2,
+	}
+	w.healsInto(ctx, &seen, before)
+	Expect(seen.Minted).To(Equal(1))
+
+	By("touching the Secret, which is no request")
+	w.annotate(ctx, foreignName, foreignValue)
+	Consistently(ctx, func() int { return w.mintedSince(ctx, before) }).WithTimeout(time.Second).Should(Equal(1))
+
+	By("asking while the manager is down")
+	w.terminate()
+	w.requestRotation(ctx)
+	before = w.count(ctx)
+	w.run(calm...)
+	w.healsInto(ctx, &seen, before)
+	consumer.into(&seen)
+	Expect(seen.Minted).To(Equal(2))
+	Expect(seen.Streak).To(BeNumerically("<=", 1))
+	note(seen)
+}
 
 // overlap rotates with a revocation delay. After each rotation the manager is killed
 // and started again while the old key is still valid.

@@ -84,22 +84,20 @@ var situations = []situation{
 }
 
 var _ = Describe("Told to end, a manager", func() {
-	for _, version := range latestVersions {
-		It("ends within two seconds whatever it does, Headscale "+version, func(ctx SpecContext) {
-			together(situations, func(s situation) {
-				w := newWorld(ctx, freshHeadscale(ctx, version), faulty)
-				s.enter(ctx, w)
-				began := time.Now()
-				Expect(w.manager.Stop(terminationLimit)).To(Succeed(), s.name)
-				took := time.Since(began)
-				Expect(w.manager.ExitCode()).To(BeZero(), s.name)
-				note(observation.Observation{
-					Section: sectionStop, Failure: "SIGTERM while " + s.name, Produced: "signal", Headscale: version,
-					Heal: []float64{took.Seconds()},
-				})
+	eachHeadscale("ends within two seconds whatever it does", func(ctx SpecContext, version string) {
+		together(situations, func(s situation) {
+			w := newWorld(ctx, freshHeadscale(ctx, version), faulty)
+			s.enter(ctx, w)
+			began := time.Now()
+			Expect(w.manager.Stop(terminationLimit)).To(Succeed(), s.name)
+			took := time.Since(began)
+			Expect(w.manager.ExitCode()).To(BeZero(), s.name)
+			note(observation.Observation{
+				Section: sectionStop, Failure: "SIGTERM while " + s.name, Produced: "signal", Headscale: version,
+				Heal: []float64{took.Seconds()},
 			})
 		})
-	}
+	})
 })
 
 // hears waits until the manager says the reason.

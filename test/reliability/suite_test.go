@@ -90,7 +90,6 @@ func newDir() string {
 // note writes down what was seen in the current spec.
 func note(o observation.Observation) {
 	GinkgoHelper()
-	o.Focus = CurrentSpecReport().LeafNodeText
 	o.Slow = slices.Contains(CurrentSpecReport().Labels(), slow)
 	o.Times = max(o.Times, 1)
 	Expect(observations.Write(o)).To(Succeed())

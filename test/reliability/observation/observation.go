@@ -42,10 +42,11 @@ type Observation struct {
 	Calls    int `json:"calls"`
 	Refusals int `json:"refusals"`
 	Streak   int `json:"streak"`
+	// Midway is how many of the times hit a manager between two steps, where that was
+	// left to chance.
+	Midway int `json:"midway,omitempty"`
 	// Note is one more thing worth telling.
 	Note string `json:"note,omitempty"`
-	// Focus finds the spec by its text.
-	Focus string `json:"focus"`
 	// Slow says that the spec runs in the slow suite only.
 	Slow bool `json:"slow"`
 }
