@@ -122,12 +122,16 @@ docker-push: ## Push both images.
 .PHONY: build-installer
 build-installer: dist/install.yaml ## Write all that an installation needs to dist/install.yaml.
 
+# Before their kind goes: after that, Kubernetes may not find what belonged to them.
+DELETE_HEADSCALES = -$(KUBECTL) delete headscales --all --all-namespaces --cascade=foreground
+
 .PHONY: install
 install: $(KUSTOMIZE) ## Install the CustomResourceDefinition into the current cluster.
 	$(KUSTOMIZE) build config/crd | $(KUBECTL) apply --server-side -f -
 
 .PHONY: uninstall
 uninstall: $(KUSTOMIZE) ## Remove the CustomResourceDefinition, and every Headscale with it.
+	$(DELETE_HEADSCALES)
 	$(KUSTOMIZE) build config/crd | $(KUBECTL) delete --ignore-not-found -f -
 
 .PHONY: deploy
@@ -136,6 +140,7 @@ deploy: dist/install.yaml ## Install the operator into the current cluster, with
 
 .PHONY: undeploy
 undeploy: dist/install.yaml ## Remove the operator, and every Headscale with it.
+	$(DELETE_HEADSCALES)
 	$(KUBECTL) delete --ignore-not-found -f dist/install.yaml
 
 .PHONY: dist/install.yaml
