@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -42,8 +43,9 @@ var kubernetesOwn = []string{
 // fieldsOf lists every field below a path with its schema.
 func fieldsOf(path string, of apiextensionsv1.JSONSchemaProps) map[string]apiextensionsv1.JSONSchemaProps {
 	all := map[string]apiextensionsv1.JSONSchemaProps{}
-	for name, field := range of.Properties {
-		name = strings.TrimPrefix(path+"."+name, ".")
+	for property := range of.Properties {
+		field := of.Properties[property]
+		name := strings.TrimPrefix(path+"."+property, ".")
 		if slices.Contains([]string{"apiVersion", "kind", "metadata"}, name) {
 			continue
 		}
@@ -55,9 +57,7 @@ func fieldsOf(path string, of apiextensionsv1.JSONSchemaProps) map[string]apiext
 		if field.Items != nil {
 			inside, suffix = *field.Items.Schema, "[]"
 		}
-		for below, schema := range fieldsOf(name+suffix, inside) {
-			all[below] = schema
-		}
+		maps.Copy(all, fieldsOf(name+suffix, inside))
 	}
 	return all
 }
@@ -68,8 +68,8 @@ func rulesOf(of apiextensionsv1.JSONSchemaProps) []string {
 	for _, rule := range of.XValidations {
 		messages = append(messages, rule.Message)
 	}
-	for _, field := range of.Properties {
-		messages = append(messages, rulesOf(field)...)
+	for property := range of.Properties {
+		messages = append(messages, rulesOf(of.Properties[property])...)
 	}
 	if of.Items != nil {
 		messages = append(messages, rulesOf(*of.Items.Schema)...)
