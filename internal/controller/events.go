@@ -84,9 +84,11 @@ func keyChanges(before, after *v1beta1.APIKeyStatus) []occurrence {
 		return nil
 	}
 	var events []occurrence
-	if before.SecretName != "" && before.SecretName != after.SecretName {
+	if before.SecretName != after.SecretName && before.KeyPrefix != "" {
 		note := fmt.Sprintf("Secret %s is not looked after any more and stays as it is, with its key: delete it when nobody reads it", before.SecretName)
 		events = append(events, occurrence{false, v1beta1.EventSecretLeft, note})
+	}
+	if before.SecretName != after.SecretName {
 		before = &v1beta1.APIKeyStatus{}
 	}
 	if after.KeyPrefix == "" || after.KeyPrefix == before.KeyPrefix {

@@ -98,6 +98,8 @@ spec: {version: v0.29.3, config: {server_url: "http://second.example.com"}}
 `)).To(Succeed())
 		Eventually(recorded(ctx, o.namespace)).WithContext(ctx).Should(ContainElement(
 			HavePrefix("Warning Conflict: Secret headscale-api-key is already looked after for Headscale headscale")))
+		Expect(admin.Create(ctx, keySecret(o.namespace, "headscale-api-key", o.time().Add(v1beta1.DefaultExpiration)))).To(Succeed())
+		Eventually(recorded(ctx, o.namespace)).WithContext(ctx).Should(ContainElement(HavePrefix("Normal KeyStored")))
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {api_key: {secret_name: other}}}`)).To(Succeed())
 		Eventually(recorded(ctx, o.namespace)).WithContext(ctx).Should(ContainElement(
 			"Normal SecretLeft: Secret headscale-api-key is not looked after any more and stays as it is, with its key: delete it when nobody reads it"))
