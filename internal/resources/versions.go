@@ -53,7 +53,7 @@ type release struct {
 }
 
 // releasePattern is how a version begins: with or without a v.
-var releasePattern = regexp.MustCompile(`^v?([0-9]{1,4})\.([0-9]{1,4})\.[0-9]`)
+var releasePattern = regexp.MustCompile(`^v?(\d{1,4})\.(\d{1,4})\.\d`)
 
 // parseRelease reads the minor version of a version.
 func parseRelease(version string) (release, bool) {
