@@ -8,6 +8,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"infrado.cloud/headscale-operator/internal/headscale/headscaletest"
 	"infrado.cloud/headscale-operator/test/reliability/apiproxy"
@@ -155,16 +156,12 @@ const foreignName, foreignValue = "example.com/somebody", "else"
 
 // addForeignEntries adds what nobody but its owner may remove.
 func addForeignEntries(secret *corev1.Secret) {
-	setEntry(&secret.Labels, foreignName, foreignValue)
-	setEntry(&secret.Annotations, foreignName, foreignValue)
-	setEntry(&secret.Data, "foreign", []byte(foreignValue))
-}
-
-func setEntry[V any](entries *map[string]V, name string, value V) {
-	if *entries == nil {
-		*entries = map[string]V{}
+	metav1.SetMetaDataLabel(&secret.ObjectMeta, foreignName, foreignValue)
+	metav1.SetMetaDataAnnotation(&secret.ObjectMeta, foreignName, foreignValue)
+	if secret.Data == nil {
+		secret.Data = map[string][]byte{}
 	}
-	(*entries)[name] = value
+	secret.Data["foreign"] = []byte(foreignValue)
 }
 
 func (w *world) expectForeignEntries(ctx context.Context) {

@@ -73,20 +73,3 @@ func (w *world) heals(ctx context.Context) time.Duration {
 	Eventually(ctx, w.unrest).WithTimeout(healLimit).Should(BeEmpty())
 	return time.Since(began)
 }
-
-// healsTo is heals with a key that was not there before.
-func (w *world) healsTo(ctx context.Context, isNew func(prefix string) bool) time.Duration {
-	GinkgoHelper()
-	began := time.Now()
-	Eventually(ctx, func(ctx context.Context) (string, error) {
-		secret, err := w.secret(ctx)
-		if err != nil {
-			return "", err
-		}
-		if prefix, _ := apikey.ReadRecord(secret).Key.Prefix(); !isNew(prefix) {
-			return "the key is still the same", nil
-		}
-		return w.unrest(ctx)
-	}).WithTimeout(healLimit).Should(BeEmpty())
-	return time.Since(began)
-}

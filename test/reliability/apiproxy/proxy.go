@@ -73,7 +73,10 @@ func Start(config *rest.Config) (*Proxy, error) {
 		FlushInterval: -1, // a watch must not wait for a full buffer
 		ErrorLog:      log.New(io.Discard, "", 0),
 	}
-	return p, p.Return()
+	if err := p.Return(); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // Config leads to the proxy. It has no credentials.

@@ -19,7 +19,8 @@ type row struct {
 func rows(observations []observation.Observation) []*row {
 	var all []*row
 	known := map[[2]string]*row{}
-	for _, o := range observations {
+	for i := range observations {
+		o := &observations[i]
 		name := [2]string{o.Section, o.Failure}
 		if known[name] == nil {
 			known[name] = &row{Observation: observation.Observation{Section: o.Section, Failure: o.Failure, Slow: true}}
@@ -30,7 +31,7 @@ func rows(observations []observation.Observation) []*row {
 	return all
 }
 
-func (r *row) add(o observation.Observation) {
+func (r *row) add(o *observation.Observation) {
 	r.Times += o.Times
 	r.Minted += o.Minted
 	r.Wanted += o.Wanted
