@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
@@ -64,22 +65,36 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		_, _ = fmt.Fprintf(stdout, "headscale-operator %s (commit %s, %s)\n", version, commit, date)
 		return 0
 	}
+	// Before there is a logger: what a library would log of this is in the error.
+	cluster, err := findCluster()
+	if err != nil {
+		_, _ = fmt.Fprintln(stderr, "headscale-operator:", err)
+		return exitUsage
+	}
 	logger := slog.New(s.logHandler(stderr))
 	log.SetLogger(logr.FromSlogHandler(logger.Handler()))
 	klog.SetSlogLogger(logger)
-	if err := operate(ctx, s, logger); err != nil {
+	if err := operate(ctx, cluster, s, logger); err != nil {
 		logger.Error("The operator stops", "error", err)
 		return exitFailure
 	}
 	return 0
 }
 
-// operate runs the operator until the context ends.
-func operate(ctx context.Context, s *settings, logger *slog.Logger) error {
+// findCluster says how to reach the API server. Its error is a sentence for the user.
+func findCluster() (*rest.Config, error) {
 	cluster, err := config.GetConfig()
-	if err != nil {
-		return fmt.Errorf("finding the cluster: %w", err)
+	if clientcmd.IsEmptyConfig(err) {
+		return nil, errors.New("there is no way to a Kubernetes API server: this is not a pod, and there is no kubeconfig; set KUBECONFIG to one or make ~/.kube/config")
 	}
+	if err != nil {
+		return nil, fmt.Errorf("finding the cluster: %w", err)
+	}
+	return cluster, nil
+}
+
+// operate runs the operator until the context ends.
+func operate(ctx context.Context, cluster *rest.Config, s *settings, logger *slog.Logger) error {
 	m, err := newManager(cluster, s)
 	if err != nil {
 		return err

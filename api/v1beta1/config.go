@@ -17,7 +17,7 @@ type HeadscaleConfig struct {
 	// URL under which clients reach Headscale, such as https://headscale.example.com.
 	// +required
 	// +kubebuilder:validation:MaxLength=2048
-	// +kubebuilder:validation:XValidation:rule="self.matches('^https?://[^/?#\\\\s]+')",message="server_url must begin with http:// or https:// followed by a host, such as https://headscale.example.com"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^https?://[^/?#\\\\s]+') && isURL(self) && url(self).getHostname() != ''",message="server_url must begin with http:// or https:// followed by a host, such as https://headscale.example.com"
 	ServerURL string `json:"server_url"`
 
 	// Address of the HTTP server, host:port. Default 0.0.0.0:8080.

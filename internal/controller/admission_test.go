@@ -157,6 +157,8 @@ var _ = Describe("Admission", func() {
 		Entry("no server_url", `{version: v0.29.3, config: {}}`, "spec.config.server_url", "Required value"),
 		Entry("an empty server_url", `{version: v0.29.3, config: {server_url: ""}}`, "spec.config.server_url", "server_url must begin with http:// or https://"),
 		Entry("server_url without a scheme", `{version: v0.29.3, config: {server_url: headscale.example.com}}`, "spec.config.server_url", "server_url must begin with http:// or https://"),
+		Entry("server_url with a space", `{version: v0.29.3, config: {server_url: "https://a b"}}`, "spec.config.server_url", "followed by a host"),
+		Entry("server_url with a port and no host", `{version: v0.29.3, config: {server_url: "http://:8080"}}`, "spec.config.server_url", "followed by a host"),
 		Entry("server_url without a host", `{version: v0.29.3, config: {server_url: "https:///"}}`, "spec.config.server_url", "followed by a host"),
 		Entry("a port alone", specWith(`, listen_addr: "8080"`, ""), "spec.config.listen_addr", "must be host:port with a port from 1 to 65535"),
 		Entry("a number as address", specWith(`, listen_addr: 8080`, ""), "spec.config.listen_addr", "must be of type string"),
