@@ -102,13 +102,13 @@ func line(cells []string) string {
 // marks without a table, are errors: the document would not be whole.
 func fillIn(document string, texts map[string]string) (string, error) {
 	for section, text := range texts {
-		begin, end := fmt.Sprintf("<!-- table: %s -->\n", section), "\n<!-- end -->"
+		begin, end := fmt.Sprintf("<!-- table: %s -->\n", section), "<!-- end -->"
 		before, rest, found := strings.Cut(document, begin)
 		_, after, closed := strings.Cut(rest, end)
 		if !found || !closed {
 			return "", fmt.Errorf("the document has no place for the table %q: write %q and %q into it", section, begin, end)
 		}
-		document = before + begin + text + end + after
+		document = before + begin + text + "\n" + end + after
 	}
 	for part := range strings.SplitSeq(document, "<!-- table: ") {
 		name, _, marked := strings.Cut(part, " -->")

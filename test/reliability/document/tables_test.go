@@ -24,6 +24,10 @@ func TestTablesGoBetweenTheirMarks(t *testing.T) {
 	filled, err := fillIn(document, map[string]string{"a": "new"})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(filled).To(Equal("Before.\n<!-- table: a -->\nnew\n<!-- end -->\nAfter.\n"))
+	empty := "<!-- table: a -->\n<!-- end -->\n"
+	filled, err = fillIn(empty+document[len("Before.\n"):], map[string]string{"a": "new"})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(filled).To(HavePrefix("<!-- table: a -->\nnew\n<!-- end -->\n"))
 	_, err = fillIn(document, map[string]string{"a": "new", "b": "new"})
 	g.Expect(err).To(MatchError(ContainSubstring(`no place for the table "b"`)))
 	_, err = fillIn(document, nil)
