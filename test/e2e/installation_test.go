@@ -143,7 +143,7 @@ func readmeSpecs(namespace string) {
 }
 
 // noteCommand matches the commands in the chart's notes, which are indented.
-var noteCommand = regexp.MustCompile(`(?m)^  (.*)$`)
+var noteCommand = regexp.MustCompile(`(?m)^ {2}(.*)$`)
 
 // helm3Specs install with Helm 3 and do what its notes say.
 func helm3Specs() {

@@ -197,7 +197,7 @@ func (s *server) registerNode(ctx context.Context) {
 	var created struct{ User struct{ ID string } }
 	Expect(json.Unmarshal([]byte(call("/api/v1/user", `{"name":"somebody"}`)), &created)).To(Succeed())
 	expiration := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
-	call("/api/v1/preauthkey", fmt.Sprintf(`{"user":"%s","reusable":true,"expiration":"%s"}`, created.User.ID, expiration))
+	call("/api/v1/preauthkey", fmt.Sprintf(`{"user":%q,"reusable":true,"expiration":%q}`, created.User.ID, expiration))
 	const registration = "abcdefghijklmnopqrstuvwx"
 	call("/api/v1/debug/node", `{"user":"somebody","key":"`+registration+`","name":"laptop"}`)
 	call("/api/v1/node/register?user=somebody&key="+registration, "")

@@ -46,8 +46,8 @@ func inspect(_ context.Context, args []string) error {
 		case inside == "/proc" || inside == "/sys" || inside == "/dev":
 			return filepath.SkipDir
 		case err != nil:
+			// The walk goes on beside what may not be seen.
 			found.Unread = append(found.Unread, inside)
-			return nil
 		case entry.IsDir():
 			found.tryWriting(path, inside)
 		default:

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -28,7 +29,7 @@ func request(ctx context.Context, args []string) error {
 	}
 	input := bufio.NewReader(os.Stdin)
 	key, err := input.ReadString('\n')
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	result, err := send(ctx, http.DefaultClient, args[0], args[1], strings.TrimSpace(key), input)
