@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"infrado.cloud/headscale-operator/test/figures"
 	"infrado.cloud/headscale-operator/test/reliability/observation"
 )
 
@@ -82,7 +83,7 @@ func (r *row) heal() string {
 	case 1:
 		return fmt.Sprintf("%.2f s", r.Heal[0])
 	default:
-		return fmt.Sprintf("%.2f s / %.2f s", median(r.Heal), slices.Max(r.Heal))
+		return fmt.Sprintf("%.2f s / %.2f s", figures.Median(r.Heal), slices.Max(r.Heal))
 	}
 }
 
@@ -100,20 +101,4 @@ func (r *row) note() string {
 		notes = append(slices.Clone(notes), fmt.Sprintf("%d times between two steps", r.Midway))
 	}
 	return strings.Join(notes, "; ")
-}
-
-// median is that of a list that is not empty.
-func median(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	middle := len(sorted) / 2
-	if len(sorted)%2 == 1 {
-		return sorted[middle]
-	}
-	return (sorted[middle-1] + sorted[middle]) / 2
-}
-
-// percentile90 is the value that nine in ten of a list, which is not empty, do not exceed.
-func percentile90(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[(len(sorted)*9+9)/10-1]
 }

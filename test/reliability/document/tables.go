@@ -2,9 +2,8 @@ package main
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 
+	"infrado.cloud/headscale-operator/test/figures"
 	"infrado.cloud/headscale-operator/test/reliability/observation"
 )
 
@@ -61,60 +60,45 @@ func tables(observations []observation.Observation, latencies []observation.Late
 }
 
 func table(columns []column, content []*row) string {
-	var titles []string
-	for _, c := range columns {
-		titles = append(titles, c.title)
+	titles := make([]string, len(columns))
+	for i, c := range columns {
+		titles[i] = c.title
 	}
-	lines := []string{line(titles), line(slices.Repeat([]string{"---"}, len(columns)))}
-	for _, r := range content {
-		var cells []string
+	lines := make([][]string, len(content))
+	for i, r := range content {
 		for _, c := range columns {
-			cells = append(cells, c.value(r))
+			lines[i] = append(lines[i], c.value(r))
 		}
-		lines = append(lines, line(cells))
 	}
-	return strings.Join(lines, "\n")
+	return figures.Table(titles, lines)
 }
 
 func latencyTable(latencies []observation.Latency) string {
-	lines := []string{
-		line([]string{"Headscale", "measured", "starts", "median", "90 %"}),
-		line(slices.Repeat([]string{"---"}, 5)),
-	}
-	for _, l := range latencies {
-		lines = append(lines, line([]string{
+	lines := make([][]string, len(latencies))
+	for i, l := range latencies {
+		lines[i] = []string{
 			l.Headscale, l.Latency, fmt.Sprint(len(l.Milliseconds)),
-			fmt.Sprintf("%.0f ms", median(l.Milliseconds)), fmt.Sprintf("%.0f ms", percentile90(l.Milliseconds)),
-		}))
+			fmt.Sprintf("%.0f ms", figures.Median(l.Milliseconds)), fmt.Sprintf("%.0f ms", figures.Percentile90(l.Milliseconds)),
+		}
 	}
-	return strings.Join(lines, "\n")
-}
-
-func line(cells []string) string {
-	escaped := make([]string, len(cells))
-	for i, cell := range cells {
-		escaped[i] = strings.ReplaceAll(cell, "|", `\|`)
-	}
-	return "| " + strings.Join(escaped, " | ") + " |"
+	return figures.Table([]string{"Headscale", "measured", "starts", "median", "90 %"}, lines)
 }
 
 // fillIn replaces what is between the marks of each table. A table without marks, and
 // marks without a table, are errors: the document would not be whole.
 func fillIn(document string, texts map[string]string) (string, error) {
 	for section, text := range texts {
-		begin, end := fmt.Sprintf("<!-- table: %s -->\n", section), "<!-- end -->"
-		before, rest, found := strings.Cut(document, begin)
-		_, after, closed := strings.Cut(rest, end)
-		if !found || !closed {
-			return "", fmt.Errorf("the document has no place for the table %q: write %q and %q into it", section, begin, end)
+		var err error
+		if document, err = figures.FillIn(document, section, text); err != nil {
+			return "", err
 		}
-		document = before + begin + text + "\n" + end + after
 	}
-	for part := range strings.SplitSeq(document, "<!-- table: ") {
-		name, _, marked := strings.Cut(part, " -->")
-		if _, made := texts[name]; marked && !made && !strings.Contains(name, "\n") {
-			return "", fmt.Errorf("nothing was observed for the table %q: run the whole suite", name)
-		}
+	unfilled := figures.Unfilled(document, func(name string) bool {
+		_, made := texts[name]
+		return made
+	})
+	if unfilled != "" {
+		return "", fmt.Errorf("nothing was observed for the table %q: run the whole suite", unfilled)
 	}
 	return document, nil
 }
