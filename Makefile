@@ -60,9 +60,9 @@ test-slow: ## Run the long randomized tests of the API Key Manager's reliability
 	KUBEBUILDER_ASSETS="$$assets" go test -count=1 -timeout 180m -v ./test/reliability -args -ginkgo.label-filter=slow -ginkgo.timeout=170m $(TEST_FLAGS)
 
 .PHONY: bench
-bench: ## Measure what the operator costs with 1 to 500 Headscales (BENCH_FLAGS="--sizes=20 --rest=1m").
-	@assets=$$($(SERVERS) --headscale none --print) || exit 1; \
-	KUBEBUILDER_ASSETS="$$assets" go run ./test/bench --write docs/performance.md $(BENCH_FLAGS)
+bench: images ## Measure what the programs cost and how fast they are (BENCH_FLAGS="--only=operator --sizes=20 --rest=30s").
+	@assets=$$($(SERVERS) --print) || exit 1; \
+	KUBEBUILDER_ASSETS="$$assets" go run ./test/bench --images $(IMAGES_DIR) --write docs/performance.md $(BENCH_FLAGS)
 
 .PHONY: demo
 demo: ## Show the main job on an embedded control plane. Ctrl-C ends it; DEMO_EXIT=1: it ends by itself.

@@ -1,15 +1,17 @@
-// Command bench measures what the operator costs: on a real API server, with a number
-// of Headscales at once, it counts every request of the operator in the audit log and
-// reads its memory and its processor time. It prints a table and can write it into a
-// document.
+// Command bench measures what the operator and the API Key Manager cost and how fast they
+// are: the released programs, on real servers. It prints tables and can write them into a
+// document. Nothing that it finds is an error.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,13 +19,23 @@ import (
 
 	"github.com/go-logr/logr"
 	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"infrado.cloud/headscale-operator/test/figures"
 )
 
-// settings are what the command line says.
-type settings struct {
-	sizes  []int
-	rest   time.Duration
-	output string
+// subject is something that is measured.
+type subject struct {
+	// name is that of the subject's marks in the document, too.
+	name string
+	// takes is about how long it takes.
+	takes func(*settings) time.Duration
+	// measure returns what was found, in Markdown.
+	measure func(context.Context, *lab) (string, error)
+}
+
+// subjects are all of them, in the order in which they are measured.
+var subjects = []subject{
+	{"operator", operatorTakes, measureOperators},
 }
 
 func main() {
@@ -37,42 +49,136 @@ func main() {
 	}
 }
 
-// run measures every size and shows the results.
+// run measures every subject that is asked for. One that fails does not keep the others
+// from being measured.
 func run(ctx context.Context) error {
-	s, err := parseFlags()
+	s, err := parseFlags(os.Args[1:])
 	if err != nil {
 		return err
 	}
-	var results []measurement
-	for _, size := range s.sizes {
-		fmt.Fprintf(os.Stderr, "%d Headscales…\n", size)
-		m, err := measure(ctx, size, s.rest)
-		if err != nil {
-			return fmt.Errorf("with %d Headscales: %w", size, err)
-		}
-		results = append(results, m)
+	l, err := newLab(s)
+	if err != nil {
+		return err
 	}
-	text := table(results)
-	fmt.Print(text)
-	if s.output == "" {
+	var total time.Duration
+	for _, subject := range s.subjects {
+		total += subject.takes(s)
+	}
+	say("%d subjects, about %s", len(s.subjects), total.Round(time.Minute))
+	m := thisMachine(ctx, l.root)
+	var all error
+	for _, subject := range s.subjects {
+		say("%s, about %s", subject.name, subject.takes(s).Round(time.Second))
+		text, err := subject.measure(ctx, l)
+		if err != nil {
+			all = errors.Join(all, fmt.Errorf("%s: %w", subject.name, err))
+			continue
+		}
+		text += "\n\n" + m.describe(time.Now())
+		fmt.Printf("## %s\n\n%s\n\n", subject.name, text)
+		all = errors.Join(all, write(s.document, subject.name, text))
+	}
+	return all
+}
+
+// say tells of progress, which does not belong to the tables on standard output.
+func say(format string, arguments ...any) {
+	fmt.Fprintf(os.Stderr, time.Now().Format(time.TimeOnly)+" "+format+"\n", arguments...)
+}
+
+// write puts what was found of a subject into a document, if there is one.
+func write(document, name, text string) error {
+	if document == "" {
 		return nil
 	}
-	return replaceTable(s.output, text)
+	content, err := os.ReadFile(document)
+	if err != nil {
+		return err
+	}
+	filled, err := figures.FillIn(string(content), name, text)
+	if err != nil {
+		return fmt.Errorf("%s: %w", document, err)
+	}
+	return os.WriteFile(document, []byte(filled), 0o644)
+}
+
+// settings are what the command line says.
+type settings struct {
+	subjects []subject
+	document string
+	images   string
+	sizes    []int
+	rest     time.Duration
 }
 
 // parseFlags reads the command line.
-func parseFlags() (*settings, error) {
-	var s settings
-	sizes := flag.String("sizes", "1,20,100,500", "how many Headscales, separated by commas: each number is measured on a fresh API server")
-	flag.DurationVar(&s.rest, "rest", 5*time.Minute, "how long to watch the operator at rest")
-	flag.StringVar(&s.output, "write", "", "document whose table is replaced by the new one")
-	flag.Parse()
-	for text := range strings.SplitSeq(*sizes, ",") {
+func parseFlags(arguments []string) (*settings, error) {
+	s := &settings{}
+	flags := flag.NewFlagSet("bench", flag.ExitOnError)
+	names := make([]string, len(subjects))
+	for i, subject := range subjects {
+		names[i] = subject.name
+	}
+	only := flags.String("only", strings.Join(names, ","), "`subjects` to measure, separated by commas")
+	sizes := flags.String("sizes", "1,20,100,500", "how many `Headscales` the operator is measured with, separated by commas: each number on a fresh API server")
+	flags.DurationVar(&s.rest, "rest", 5*time.Minute, "how long to watch the operator at rest with the most Headscales; with fewer, half of it")
+	flags.StringVar(&s.document, "write", "", "`document` whose tables are replaced by the new ones")
+	flags.StringVar(&s.images, "images", "out/images", "`directory` in which make images left the programs and the images")
+	_ = flags.Parse(arguments) // ExitOnError
+	if flags.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q: there are flags only; --help lists them", flags.Arg(0))
+	}
+	var err error
+	if s.subjects, err = chooseSubjects(*only); err != nil {
+		return nil, err
+	}
+	s.sizes, err = parseSizes(*sizes)
+	return s, err
+}
+
+// chooseSubjects returns those whose names are in a list with commas, in the order in which
+// they are measured.
+func chooseSubjects(list string) ([]subject, error) {
+	var chosen []subject
+	names := strings.Split(strings.ReplaceAll(list, " ", ""), ",")
+	for _, subject := range subjects {
+		if slices.Contains(names, subject.name) {
+			chosen = append(chosen, subject)
+			names = slices.DeleteFunc(names, func(name string) bool { return name == subject.name })
+		}
+	}
+	if len(names) > 0 {
+		return nil, fmt.Errorf("--only has %q, which is no subject; --help names them", names[0])
+	}
+	return chosen, nil
+}
+
+// parseSizes reads a list of positive numbers, and returns it in their order.
+func parseSizes(list string) ([]int, error) {
+	var sizes []int
+	for text := range strings.SplitSeq(list, ",") {
 		size, err := strconv.Atoi(strings.TrimSpace(text))
 		if err != nil || size < 1 {
 			return nil, fmt.Errorf("--sizes has %q, which is not a positive number", text)
 		}
-		s.sizes = append(s.sizes, size)
+		sizes = append(sizes, size)
 	}
-	return &s, nil
+	slices.Sort(sizes)
+	return slices.Compact(sizes), nil
+}
+
+// imagePath is the path of what make images left.
+func (s *settings) imagePath(root, name string) string {
+	if filepath.IsAbs(s.images) {
+		return filepath.Join(s.images, name)
+	}
+	return filepath.Join(root, s.images, name)
+}
+
+// restWith is how long the operator is watched at rest with that many Headscales.
+func (s *settings) restWith(size int) time.Duration {
+	if size == s.sizes[len(s.sizes)-1] {
+		return s.rest
+	}
+	return s.rest / 2
 }

@@ -14,19 +14,29 @@ const ticksPerSecond = 100
 
 // memory is the proportional set size of a process, in MiB: what it alone has in memory
 // and its share of what it has in common with others.
-func memory(pid int) (float64, error) {
+func memory(pid int) (float64, error) { return memoryOf(pid, "Pss") }
+
+// residentMemory is all that a process has in memory, in MiB.
+func residentMemory(pid int) (float64, error) { return memoryOf(pid, "Rss") }
+
+func memoryOf(pid int, name string) (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(string(text)) {
+	return parseRollup(string(text), name)
+}
+
+// parseRollup returns one of the sizes in smaps_rollup, in MiB.
+func parseRollup(text, name string) (float64, error) {
+	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
-		if len(fields) == 3 && fields[0] == "Pss:" {
+		if len(fields) == 3 && fields[0] == name+":" && fields[2] == "kB" {
 			kibibytes, err := strconv.ParseFloat(fields[1], 64)
 			return kibibytes / 1024, err
 		}
 	}
-	return 0, fmt.Errorf("process %d has no Pss", pid)
+	return 0, fmt.Errorf("the kernel does not say the %s of the process", name)
 }
 
 // processorTime is how long a process has kept processors busy.
@@ -35,19 +45,33 @@ func processorTime(pid int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	// The second field is a name in parentheses, which may have spaces.
-	_, rest, found := strings.Cut(string(text), ") ")
+	return parseStat(string(text))
+}
+
+// parseStat returns the processor time, in user mode and in the kernel, in /proc/PID/stat.
+func parseStat(text string) (time.Duration, error) {
+	// The second field is a name in parentheses, which may have any of the others in it.
+	_, rest, found := cutLast(text, ") ")
 	fields := strings.Fields(rest)
 	if !found || len(fields) < 13 {
-		return 0, fmt.Errorf("the state of process %d cannot be read", pid)
+		return 0, fmt.Errorf("the state of the process cannot be read: %q", text)
 	}
-	user, err := strconv.Atoi(fields[11])
-	if err != nil {
-		return 0, err
+	var ticks int
+	for _, field := range fields[11:13] {
+		part, err := strconv.Atoi(field)
+		if err != nil {
+			return 0, err
+		}
+		ticks += part
 	}
-	system, err := strconv.Atoi(fields[12])
-	if err != nil {
-		return 0, err
+	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
+}
+
+// cutLast is strings.Cut around the last separator.
+func cutLast(text, separator string) (before, after string, found bool) {
+	i := strings.LastIndex(text, separator)
+	if i < 0 {
+		return text, "", false
 	}
-	return time.Duration(user+system) * time.Second / ticksPerSecond, nil
+	return text[:i], text[i+len(separator):], true
 }

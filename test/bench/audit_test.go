@@ -1,0 +1,90 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	. "github.com/onsi/gomega"
+)
+
+// auditLine is a line of a log, as the API server writes them.
+func auditLine(user, stage, verb, resource, subresource string, code string) string {
+	return `{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"1","stage":"` + stage +
+		`","requestURI":"/apis","verb":"` + verb + `","user":{"username":"` + user + `","groups":["system:serviceaccounts"]},` +
+		`"objectRef":{"resource":"` + resource + `","namespace":"bench","name":"x","subresource":"` + subresource + `"},` +
+		`"responseStatus":{"metadata":{},"code":` + code + `}}` + "\n"
+}
+
+func TestRequestsAreCountedByWhatTheyDo(t *testing.T) {
+	for name, test := range map[string]struct {
+		lines string
+		want  counts
+	}{
+		"a read":            {auditLine("a", "ResponseComplete", "get", "secrets", "", "404"), counts{requests: 1}},
+		"a list":            {auditLine("a", "ResponseComplete", "list", "secrets", "", "200"), counts{requests: 1}},
+		"an applied object": {auditLine("a", "ResponseComplete", "patch", "services", "", "201"), counts{requests: 1, created: 1}},
+		"a changed object":  {auditLine("a", "ResponseComplete", "patch", "services", "", "200"), counts{requests: 1, other: 1}},
+		"a refused object":  {auditLine("a", "ResponseComplete", "create", "services", "", "403"), counts{requests: 1, other: 1}},
+		"a status":          {auditLine("a", "ResponseComplete", "patch", "headscales", "status", "200"), counts{requests: 1, status: 1}},
+		"an event":          {auditLine("a", "ResponseComplete", "create", "events", "", "201"), counts{requests: 1, events: 1}},
+		"a watch that runs": {auditLine("a", "ResponseStarted", "watch", "secrets", "", "200"), counts{requests: 1, watches: 1}},
+		"a watch that ended": {
+			auditLine("a", "ResponseStarted", "watch", "secrets", "", "200") + auditLine("a", "ResponseComplete", "watch", "secrets", "", "200"),
+			counts{requests: 1, watches: 1},
+		},
+		"a refused watch":  {auditLine("a", "ResponseComplete", "watch", "secrets", "", "403"), counts{requests: 1, watches: 1}},
+		"somebody else":    {auditLine("b", "ResponseComplete", "get", "secrets", "", "200"), counts{}},
+		"nothing":          {"", counts{}},
+		"a panic":          {auditLine("a", "Panic", "patch", "services", "", "500"), counts{requests: 1, other: 1}},
+		"a deleted object": {auditLine("a", "ResponseComplete", "delete", "services", "", "200"), counts{requests: 1, other: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			log := writeLog(t, test.lines)
+			defer log.close()
+			g.Expect(log.count("a")).To(Equal(test.want))
+			g.Expect(log.count("a")).To(Equal(test.want), "nothing is counted twice")
+			g.Expect(test.want.writes()).To(Equal(test.want.created + test.want.status + test.want.events + test.want.other))
+		})
+	}
+}
+
+func writeLog(t *testing.T, lines string) *auditLog {
+	t.Helper()
+	dir := t.TempDir()
+	log, err := newAuditLog(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "audit.log"), []byte(lines), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return log
+}
+
+func TestAnUnfinishedLineIsCountedWhenItIsWhole(t *testing.T) {
+	g := NewWithT(t)
+	line := auditLine("a", "ResponseComplete", "get", "secrets", "", "200")
+	log := writeLog(t, line+line[:40])
+	defer log.close()
+	first, err := log.count("a")
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(first.requests).To(Equal(1))
+
+	file, err := os.OpenFile(log.path, os.O_APPEND|os.O_WRONLY, 0)
+	g.Expect(err).NotTo(HaveOccurred())
+	_, err = file.WriteString(line[40:] + line)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(file.Close()).To(Succeed())
+	second, err := log.count("a")
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(second.minus(first)).To(Equal(counts{requests: 2}))
+}
+
+func TestALineThatIsNoneIsAnError(t *testing.T) {
+	log := writeLog(t, "nonsense\n")
+	defer log.close()
+	_, err := log.count("a")
+	NewWithT(t).Expect(err).To(HaveOccurred())
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+)
+
+func TestFlags(t *testing.T) {
+	g := NewWithT(t)
+	s, err := parseFlags([]string{"--sizes=500, 1,20,20", "--rest=3m", "--images=/somewhere"})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(s.sizes).To(Equal([]int{1, 20, 500}))
+	g.Expect(s.restWith(500)).To(Equal(3 * time.Minute))
+	g.Expect(s.restWith(20)).To(Equal(90 * time.Second))
+	g.Expect(s.subjects).To(HaveLen(len(subjects)))
+	g.Expect(s.imagePath("/root", "manager")).To(Equal("/somewhere/manager"))
+
+	s, err = parseFlags([]string{"--only=operator"})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(s.subjects).To(HaveLen(1))
+	g.Expect(s.imagePath("/root", "manager")).To(Equal("/root/out/images/manager"))
+}
+
+func TestFlagsThatCannotBeUsed(t *testing.T) {
+	for argument, sentence := range map[string]string{
+		"--sizes=1,none":       `--sizes has "none"`,
+		"--sizes=0":            `--sizes has "0"`,
+		"--only=operator,moon": `--only has "moon"`,
+		"again":                `unexpected argument "again"`,
+	} {
+		_, err := parseFlags([]string{argument})
+		NewWithT(t).Expect(err).To(MatchError(ContainSubstring(sentence)))
+	}
+}
+
+func TestTablesAreWrittenIntoTheDocument(t *testing.T) {
+	g := NewWithT(t)
+	path := filepath.Join(t.TempDir(), "document.md")
+	g.Expect(os.WriteFile(path, []byte("A\n<!-- table: operator -->\n<!-- end -->\nB\n"), 0o600)).To(Succeed())
+	g.Expect(write(path, "operator", "| new |")).To(Succeed())
+	g.Expect(os.ReadFile(path)).To(BeEquivalentTo("A\n<!-- table: operator -->\n| new |\n<!-- end -->\nB\n"))
+	g.Expect(write(path, "sidecar", "")).To(MatchError(ContainSubstring(path + ": the document has no place")))
+	g.Expect(write("", "operator", "")).To(Succeed())
+}
+
+func TestTheProcessorIsNamed(t *testing.T) {
+	g := NewWithT(t)
+	g.Expect(processorModel("processor\t: 0\nmodel name\t: A  processor\t2\nmodel name: another\n")).To(Equal("A processor 2"))
+	g.Expect(processorModel("processor\t: 0\n")).To(BeEmpty())
+	described := machine{commit: "v1.0.0-3-gabc", processor: "P", cores: 2}.describe(time.Date(2026, 11, 24, 1, 0, 0, 0, time.UTC))
+	g.Expect(described).To(HavePrefix("Measured on 2026-11-24, commit v1.0.0-3-gabc, P, 2 cores, go1."))
+}
+
+func TestTheDocumentHasAPlaceForEverySubject(t *testing.T) {
+	for _, subject := range subjects {
+		text, err := os.ReadFile("../../docs/performance.md")
+		g := NewWithT(t)
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(string(text)).To(ContainSubstring("<!-- table: " + subject.name + " -->\n"))
+	}
+}

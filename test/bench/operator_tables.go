@@ -1,0 +1,147 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"infrado.cloud/headscale-operator/test/figures"
+)
+
+// What the operator should cost.
+const (
+	wantedMemory      = 50.0 // MiB with wantedSize Headscales
+	wantedMade        = 1.5  // seconds until wantedSize StatefulSets exist
+	wantedSize        = 100
+	wantedOtherWrites = 2.0 // for a new Headscale, besides one for each object
+	wantedGrowth      = 1.2 // times the cost for each, with many Headscales as against a few
+)
+
+// describeOperators makes the tables of the operator's costs, with the fewest Headscales first.
+func describeOperators(costs []*operatorCost) string {
+	parts := []string{makingTable(costs), restTable(costs)}
+	if few, many := endsOf(costs); few != many {
+		parts = append(parts, growthTable(few, many))
+	}
+	return strings.Join(append(parts, compare(operatorTargets(costs))), "\n\n")
+}
+
+// makingTable is about new and touched Headscales.
+func makingTable(costs []*operatorCost) string {
+	rows := make([][]string, len(costs))
+	for i, c := range costs {
+		m := c.making
+		rows[i] = []string{
+			fmt.Sprint(c.size), seconds(c.made), tenths(c.each(m.requests)), tenths(c.each(m.created)),
+			fmt.Sprintf("%.1f (%.1f, %.1f, %.1f)", c.each(m.writes()-m.created), c.each(m.status), c.each(m.events), c.each(m.other)),
+			milliseconds(c.busyMaking / time.Duration(c.size)),
+			fmt.Sprint(c.touching.writes()), tenths(c.each(c.touching.requests)),
+		}
+	}
+	return figures.Table([]string{
+		"Headscales", "all StatefulSets exist after", "requests each", "objects created each",
+		"other writes each (status, events, others)", "processor each", "writes for a touch of all", "requests for a touch, each",
+	}, rows)
+}
+
+// restTable is about changes one after another, and about rest.
+func restTable(costs []*operatorCost) string {
+	rows := make([][]string, len(costs))
+	for i, c := range costs {
+		fewer := &operatorCost{memory: c.memoryBefore}
+		if i > 0 {
+			fewer = costs[i-1]
+		}
+		rows[i] = []string{
+			fmt.Sprint(c.size), milliseconds(figures.Median(c.changing)), milliseconds(figures.Percentile90(c.changing)),
+			fmt.Sprintf("%d and %d", c.resting.writes(), c.resting.requests), c.rest.String(),
+			fmt.Sprintf("%.2f %%", 100*c.busyResting.Seconds()/c.rest.Seconds()),
+			fmt.Sprintf("%.1f MiB", c.memory), fmt.Sprintf("%.0f KiB", c.memoryEach(fewer)),
+		}
+	}
+	return figures.Table([]string{
+		"Headscales", "change until changed StatefulSet: median", "90 %", "writes and requests at rest", "of",
+		"processor at rest", "memory (PSS)", "more memory for each more",
+	}, rows)
+}
+
+// growthTable compares what each of many Headscales costs with what each of a few does.
+func growthTable(few, many *operatorCost) string {
+	var rows [][]string
+	for _, cost := range perHeadscale {
+		a, b := cost.of(few), cost.of(many)
+		rows = append(rows, []string{
+			cost.name, fmt.Sprintf(cost.format, a), fmt.Sprintf(cost.format, b), fmt.Sprintf("%.2f", b/a),
+		})
+	}
+	return figures.Table([]string{
+		"for each Headscale", fmt.Sprintf("with %d", few.size), fmt.Sprintf("with %d", many.size), "ratio",
+	}, rows)
+}
+
+// perHeadscale are the costs that should not depend on how many Headscales there are.
+var perHeadscale = []struct {
+	name, format string
+	of           func(*operatorCost) float64
+}{
+	{"requests", "%.1f", func(c *operatorCost) float64 { return c.each(c.making.requests) }},
+	{"writes", "%.1f", func(c *operatorCost) float64 { return c.each(c.making.writes()) }},
+	{"time until its StatefulSet exists", "%.1f ms", func(c *operatorCost) float64 { return c.made.Seconds() * 1000 / float64(c.size) }},
+	{"processor time until it is at rest", "%.1f ms", func(c *operatorCost) float64 { return c.busyMaking.Seconds() * 1000 / float64(c.size) }},
+	{"change until changed StatefulSet, median", "%.0f ms", func(c *operatorCost) float64 { return figures.Median(c.changing).Seconds() * 1000 }},
+}
+
+// endsOf are the measurements whose costs for each Headscale are compared: the most, and a
+// few. What the only one costs is mostly what the operator costs without any.
+func endsOf(costs []*operatorCost) (few, many *operatorCost) {
+	few, many = costs[0], costs[len(costs)-1]
+	if few.size < 20 && len(costs) > 1 {
+		few = costs[1]
+	}
+	return few, many
+}
+
+// operatorTargets compares what can be compared with the sizes that were measured.
+func operatorTargets(costs []*operatorCost) []target {
+	var targets []target
+	for _, c := range costs {
+		if c.size != wantedSize {
+			continue
+		}
+		targets = append(targets,
+			atMost(fmt.Sprintf("memory with %d Headscales", c.size), c.memory, wantedMemory, "%.1f MiB"),
+			atMost(fmt.Sprintf("%d StatefulSets exist after", c.size), c.made.Seconds(), wantedMade, "%.2f s"))
+	}
+	others := make([]float64, len(costs))
+	touched := 0
+	for i, c := range costs {
+		others[i] = c.each(c.making.writes() - c.making.created)
+		touched += c.touching.writes()
+	}
+	targets = append(targets,
+		atMost("writes for a new Headscale besides one for each object", slices.Max(others), wantedOtherWrites, "%.1f"),
+		atMost("writes for touches that change nothing", float64(touched), 0, "%.0f"))
+	if few, many := endsOf(costs); few != many {
+		for _, cost := range perHeadscale {
+			what := fmt.Sprintf("%s, for each of %d as against each of %d", cost.name, many.size, few.size)
+			targets = append(targets, atMost(what, cost.of(many)/cost.of(few), wantedGrowth, "%.2f"))
+		}
+	}
+	return targets
+}
+
+// each is a number for each Headscale.
+func (c *operatorCost) each(total int) float64 { return float64(total) / float64(c.size) }
+
+// memoryEach is by how many KiB the operator is larger for each Headscale that it has more
+// than another.
+func (c *operatorCost) memoryEach(fewer *operatorCost) float64 {
+	return (c.memory - fewer.memory) * 1024 / float64(c.size-fewer.size)
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
+func milliseconds(d time.Duration) string {
+	return fmt.Sprintf("%.0f ms", float64(d)/float64(time.Millisecond))
+}
+func tenths(value float64) string { return fmt.Sprintf("%.1f", value) }
