@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
 
 	v1 "github.com/juanfont/headscale/gen/go/headscale/v1"
 	. "github.com/onsi/ginkgo/v2"
@@ -166,20 +164,6 @@ func (h *realHeadscale) Faults(path string) (faults, error) {
 	return headscaleproxy.Start(path, h.SocketPath())
 }
 
-func (h *realHeadscale) Honours(ctx context.Context, key string) (bool, error) {
-	status, err := env.KeyStatus(ctx, h.URL(), key)
-	switch {
-	case err != nil:
-		return false, err
-	case status == http.StatusOK:
-		return true, nil
-	case status == http.StatusUnauthorized:
-		return false, nil
-	default:
-		return false, fmt.Errorf("headscale answered with status %d", status)
-	}
-}
-
 func (h *realHeadscale) Delete(ctx context.Context, prefix string) error {
 	conn, err := grpc.NewClient("unix:"+h.SocketPath(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -248,20 +232,9 @@ func (h *fakeHeadscale) Stop() error {
 	return nil
 }
 
-// Honours takes about as long as a real Headscale, which hashes the key.
 func (h *fakeHeadscale) Honours(ctx context.Context, key string) (bool, error) {
-	timer := time.NewTimer(hashTime)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return h.Validate(key), nil
-	case <-ctx.Done():
-		return false, ctx.Err()
-	}
+	return env.ContractHonours(ctx, h.Server, key)
 }
-
-// hashTime is what a check of a key costs a real Headscale.
-const hashTime = 65 * time.Millisecond
 
 func (h *fakeHeadscale) Delete(_ context.Context, prefix string) error {
 	if !h.Database().Delete(prefix) {

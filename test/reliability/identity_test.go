@@ -9,12 +9,9 @@ import (
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"infrado.cloud/headscale-operator/api/v1beta1"
-	"infrado.cloud/headscale-operator/internal/resources"
 	"infrado.cloud/headscale-operator/test/env"
 )
 
@@ -35,14 +32,7 @@ func newNamespace(ctx context.Context) string {
 // grantRights applies what the operator makes for the manager's identity.
 func grantRights(ctx context.Context, namespace string) {
 	GinkgoHelper()
-	owner := &v1beta1.Headscale{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: identityName, UID: "0"}}
-	owner.Spec.Version = versions[0]
-	owner.Spec.Config.ServerURL = "https://headscale.example.com"
-	objects, err := resources.Build(owner, resources.Options{ManagerImage: "example.com/apikey-manager:1"})
-	Expect(err).NotTo(HaveOccurred())
-	for _, wanted := range []runtime.ApplyConfiguration{objects.ServiceAccount, objects.Role, objects.RoleBinding} {
-		Expect(admin.Apply(ctx, wanted, client.FieldOwner("test"), client.ForceOwnership)).To(Succeed())
-	}
+	Expect(env.GrantManager(ctx, admin, client.ObjectKey{Namespace: namespace, Name: identityName})).To(Succeed())
 }
 
 // writeKubeconfig writes a kubeconfig of the manager's ServiceAccount, by way of the

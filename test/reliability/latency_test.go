@@ -8,14 +8,9 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"github.com/onsi/gomega/gmeasure"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/tools/clientcmd"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/apikey"
-	"infrado.cloud/headscale-operator/internal/headscale"
+	"infrado.cloud/headscale-operator/test/keyuse"
 	"infrado.cloud/headscale-operator/test/reliability/observation"
 )
 
@@ -56,28 +51,10 @@ func latencyOf(measured gmeasure.Measurement, version string) observation.Latenc
 	return latency
 }
 
-// measureFloor is what nobody can be faster than who does it in the order that the
-// manager does: a mark in the Secret, the key, the key in the Secret. It is done with
-// the manager's means and rights.
+// measureFloor is the least that can be hoped for.
 func (w *world) measureFloor(ctx context.Context) time.Duration {
 	GinkgoHelper()
-	config, err := clientcmd.BuildConfigFromFlags("", w.kubeconfig)
-	Expect(err).NotTo(HaveOccurred())
-	secrets, err := apikey.NewSecrets(config, w.namespace, v1beta1.DefaultSecretName)
-	Expect(err).NotTo(HaveOccurred())
-	_, err = secrets.Get(ctx) // The manager is connected, too, when Headscale comes.
-	Expect(client.IgnoreNotFound(err)).To(Succeed())
-	admin := headscale.NewClient(w.socket)
-
-	began := time.Now()
-	secret, err := secrets.Create(ctx, &corev1.Secret{Type: corev1.SecretTypeOpaque})
-	Expect(err).NotTo(HaveOccurred())
-	key, err := admin.CreateAPIKey(ctx, time.Now().Add(time.Hour))
-	Expect(err).NotTo(HaveOccurred())
-	secret.Data = map[string][]byte{v1beta1.SecretDataKey: []byte(key.Reveal())}
-	metav1.SetMetaDataAnnotation(&secret.ObjectMeta, foreignName, foreignValue)
-	_, err = secrets.Update(ctx, secret)
-	took := time.Since(began)
+	took, err := keyuse.Floor(ctx, w.kubeconfig, w.namespace, w.socket)
 	Expect(err).NotTo(HaveOccurred())
 	w.deleteSecret(ctx)
 	return took
@@ -105,7 +82,7 @@ func (w *world) measureManagerBefore(ctx context.Context) time.Duration {
 	w.hears(ctx, apikey.ReasonHeadscaleUnavailable)
 	stored := w.whenStored(ctx)
 	answered := make(chan time.Time, 1)
-	go func() { answered <- w.firstAnswer(ctx) }()
+	go func() { answered <- keyuse.FirstAnswer(ctx, w.headscale.SocketPath()) }()
 	Expect(w.headscale.Start(ctx)).To(Succeed())
 	took := (<-stored).Sub(<-answered)
 	w.heals(ctx)
@@ -113,32 +90,10 @@ func (w *world) measureManagerBefore(ctx context.Context) time.Duration {
 	return took
 }
 
-// firstAnswer is when Headscale first answers a call on its socket.
-func (w *world) firstAnswer(ctx context.Context) time.Time {
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for {
-		if _, err := w.list.ListAPIKeys(ctx); err == nil || ctx.Err() != nil {
-			return time.Now()
-		}
-		<-tick.C
-	}
-}
-
-// whenStored tells when a key comes into the Secret, as a consumer hears of it.
+// whenStored tells when a key comes into the Secret.
 func (w *world) whenStored(ctx context.Context) <-chan time.Time {
 	GinkgoHelper()
-	watcher, err := admin.Watch(ctx, &corev1.SecretList{}, client.InNamespace(w.namespace))
+	stored, err := keyuse.WhenStored(ctx, admin, w.namespace)
 	Expect(err).NotTo(HaveOccurred())
-	stored := make(chan time.Time, 1)
-	go func() {
-		defer watcher.Stop()
-		for event := range watcher.ResultChan() {
-			if secret, ok := event.Object.(*corev1.Secret); ok && len(secret.Data[v1beta1.SecretDataKey]) > 0 {
-				stored <- time.Now()
-				return
-			}
-		}
-	}()
 	return stored
 }

@@ -1,0 +1,87 @@
+package keyuse
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/apikey"
+	"infrado.cloud/headscale-operator/internal/headscale"
+)
+
+// FirstAnswer is when Headscale first answers a call on its socket, or the context ends.
+func FirstAnswer(ctx context.Context, socket string) time.Time {
+	admin := headscale.NewClient(socket)
+	defer func() { _ = admin.Close() }()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := admin.ListAPIKeys(ctx); err == nil || ctx.Err() != nil {
+			return time.Now()
+		}
+		<-tick.C
+	}
+}
+
+// WhenStored tells when a key first comes into a Secret of the namespace, as somebody who
+// watches it hears of it.
+func WhenStored(ctx context.Context, admin client.WithWatch, namespace string) (<-chan time.Time, error) {
+	watcher, err := admin.Watch(ctx, &corev1.SecretList{}, client.InNamespace(namespace))
+	if err != nil {
+		return nil, err
+	}
+	stored := make(chan time.Time, 1)
+	go func() {
+		defer watcher.Stop()
+		for event := range watcher.ResultChan() {
+			if secret, ok := event.Object.(*corev1.Secret); ok && len(secret.Data[v1beta1.SecretDataKey]) > 0 {
+				stored <- time.Now()
+				return
+			}
+		}
+	}()
+	return stored, nil
+}
+
+// Floor is what nobody can be faster than who stores a key in the order that the API Key
+// Manager does: a mark in the Secret, the key, the key in the Secret. It is done with the
+// manager's means, and with the rights of the kubeconfig. There must be no Secret of the
+// default name; afterwards there is one.
+func Floor(ctx context.Context, kubeconfig, namespace, socket string) (time.Duration, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return 0, err
+	}
+	secrets, err := apikey.NewSecrets(config, namespace, v1beta1.DefaultSecretName)
+	if err != nil {
+		return 0, err
+	}
+	// The manager is connected, too, when Headscale comes.
+	if _, err := secrets.Get(ctx); client.IgnoreNotFound(err) != nil {
+		return 0, err
+	}
+	admin := headscale.NewClient(socket)
+	defer func() { _ = admin.Close() }()
+
+	began := time.Now()
+	secret, err := secrets.Create(ctx, &corev1.Secret{Type: corev1.SecretTypeOpaque})
+	if err != nil {
+		return 0, fmt.Errorf("marking the Secret: %w", err)
+	}
+	key, err := admin.CreateAPIKey(ctx, time.Now().Add(time.Hour))
+	if err != nil {
+		return 0, fmt.Errorf("making a key: %w", err)
+	}
+	secret.Data = map[string][]byte{v1beta1.SecretDataKey: []byte(key.Reveal())}
+	metav1.SetMetaDataAnnotation(&secret.ObjectMeta, "example.com/floor", "measured")
+	if _, err = secrets.Update(ctx, secret); err != nil {
+		return 0, fmt.Errorf("storing the key: %w", err)
+	}
+	return time.Since(began), nil
+}
