@@ -35,6 +35,10 @@ type subject struct {
 
 // subjects are all of them, in the order in which they are measured.
 var subjects = []subject{
+	{"size", sizeTakes, measureSizes},
+	{"sidecar", sidecarTakes, measureSidecar},
+	{"firstkey", firstKeyTakes, measureFirstKeys},
+	{"rotation", rotationTakes, measureRotations},
 	{"operator", operatorTakes, measureOperators},
 }
 
@@ -107,8 +111,11 @@ type settings struct {
 	subjects []subject
 	document string
 	images   string
-	sizes    []int
-	rest     time.Duration
+	// sizes and rest are the operator's, and sidecarRest is that of the API Key Manager.
+	sizes             []int
+	rest, sidecarRest time.Duration
+	// runs is how often anything about keys is measured.
+	runs int
 }
 
 // parseFlags reads the command line.
@@ -122,11 +129,16 @@ func parseFlags(arguments []string) (*settings, error) {
 	only := flags.String("only", strings.Join(names, ","), "`subjects` to measure, separated by commas")
 	sizes := flags.String("sizes", "1,20,100,500", "how many `Headscales` the operator is measured with, separated by commas: each number on a fresh API server")
 	flags.DurationVar(&s.rest, "rest", 5*time.Minute, "how long to watch the operator at rest with the most Headscales; with fewer, half of it")
+	flags.DurationVar(&s.sidecarRest, "sidecar-rest", time.Minute, "how long to watch the API Key Manager at rest")
+	flags.IntVar(&s.runs, "runs", 20, "how many first keys and rotations are measured")
 	flags.StringVar(&s.document, "write", "", "`document` whose tables are replaced by the new ones")
 	flags.StringVar(&s.images, "images", "out/images", "`directory` in which make images left the programs and the images")
 	_ = flags.Parse(arguments) // ExitOnError
 	if flags.NArg() > 0 {
 		return nil, fmt.Errorf("unexpected argument %q: there are flags only; --help lists them", flags.Arg(0))
+	}
+	if s.runs < 1 || s.rest <= 0 || s.sidecarRest <= 0 {
+		return nil, errors.New("--runs, --rest and --sidecar-rest must be positive")
 	}
 	var err error
 	if s.subjects, err = chooseSubjects(*only); err != nil {

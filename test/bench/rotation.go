@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"infrado.cloud/headscale-operator/internal/apikey"
+	"infrado.cloud/headscale-operator/internal/headscale"
+	"infrado.cloud/headscale-operator/internal/headscale/headscaletest"
+	"infrado.cloud/headscale-operator/test/env"
+	"infrado.cloud/headscale-operator/test/figures"
+	"infrado.cloud/headscale-operator/test/keyuse"
+)
+
+const (
+	// lifetime and buffer are the settings with which keys are replaced every other second.
+	lifetime = time.Hour
+	buffer   = lifetime - period
+	period   = 2 * time.Second
+	// rotationLimit is how long a rotation may take.
+	rotationLimit = 30 * time.Second
+	// wantedRefusal is how long an old key may still be let in, in seconds.
+	wantedRefusal = 0.2
+)
+
+// brisk are the settings as the manager is told them.
+var brisk = []string{"--expiration=" + lifetime.String(), "--rotation-buffer=" + buffer.String()}
+
+// transport is a Headscale by the way in which it speaks on its socket.
+type transport struct {
+	name, socket string
+	honours      func(ctx context.Context, key string) (bool, error)
+}
+
+// rotations are what was seen of one transport.
+type rotations struct {
+	transport string
+	// late is how long after it was due a new key was in the Secret, and refused how long after
+	// that Headscale refused the old one.
+	late, refused []time.Duration
+	// tally is how a consumer fared, meanwhile used times in as many other rotations.
+	tally keyuse.Tally
+	used  int
+}
+
+// rotationTakes is about how long measureRotations takes.
+func rotationTakes(s *settings) time.Duration {
+	return 30*time.Second + 4*time.Duration(s.runs)*(period+300*time.Millisecond)
+}
+
+// measureRotations measures rotations over gRPC, and over HTTP.
+func measureRotations(ctx context.Context, l *lab) (string, error) {
+	var all []*rotations
+	err := l.onStage(ctx, func(ctx context.Context, s *stage) error {
+		h, err := l.startHeadscale(ctx, s)
+		if err != nil {
+			return err
+		}
+		defer h.Kill()
+		contract := headscaletest.New(filepath.Join(s.guard.Dir(), "contract.sock"), headscaletest.V030)
+		if err := contract.Start(); err != nil {
+			return err
+		}
+		defer contract.Stop()
+		for _, t := range []transport{
+			{"gRPC, Headscale " + headscaleVersion, h.SocketPath(), h.Honours},
+			{"HTTP, contract server for v0.30", contract.SocketPath(), func(ctx context.Context, key string) (bool, error) {
+				return env.ContractHonours(ctx, contract, key)
+			}},
+		} {
+			seen := &rotations{transport: t.name}
+			all = append(all, seen)
+			if err := seen.measure(ctx, l, s, t); err != nil {
+				return fmt.Errorf("%s: %w", t.name, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	return describeRotations(all), nil
+}
+
+// measure looks at rotations that nobody disturbs, and then at some with a consumer, whose
+// calls keep a processor busy.
+func (r *rotations) measure(ctx context.Context, l *lab, s *stage, t transport) (err error) {
+	site, err := l.newSite(ctx, s, t.socket)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, site.clear(ctx)) }()
+	records, stop, err := site.watchRecords(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	if err := site.start(brisk...); err != nil {
+		return err
+	}
+	say("%s: %d rotations", t.name, l.settings.runs)
+	old, err := nextKey(ctx, records, "")
+	if err != nil {
+		return err
+	}
+	for range l.settings.runs {
+		stored, err := nextKey(ctx, records, old.Prefix)
+		if err != nil {
+			return err
+		}
+		refused, err := site.whenRefused(ctx, old, t)
+		if err != nil {
+			return err
+		}
+		r.late = append(r.late, stored.at.Sub(old.Expiration.Add(-buffer)))
+		// It may have been refused before the news of the Secret came.
+		r.refused = append(r.refused, max(0, refused.Sub(stored.at)))
+		old = stored
+	}
+	say("%s: %d rotations with a consumer", t.name, l.settings.runs)
+	consumer := keyuse.Consume(keyuse.Means{Read: site.readKey, Honours: t.honours})
+	defer consumer.Stop()
+	for ; r.used < l.settings.runs; r.used++ {
+		if old, err = nextKey(ctx, records, old.Prefix); err != nil {
+			return err
+		}
+	}
+	r.tally = consumer.Stop()
+	return nil
+}
+
+// storedRecord is what the Secret said at some time.
+type storedRecord struct {
+	apikey.Record
+	at time.Time
+}
+
+// watchRecords watches the Secret.
+func (s *site) watchRecords(ctx context.Context) (<-chan storedRecord, func(), error) {
+	watcher, err := s.admin.Watch(ctx, &corev1.SecretList{}, client.InNamespace(s.namespace))
+	if err != nil {
+		return nil, nil, err
+	}
+	records := make(chan storedRecord, sightings)
+	go func() {
+		for event := range watcher.ResultChan() {
+			if secret, ok := event.Object.(*corev1.Secret); ok {
+				records <- storedRecord{apikey.ReadRecord(secret), time.Now()}
+			}
+		}
+	}()
+	return records, watcher.Stop, nil
+}
+
+// nextKey waits for another key than the one with the prefix.
+func nextKey(ctx context.Context, records <-chan storedRecord, prefix string) (storedRecord, error) {
+	timeout := time.After(rotationLimit)
+	for {
+		select {
+		case record := <-records:
+			if !record.Key.IsZero() && record.Prefix != prefix {
+				return record, nil
+			}
+		case <-ctx.Done():
+			return storedRecord{}, ctx.Err()
+		case <-timeout:
+			return storedRecord{}, fmt.Errorf("no other key than %q came within %s", prefix, rotationLimit)
+		}
+	}
+}
+
+// whenRefused waits until Headscale refuses a key, and returns when. Its list tells of the
+// end of a key at once, and costs next to nothing; a call with the key, which Headscale hashes,
+// shows that it is true.
+func (s *site) whenRefused(ctx context.Context, old storedRecord, t transport) (time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, rotationLimit)
+	defer cancel()
+	admin := headscale.NewClient(s.socket)
+	defer func() { _ = admin.Close() }()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		over, err := expired(ctx, admin, old.Prefix)
+		if err != nil {
+			return time.Time{}, err
+		}
+		at := time.Now()
+		if over {
+			honoured, err := t.honours(ctx, old.Key.Reveal())
+			if err != nil || !honoured {
+				return at, err
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return time.Time{}, fmt.Errorf("the old key %s is not refused: %w", old.Prefix, ctx.Err())
+		}
+	}
+}
+
+// describeRotations makes the tables of the rotations.
+func describeRotations(all []*rotations) string {
+	rows := make([][]string, len(all))
+	var targets []target
+	for i, r := range all {
+		rows[i] = []string{
+			r.transport, fmt.Sprint(len(r.late)),
+			milliseconds(figures.Median(r.late)), milliseconds(figures.Percentile90(r.late)),
+			milliseconds(figures.Median(r.refused)), milliseconds(figures.Percentile90(r.refused)),
+			fmt.Sprintf("%d of %d in %d rotations (%d)", r.tally.Refusals, r.tally.Calls, r.used, r.tally.Streak),
+		}
+		targets = append(targets, atMost(r.transport+": old key refused after the Secret's change, 90 %",
+			figures.Percentile90(r.refused).Seconds(), wantedRefusal, "%.3f s"))
+	}
+	return figures.Table([]string{
+		"transport", "rotations", "new key after it was due: median", "90 %", "old key refused after that: median", "90 %",
+		"a consumer's refused calls (longest streak)",
+	}, rows) + "\n\n" + compare(targets)
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"infrado.cloud/headscale-operator/test/figures"
+)
+
+const (
+	// warmUp is how long after its first key the manager counts as at rest.
+	warmUp = 10 * time.Second
+	// What the manager should need.
+	wantedSidecarMemory = 22.0 // MiB
+	wantedSidecarBusy   = 0.05 // percent of a processor, which is what one step of the kernel's accounts is in 20 s
+	wantedRequests      = 2.0  // an hour, besides the watch
+)
+
+// sidecarCost is what the API Key Manager needs at rest.
+type sidecarCost struct {
+	rest                   time.Duration
+	proportional, resident float64 // MiB
+	busy                   time.Duration
+	requests               counts
+	files                  int
+}
+
+// sidecarTakes is about how long measureSidecar takes.
+func sidecarTakes(s *settings) time.Duration { return 25*time.Second + warmUp + s.sidecarRest }
+
+// measureSidecar looks on while the manager has nothing to do.
+func measureSidecar(ctx context.Context, l *lab) (string, error) {
+	cost := &sidecarCost{rest: l.settings.sidecarRest}
+	err := l.onStage(ctx, func(ctx context.Context, s *stage) (err error) {
+		h, err := l.startHeadscale(ctx, s)
+		if err != nil {
+			return err
+		}
+		defer h.Kill()
+		site, err := l.newSite(ctx, s, h.SocketPath())
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, site.clear(ctx)) }()
+		if _, err := site.measureAfter(ctx); err != nil {
+			return err
+		}
+		if err := pause(ctx, warmUp); err != nil {
+			return err
+		}
+		return cost.measure(ctx, site)
+	})
+	if err != nil {
+		return "", err
+	}
+	return describeSidecar(cost), nil
+}
+
+// measure looks at the process when some time has passed.
+func (c *sidecarCost) measure(ctx context.Context, s *site) error {
+	pid := s.manager.PID()
+	before, err := s.audit.count(s.user())
+	if err != nil {
+		return err
+	}
+	busyBefore, err := processorTime(pid)
+	if err != nil {
+		return err
+	}
+	say("the API Key Manager at rest for %s", c.rest)
+	if err := pause(ctx, c.rest); err != nil {
+		return err
+	}
+	busy, err := processorTime(pid)
+	if err != nil {
+		return err
+	}
+	after, err := s.audit.count(s.user())
+	if err != nil {
+		return err
+	}
+	c.busy, c.requests = busy-busyBefore, after.minus(before)
+	if c.proportional, err = memory(pid); err != nil {
+		return err
+	}
+	if c.resident, err = residentMemory(pid); err != nil {
+		return err
+	}
+	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	c.files = len(files)
+	return err
+}
+
+// describeSidecar makes the tables of the API Key Manager at rest.
+func describeSidecar(c *sidecarCost) string {
+	percent := 100 * c.busy.Seconds() / c.rest.Seconds()
+	others := c.requests.requests - c.requests.watches
+	return figures.Table([]string{
+		"at rest for", "memory (PSS)", "memory (RSS)", "processor", "requests (watches begun anew)", "open files",
+	}, [][]string{{
+		c.rest.String(), fmt.Sprintf("%.1f MiB", c.proportional), fmt.Sprintf("%.1f MiB", c.resident),
+		fmt.Sprintf("%s (%.2f %%)", milliseconds(c.busy), percent),
+		fmt.Sprintf("%d (%d)", c.requests.requests, c.requests.watches), fmt.Sprint(c.files),
+	}}) + "\n\n" + compare([]target{
+		atMost("memory (PSS)", c.proportional, wantedSidecarMemory, "%.1f MiB"),
+		atMost("processor", percent, wantedSidecarBusy, "%.2f %%"),
+		atMost("requests an hour, besides the watch", float64(others)*float64(time.Hour)/float64(c.rest), wantedRequests, "%.0f"),
+	})
+}
