@@ -18,6 +18,9 @@ import (
 // GroupName is the API group of the Headscale resource.
 const GroupName = "headscale.infrado.cloud"
 
+// Kind is the kind of the resource.
+const Kind = "Headscale"
+
 var (
 	// GroupVersion is the group and version of the types in this package.
 	GroupVersion = schema.GroupVersion{Group: GroupName, Version: "v1beta1"}

@@ -71,6 +71,7 @@ func run(arguments []string) error {
 		Secrets:    secrets,
 		Settings:   options.Settings,
 		Tag:        apikey.NewTag(options.Namespace, options.SecretName),
+		Owner:      options.Owner,
 		SocketPath: options.SocketPath,
 		Clock:      time.Now,
 		Log:        log,

@@ -58,6 +58,9 @@ type Config struct {
 	Secrets  Secrets
 	Settings Settings
 	Tag      Tag
+	// Owner is the Headscale with which a Secret that is made here is deleted; nil if
+	// there is none.
+	Owner *Owner
 	// SocketPath is Headscale's Unix socket, watched for restarts of Headscale. If
 	// it is empty, a restart is noticed at the next check.
 	SocketPath string

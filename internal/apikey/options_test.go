@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -28,9 +29,9 @@ var _ = Describe("The command line", func() {
 
 	It("takes every flag", func() {
 		options, err := ParseOptions([]string{"--socket-path=/s", "--namespace=n", "--secret-name=k", "--expiration=1h",
-			"--rotation-buffer=30m", "--revocation-delay=5m"}, none, io.Discard)
+			"--rotation-buffer=30m", "--revocation-delay=5m", "--owner=hs/0-1"}, none, io.Discard)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(options).To(Equal(Options{SocketPath: "/s", Namespace: "n", SecretName: "k",
+		Expect(options).To(Equal(Options{SocketPath: "/s", Namespace: "n", SecretName: "k", Owner: &Owner{Name: "hs", UID: "0-1"},
 			Settings: Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute, RevocationDelay: 5 * time.Minute}}))
 	})
 
@@ -74,6 +75,20 @@ var _ = Describe("The command line", func() {
 		Entry("no namespace", `there is no namespace: outside a pod, give --namespace=NAME or set POD_NAMESPACE`),
 		Entry("no socket", `--socket-path is empty; it must be the path of Headscale's Unix socket, such as /var/run/headscale/headscale.sock`, "--socket-path="),
 		Entry("no secret", `--secret-name is empty; it must be the name of a Secret, such as headscale-api-key`, "--secret-name="),
+	)
+
+	DescribeTable("refuses an owner that is none",
+		func(owner string) {
+			_, err := ParseOptions([]string{"--namespace=n", "--owner=" + owner}, none, io.Discard)
+			Expect(err).To(MatchError(fmt.Sprintf("--owner is %q; it must be NAME/UID: a Headscale's metadata.name and metadata.uid, such as headscale/6f9619ff-8b86-4d01-b42d-00cf4fc964ff", owner)))
+		},
+		Entry("nothing", ""),
+		Entry("no UID", "headscale"),
+		Entry("an empty UID", "headscale/"),
+		Entry("no name", "/6f9619ff-8b86-4d01-b42d-00cf4fc964ff"),
+		Entry("a namespace too", "default/headscale/6f9619ff-8b86-4d01-b42d-00cf4fc964ff"),
+		Entry("a name that is none", "Headscale/6f9619ff-8b86-4d01-b42d-00cf4fc964ff"),
+		Entry("a space", "headscale/6f9619ff-8b86-4d01-b42d-00cf4fc964ff "),
 	)
 
 	It("refuses names that Kubernetes would refuse", func() {

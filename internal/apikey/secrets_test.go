@@ -43,6 +43,8 @@ var _ = Describe("With a real API server", Ordered, func() {
 	BeforeAll(func() {
 		needAssets()
 		environment = &envtest.Environment{ControlPlaneStartTimeout: 2 * time.Minute}
+		// As on OpenShift.
+		environment.ControlPlane.GetAPIServer().Configure().Append("enable-admission-plugins", "OwnerReferencesPermissionEnforcement")
 		config, err := environment.Start()
 		Expect(err).NotTo(HaveOccurred())
 		DeferCleanup(environment.Stop)
@@ -87,6 +89,24 @@ var _ = Describe("With a real API server", Ordered, func() {
 
 		Expect(admin.Delete(ctx, read)).To(Succeed())
 		expectEvent(watcher, watch.Deleted, "")
+	})
+
+	It("gives a Secret its owner without the right to delete it, which an owner given later would need", func(ctx SpecContext) {
+		secrets, err := NewSecrets(restricted, namespace, "key")
+		Expect(err).NotTo(HaveOccurred())
+		owned := New(Config{Owner: ownerBefore})
+		created, err := secrets.Create(ctx, Record{}.Onto(owned.newSecret()))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(created.OwnerReferences).To(Equal(ownedBy(ownerBefore)))
+		created.Annotations = map[string]string{"note": "changed"}
+		updated, err := secrets.Update(ctx, created)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(updated.OwnerReferences).To(Equal(ownedBy(ownerBefore)))
+
+		updated.OwnerReferences = ownedBy(ownerAfter)
+		_, err = secrets.Update(ctx, updated)
+		Expect(apierrors.IsForbidden(err)).To(BeTrue(), "%v", err)
+		Expect(err).To(MatchError(ContainSubstring("cannot set an ownerRef on a resource you can't delete")))
 	})
 
 	It("tells a refusal from an API server that is not there", func(ctx SpecContext) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"infrado.cloud/headscale-operator/internal/headscale"
 )
@@ -188,7 +189,7 @@ func (m *Manager) write(ctx context.Context, record Record) error {
 	var secret *corev1.Secret
 	var err error
 	if m.current == nil {
-		secret, err = m.Secrets.Create(ctx, record.Onto(&corev1.Secret{Type: corev1.SecretTypeOpaque}))
+		secret, err = m.Secrets.Create(ctx, record.Onto(m.newSecret()))
 	} else {
 		secret, err = m.Secrets.Update(ctx, record.Onto(m.current))
 	}
@@ -198,6 +199,16 @@ func (m *Manager) write(ctx context.Context, record Record) error {
 	}
 	m.current, m.written = secret, true
 	return nil
+}
+
+// newSecret is a Secret of ours. Only here it gets its owner: where an admission plugin
+// guards owner references, giving one to a Secret that exists needs the right to
+// delete it.
+func (m *Manager) newSecret() *corev1.Secret {
+	return &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{OwnerReferences: m.Owner.references()},
+		Type:       corev1.SecretTypeOpaque,
+	}
 }
 
 // throttledError says that a key is needed and must not be made yet.

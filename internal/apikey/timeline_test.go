@@ -36,6 +36,7 @@ type world struct {
 	headscale *fakeHeadscale
 	secrets   *fakeSecrets
 	settings  Settings
+	owner     *Owner
 	log       *lockedBuffer
 	// skew is added to the time that the Manager's clock shows.
 	skew atomic.Int64
@@ -53,7 +54,7 @@ func newWorld(t *testing.T, settings Settings) *world {
 func (w *world) start() *world {
 	ctx, cancel := context.WithCancel(context.Background())
 	manager := New(Config{
-		Admin: w.headscale, Secrets: w.secrets, Settings: w.settings, Tag: NewTag("test", "test"),
+		Admin: w.headscale, Secrets: w.secrets, Settings: w.settings, Tag: NewTag("test", "test"), Owner: w.owner,
 		Clock: func() time.Time { return time.Now().Add(time.Duration(w.skew.Load())) },
 		Log:   slog.New(slog.NewTextHandler(w.log, nil)),
 	})

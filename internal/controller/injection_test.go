@@ -38,6 +38,7 @@ var _ = Describe("The API Key Manager", func() {
 		Expect(manager.Args).To(Equal([]string{
 			"--socket-path=/var/run/headscale/headscale.sock",
 			"--secret-name=headscale-api-key",
+			"--owner=headscale/" + string(live.OwnerReferences[0].UID),
 			"--expiration=2160h",
 			"--rotation-buffer=1920h",
 		}))
@@ -97,10 +98,10 @@ spec:
 				),
 				And(
 					HaveField("Image", "registry.example/manager@sha256:0123"),
-					HaveField("Args", []string{
-						"--socket-path=/run/hs/admin.sock", "--secret-name=admin-key",
+					HaveField("Args", ContainElements(
+						"--socket-path=/run/hs/admin.sock", "--secret-name=admin-key", HavePrefix("--owner=other/"),
 						"--expiration=720h", "--rotation-buffer=640h", "--revocation-delay=1m",
-					}),
+					)),
 					WithTransform(mounts, HaveKeyWithValue("socket", "/run/hs")),
 				),
 			)))

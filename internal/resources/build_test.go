@@ -120,3 +120,12 @@ func TestSocketDirectoriesThatAreFine(t *testing.T) {
 		}
 	}
 }
+
+func TestTheManagerIsToldWhoseTheSecretIs(t *testing.T) {
+	g := NewWithT(t)
+	headscale := headscaleOf(t, shortSpec(""))
+	headscale.Name, headscale.UID = "hs-2", types.UID("6f9619ff-8b86-4d01-b42d-00cf4fc964ff")
+	objects, err := Build(headscale, operatorOptions)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(objects.StatefulSet.Spec.Template.Spec.Containers[1].Args).To(ContainElement("--owner=hs-2/6f9619ff-8b86-4d01-b42d-00cf4fc964ff"))
+}

@@ -56,7 +56,7 @@ func labels(headscale *v1beta1.Headscale, component string) map[string]string {
 func owner(headscale *v1beta1.Headscale) *metav1.OwnerReferenceApplyConfiguration {
 	return metav1.OwnerReference().
 		WithAPIVersion(v1beta1.GroupVersion.String()).
-		WithKind("Headscale").
+		WithKind(v1beta1.Kind).
 		WithName(headscale.Name).
 		WithUID(headscale.UID).
 		WithController(true).

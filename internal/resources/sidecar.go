@@ -25,7 +25,7 @@ func addSidecar(pod *corev1ac.PodTemplateSpecApplyConfiguration, headscale *v1be
 	if image == "" {
 		return invalid("api_key.manager_image", "must be set, because the operator has no image of its own for the API Key Manager")
 	}
-	args, err := managerArgs(&headscale.Spec.APIKey, l)
+	args, err := managerArgs(headscale, l)
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,8 @@ func defaultManagerResources() *corev1ac.ResourceRequirementsApplyConfiguration 
 }
 
 // managerArgs is the sidecar's command line.
-func managerArgs(key *v1beta1.APIKeySpec, l *layout) ([]string, error) {
+func managerArgs(headscale *v1beta1.Headscale, l *layout) ([]string, error) {
+	key := &headscale.Spec.APIKey
 	lifetime, err := key.Lifetime()
 	if err != nil {
 		return nil, invalid("api_key", "cannot be used: %v", err)
@@ -68,6 +69,7 @@ func managerArgs(key *v1beta1.APIKeySpec, l *layout) ([]string, error) {
 	args := []string{
 		"--socket-path=" + l.socket,
 		"--secret-name=" + key.EffectiveSecretName(),
+		"--owner=" + headscale.Name + "/" + string(headscale.UID),
 		"--expiration=" + durationText(key.Expiration, lifetime.Expiration),
 		"--rotation-buffer=" + durationText(key.RotationBuffer, lifetime.RotationBuffer),
 	}

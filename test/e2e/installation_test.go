@@ -109,11 +109,10 @@ func manifestSpecs() {
 
 	readmeSpecs(namespace)
 
-	It("leaves nothing but the volume and the Secret when it is uninstalled", func(ctx SpecContext) {
+	It("leaves nothing but the volume when it is uninstalled", func(ctx SpecContext) {
 		deleteHeadscales(ctx)
 		mustKube(ctx, "delete", "-f", installer)
-		Eventually(func() []string { return leftovers(ctx) }).Should(ConsistOf(
-			"PersistentVolumeClaim "+namespace+" data-headscale-0", "Secret "+namespace+" headscale-api-key"))
+		Eventually(func() []string { return leftovers(ctx) }).Should(ConsistOf("PersistentVolumeClaim " + namespace + " data-headscale-0"))
 	})
 }
 
@@ -180,11 +179,11 @@ func helm3Specs() {
 		Expect(s.mustPod(ctx).UID).To(Equal(pod))
 	})
 
-	It("leaves nothing but the volume and the Secret when the resource is deleted too", func(ctx SpecContext) {
+	It("leaves nothing but the volume when the resource is deleted too", func(ctx SpecContext) {
 		deleteHeadscales(ctx)
 		mustKube(ctx, "delete", crdName, "--timeout=1m")
 		Eventually(func() []string { return leftovers(ctx) }).Should(ConsistOf(
-			"PersistentVolumeClaim e2e-notes data-headscale-0", "Secret e2e-notes headscale-api-key",
+			"PersistentVolumeClaim e2e-notes data-headscale-0",
 			fmt.Sprintf("Lease %s headscale-operator.infrado.cloud", operatorNamespace)))
 	})
 }

@@ -75,7 +75,11 @@ func helm4Specs() {
 		// Two Headscales in one namespace, and none of them disturbs the other.
 		hs.keepsItsPromises(ctx)
 		hs.hasNode(ctx)
-		mustKube(ctx, "delete", "-n", namespace, "headscale/other", "pvc/data-other-0", "secret/other-api-key", "--timeout=1m")
+		mustKube(ctx, "delete", "-n", namespace, "headscale/other", "pvc/data-other-0", "--timeout=1m")
+		Eventually(func() error {
+			_, err := kube(ctx, "get", "-n", namespace, "secret/other-api-key")
+			return err
+		}).Should(MatchError(ContainSubstring("NotFound")), "the Secret goes with its Headscale")
 	})
 
 	It("runs twenty Headscales in twenty namespaces", func(ctx SpecContext) {
@@ -97,12 +101,12 @@ func helm4Specs() {
 
 	It("still has the node, after all of the above", func(ctx SpecContext) { hs.hasNode(ctx) })
 
-	It("leaves nothing but volumes and Secrets when it is uninstalled as documented", func(ctx SpecContext) {
+	It("leaves nothing but volumes when it is uninstalled as documented", func(ctx SpecContext) {
 		deleteHeadscales(ctx)
 		helm.uninstall(ctx)
 		mustKube(ctx, "delete", crdName, "--timeout=1m")
 		Eventually(func() []string { return leftovers(ctx) }).Should(HaveEach(Or(
-			HaveSuffix(" data-headscale-0"), HaveSuffix(" headscale-api-key"), HavePrefix("Lease "+operatorNamespace))))
+			HaveSuffix(" data-headscale-0"), HavePrefix("Lease "+operatorNamespace))))
 	})
 }
 
