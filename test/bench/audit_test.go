@@ -2,10 +2,11 @@ package main
 
 import (
 	"os"
-	"path/filepath"
 	"testing"
 
 	. "github.com/onsi/gomega"
+
+	"infrado.cloud/headscale-operator/test/audit"
 )
 
 // auditLine is a line of a log, as the API server writes them.
@@ -41,8 +42,7 @@ func TestRequestsAreCountedByWhatTheyDo(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
-			log := writeLog(t, test.lines)
-			defer log.close()
+			log := newRequestCounts(writeLog(t, test.lines))
 			g.Expect(log.count("a")).To(Equal(test.want))
 			g.Expect(log.count("a")).To(Equal(test.want), "nothing is counted twice")
 			g.Expect(test.want.writes()).To(Equal(test.want.created + test.want.status + test.want.events + test.want.other))
@@ -50,41 +50,16 @@ func TestRequestsAreCountedByWhatTheyDo(t *testing.T) {
 	}
 }
 
-func writeLog(t *testing.T, lines string) *auditLog {
+// writeLog makes a log of these lines.
+func writeLog(t *testing.T, lines string) *audit.Log {
 	t.Helper()
-	dir := t.TempDir()
-	log, err := newAuditLog(dir)
+	log, err := audit.New(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "audit.log"), []byte(lines), 0o600); err != nil {
+	t.Cleanup(log.Close)
+	if err := os.WriteFile(log.Path(), []byte(lines), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return log
-}
-
-func TestAnUnfinishedLineIsCountedWhenItIsWhole(t *testing.T) {
-	g := NewWithT(t)
-	line := auditLine("a", "ResponseComplete", "get", "secrets", "", "200")
-	log := writeLog(t, line+line[:40])
-	defer log.close()
-	first, err := log.count("a")
-	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(first.requests).To(Equal(1))
-
-	file, err := os.OpenFile(log.path, os.O_APPEND|os.O_WRONLY, 0)
-	g.Expect(err).NotTo(HaveOccurred())
-	_, err = file.WriteString(line[40:] + line)
-	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(file.Close()).To(Succeed())
-	second, err := log.count("a")
-	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(second.minus(first)).To(Equal(counts{requests: 2}))
-}
-
-func TestALineThatIsNoneIsAnError(t *testing.T) {
-	log := writeLog(t, "nonsense\n")
-	defer log.close()
-	_, err := log.count("a")
-	NewWithT(t).Expect(err).To(HaveOccurred())
 }

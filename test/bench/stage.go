@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/test/audit"
 	"infrado.cloud/headscale-operator/test/env"
 	"infrado.cloud/headscale-operator/test/process"
 	"infrado.cloud/headscale-operator/test/serverbuild"
@@ -54,7 +55,7 @@ func newLab(s *settings) (*lab, error) {
 type stage struct {
 	guard *process.Guard
 	plane *env.ControlPlane
-	audit *auditLog
+	audit *requestCounts
 	admin client.WithWatch
 }
 
@@ -65,13 +66,13 @@ func (l *lab) onStage(ctx context.Context, do func(context.Context, *stage) erro
 		return err
 	}
 	defer func() { err = errors.Join(err, guard.Close()) }()
-	audit, err := newAuditLog(guard.Dir())
+	log, err := audit.New(guard.Dir())
 	if err != nil {
 		return err
 	}
-	defer audit.close()
+	defer log.Close()
 	plane, err := env.StartControlPlane(env.ControlPlaneOptions{Servers: l.servers, Guard: guard, Configure: func(server *envtest.APIServer) {
-		audit.configure(server)
+		log.Configure(server)
 		// The default has 254 addresses, which two Services of each Headscale use up.
 		server.Configure().Set("service-cluster-ip-range", "10.0.0.0/16")
 	}})
@@ -83,7 +84,7 @@ func (l *lab) onStage(ctx context.Context, do func(context.Context, *stage) erro
 	if err != nil {
 		return err
 	}
-	return do(ctx, &stage{guard: guard, plane: plane, audit: audit, admin: admin})
+	return do(ctx, &stage{guard: guard, plane: plane, audit: newRequestCounts(log), admin: admin})
 }
 
 // newAdmin makes an administrator's client, which nothing slows down.
