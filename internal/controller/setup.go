@@ -26,7 +26,7 @@ import (
 
 // concurrency is how many Headscales are looked after at once. Most of a pass is
 // waiting for the API server.
-const concurrency = 4
+const concurrency = 16
 
 // passTimeout ends a pass that hangs.
 const passTimeout = time.Minute

@@ -61,6 +61,7 @@ func (c *counts) add(event *audit.Event) {
 		c.other++
 	}
 }
+
 // writes are the requests that change something.
 func (c counts) writes() int { return c.created + c.status + c.events + c.other }
 
