@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -24,6 +26,7 @@ type configuration[C any] interface {
 	GetName() *string
 	GetNamespace() *string
 	WithUID(types.UID) C
+	WithResourceVersion(string) C
 }
 
 // object is a pointer to an API type, such as *corev1.ConfigMap.
@@ -36,9 +39,12 @@ type object[T any] interface {
 type kind[C, O any] struct {
 	// extract returns the fields of a live object that a field manager applied.
 	extract func(live O, fieldManager string) (C, error)
-	// adopt, where there is one, changes what is wanted to what cannot be changed any
+	// adopt, where there is one, returns what is wanted with what cannot be changed any
 	// more in the object that exists.
-	adopt func(want, owned C, live O)
+	adopt func(want, owned C, live O) C
+	// rehearse asks the API server whether it would take a change of an object that
+	// exists, before anything is written.
+	rehearse bool
 	// found, where there is one, is told the newest state of the object.
 	found func(O)
 	// made, where there is one, is told of an object that was not there before.
@@ -51,6 +57,8 @@ type plan struct {
 	headscale  *v1beta1.Headscale
 	// foreign names the objects that belong to someone else.
 	foreign []string
+	// rehearsals ask whether writes would be refused.
+	rehearsals []func(context.Context) error
 	// writes bring an object each to what is wanted.
 	writes []func(context.Context) error
 }
@@ -64,8 +72,8 @@ func (p *plan) carryOut(ctx context.Context) error {
 	if err := p.checkWanted(ctx); err != nil {
 		return err
 	}
-	for _, write := range p.writes {
-		if err := write(ctx); err != nil {
+	for _, do := range slices.Concat(p.rehearsals, p.writes) {
+		if err := do(ctx); err != nil {
 			return err
 		}
 	}
@@ -98,59 +106,83 @@ func add[C configuration[C], T any, O object[T]](ctx context.Context, p *plan, w
 	if want == unwanted {
 		return nil
 	}
-	_, same, err := compare[C, T](ctx, p, p.reconciler.Client, want, k)
-	if err != nil || same {
+	seen, err := compare[C, T](ctx, p, p.reconciler.Client, want, k)
+	if err != nil || seen.settled {
 		return err
 	}
-	live, same, err := compare[C, T](ctx, p, p.reconciler.Live, want, k)
+	seen, err = compare[C, T](ctx, p, p.reconciler.Live, want, k)
 	switch {
-	case err != nil || same:
+	case err != nil || seen.settled:
 		return err
-	case live != nil && !metav1.IsControlledBy(live, p.headscale):
+	case seen.live != nil && !metav1.IsControlledBy(seen.live, p.headscale):
 		p.foreign = append(p.foreign, describe(want))
-	default:
-		p.writes = append(p.writes, func(ctx context.Context) error {
-			return write[C, T](ctx, p.reconciler.Client, want, live, k)
+		return nil
+	}
+	if k.rehearse && seen.live != nil {
+		p.rehearsals = append(p.rehearsals, func(ctx context.Context) error {
+			return rehearse(ctx, p.reconciler.Client, seen.want, seen.live)
 		})
 	}
+	p.writes = append(p.writes, func(ctx context.Context) error {
+		return write[C, T](ctx, p.reconciler.Client, seen.want, seen.live, k)
+	})
 	return nil
 }
 
-// compare reads an object, which is nil where there is none, and tells whether it is
-// ours and has every field as wanted. One that is being deleted is past changing.
-func compare[C configuration[C], T any, O object[T]](ctx context.Context, p *plan, reader client.Reader, want C, k kind[C, O]) (live O, same bool, err error) {
-	live = O(new(T))
+// sight is what a look at an object found.
+type sight[C, O any] struct {
+	// live is the object, nil where there is none.
+	live O
+	// want is what is wanted of it.
+	want C
+	// settled tells that nothing is to do: it is ours and has every field as wanted, or is
+	// being deleted, so that it is past changing and the end of it will be heard of.
+	settled bool
+}
+
+// compare looks at an object.
+func compare[C configuration[C], T any, O object[T]](ctx context.Context, p *plan, reader client.Reader, want C, k kind[C, O]) (sight[C, O], error) {
+	seen := sight[C, O]{want: want}
+	live := O(new(T))
 	key := client.ObjectKey{Namespace: *want.GetNamespace(), Name: *want.GetName()}
-	err = reader.Get(ctx, key, live)
+	err := reader.Get(ctx, key, live)
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil, false, nil
+		return seen, nil
 	case err != nil:
-		return nil, false, fmt.Errorf("reading the %s: %w", describe(want), err)
-	case !metav1.IsControlledBy(live, p.headscale):
-		return live, false, nil
+		return seen, fmt.Errorf("reading the %s: %w", describe(want), err)
+	}
+	seen.live = live
+	if !metav1.IsControlledBy(live, p.headscale) {
+		return seen, nil
 	}
 	owned, err := k.extract(live, FieldManager)
 	if err != nil {
-		return nil, false, fmt.Errorf("reading the applied fields of the %s: %w", describe(want), err)
+		return seen, fmt.Errorf("reading the applied fields of the %s: %w", describe(want), err)
 	}
 	if k.adopt != nil {
-		k.adopt(want, owned, live)
+		seen.want = k.adopt(want, owned, live)
 	}
-	if live.GetDeletionTimestamp().IsZero() && !equality.Semantic.DeepEqual(owned, want) {
-		return live, false, nil
+	seen.settled = !live.GetDeletionTimestamp().IsZero() || equality.Semantic.DeepEqual(owned, seen.want)
+	if seen.settled {
+		tell(k.found, live)
 	}
-	tell(k.found, live)
-	return live, true, nil
+	return seen, nil
 }
 
+// anyVersion is a resource version that no object has: those of stored objects are the
+// versions of etcd, which begin with 2. Who applies with it creates, or fails.
+const anyVersion = "1"
+
 // write applies an object. One that exists must still be the one that was looked at;
-// one that does not must not have come about in the meantime with other contents.
+// one that does not must not have come about in the meantime.
 func write[C configuration[C], T any, O object[T]](ctx context.Context, writer client.Writer, want C, live O, k kind[C, O]) error {
 	options := []client.ApplyOption{client.FieldOwner(FieldManager)}
 	if live != nil {
 		want = want.WithUID(live.GetUID())
 		options = append(options, client.ForceOwnership)
+	} else {
+		want = want.WithResourceVersion(anyVersion)
 	}
 	if err := writer.Apply(ctx, want, options...); err != nil {
 		return fmt.Errorf("applying the %s: %w", describe(want), err)
@@ -171,6 +203,23 @@ func write[C configuration[C], T any, O object[T]](ctx context.Context, writer c
 	return nil
 }
 
+// rehearse asks whether an object that exists can be changed to what is wanted. Only a
+// refusal of what is wanted is an answer: a webhook that knows no rehearsals, say, leaves
+// it to the write.
+func rehearse[C configuration[C], O client.Object](ctx context.Context, writer client.Writer, want C, live O) error {
+	sent := &unstructured.Unstructured{}
+	var err error
+	if sent.Object, err = runtime.DefaultUnstructuredConverter.ToUnstructured(want); err != nil {
+		return fmt.Errorf("encoding the %s: %w", describe(want), err)
+	}
+	sent.SetUID(live.GetUID())
+	err = writer.Apply(ctx, client.ApplyConfigurationFromUnstructured(sent), client.FieldOwner(FieldManager), client.ForceOwnership, client.DryRunAll)
+	if apierrors.IsInvalid(err) || apierrors.IsForbidden(err) {
+		return fmt.Errorf("applying the %s: %w", describe(want), err)
+	}
+	return nil
+}
+
 // tell calls a function that need not be there.
 func tell[O any](found func(O), live O) {
 	if found != nil {
@@ -187,11 +236,11 @@ func describe(object interface {
 	return *object.GetKind() + " " + *object.GetName()
 }
 
-// remove deletes an object of a Headscale. One that belongs to someone else is left
-// alone: it is not in the way.
-func remove[T any, O object[T]](ctx context.Context, r *HeadscaleReconciler, headscale *v1beta1.Headscale, name string) error {
+// remove deletes an object of a Headscale that is found by a reader. One that belongs to
+// someone else is left alone: it is not in the way.
+func remove[T any, O object[T]](ctx context.Context, reader client.Reader, writer client.Writer, headscale *v1beta1.Headscale, name string) error {
 	live := O(new(T))
-	err := r.Client.Get(ctx, client.ObjectKey{Namespace: headscale.Namespace, Name: name}, live)
+	err := reader.Get(ctx, client.ObjectKey{Namespace: headscale.Namespace, Name: name}, live)
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
@@ -202,7 +251,7 @@ func remove[T any, O object[T]](ctx context.Context, r *HeadscaleReconciler, hea
 		return nil
 	}
 	uid := live.GetUID()
-	err = r.Client.Delete(ctx, live, client.Preconditions{UID: &uid})
+	err = writer.Delete(ctx, live, client.Preconditions{UID: &uid})
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("deleting %s %T: %w", name, live, err)
 	}

@@ -25,23 +25,25 @@ func extractStatefulSet(live *appsv1.StatefulSet, fieldManager string) (*appsv1a
 	return owned, nil
 }
 
-// adoptClaims keeps the claims that a StatefulSet has, because they cannot be
-// changed while it exists. It returns what makes them larger where the user wants
+// adoptClaims returns what is wanted with the claims that the StatefulSet has, because
+// they cannot be changed while it exists, and what makes them larger where the user wants
 // that, and an error where they would have to change in another way.
-func adoptClaims(want, owned *appsv1ac.StatefulSetApplyConfiguration, live *appsv1.StatefulSet) (*growth, error) {
+func adoptClaims(want, owned *appsv1ac.StatefulSetApplyConfiguration, live *appsv1.StatefulSet) (*appsv1ac.StatefulSetApplyConfiguration, *growth, error) {
 	if owned.Spec == nil || len(owned.Spec.VolumeClaimTemplates) != 1 || len(want.Spec.VolumeClaimTemplates) != 1 {
-		return nil, nil
+		return want, nil, nil
 	}
 	wanted, given := want.Spec.VolumeClaimTemplates[0], owned.Spec.VolumeClaimTemplates[0]
-	want.Spec.VolumeClaimTemplates[0] = given
+	adopted, spec := *want, *want.Spec
+	spec.VolumeClaimTemplates = []corev1ac.PersistentVolumeClaimApplyConfiguration{given}
+	adopted.Spec = &spec
 	if err := compareClaims(&wanted, &given); err != nil {
-		return nil, err
+		return &adopted, nil, err
 	}
 	from, to := claimSize(&given), claimSize(&wanted)
 	if to.Cmp(from) <= 0 {
-		return nil, nil
+		return &adopted, nil, nil
 	}
-	return &growth{from: from, to: to, statefulSet: live}, nil
+	return &adopted, &growth{from: from, to: to, statefulSet: live}, nil
 }
 
 // compareClaims says which part of a wanted claim cannot be had with the one that

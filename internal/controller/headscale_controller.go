@@ -54,6 +54,8 @@ type HeadscaleReconciler struct {
 
 	// watches are those of the objects that Headscales refer to; made by SetupWithManager.
 	watches *referenceWatches
+	// secrets says who looks after which API key Secret.
+	secrets secretHolders
 }
 
 // pass is what one reconcile knows of a Headscale, more with every step.
@@ -62,6 +64,8 @@ type pass struct {
 	now       time.Time
 	// objects are what the Headscale wants.
 	objects *resources.Objects
+	// changed is whether something was to be written.
+	changed bool
 	// statefulSet is the newest that is known of it; nil while there is none.
 	statefulSet *appsv1.StatefulSet
 	// grow, where the data volume is to be larger, is what makes it so.
@@ -103,16 +107,22 @@ func (r *HeadscaleReconciler) fetch(ctx context.Context, request reconcile.Reque
 	headscale := &v1beta1.Headscale{}
 	if err := r.Client.Get(ctx, request.NamespacedName, headscale); err != nil {
 		if apierrors.IsNotFound(err) {
-			r.watches.keep(request.NamespacedName, nil)
+			r.leave(request.NamespacedName)
 			return nil, nil
 		}
 		return nil, fmt.Errorf("reading the Headscale: %w", err)
 	}
 	if !headscale.DeletionTimestamp.IsZero() {
-		r.watches.keep(request.NamespacedName, nil)
+		r.leave(request.NamespacedName)
 		return nil, nil
 	}
 	return &pass{headscale: headscale, now: r.Now()}, nil
+}
+
+// leave forgets a Headscale.
+func (r *HeadscaleReconciler) leave(headscale client.ObjectKey) {
+	r.watches.keep(headscale, nil)
+	r.secrets.release(headscale, client.ObjectKey{})
 }
 
 // build works out the objects that the Headscale wants. What Headscale would refuse

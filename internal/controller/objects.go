@@ -10,6 +10,7 @@ import (
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	rbacv1ac "k8s.io/client-go/applyconfigurations/rbac/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/resources"
@@ -29,9 +30,11 @@ var (
 func statefulSets(r *HeadscaleReconciler, p *pass) kind[*appsv1ac.StatefulSetApplyConfiguration, *appsv1.StatefulSet] {
 	return kind[*appsv1ac.StatefulSetApplyConfiguration, *appsv1.StatefulSet]{
 		extract: extractStatefulSet,
-		adopt: func(want, owned *appsv1ac.StatefulSetApplyConfiguration, live *appsv1.StatefulSet) {
-			p.grow, p.refused = adoptClaims(want, owned, live)
+		adopt: func(want, owned *appsv1ac.StatefulSetApplyConfiguration, live *appsv1.StatefulSet) *appsv1ac.StatefulSetApplyConfiguration {
+			want, p.grow, p.refused = adoptClaims(want, owned, live)
+			return want
 		},
+		rehearse: true,
 		found: func(live *appsv1.StatefulSet) { p.statefulSet = live },
 		made: func(live *appsv1.StatefulSet) {
 			r.record(p.headscale, occurrence{false, v1beta1.EventCreated, fmt.Sprintf("StatefulSet %s was made", live.Name)})
@@ -56,23 +59,29 @@ func (r *HeadscaleReconciler) apply(ctx context.Context, p *pass) error {
 			return err
 		}
 	}
+	p.changed = len(plan.writes) > 0
 	return plan.carryOut(ctx)
 }
 
-// prune deletes the objects that a Headscale does not want any more.
+// prune deletes the objects that a Headscale does not want any more. The cache does not
+// hold one that lost its labels, so after a change the API server is asked.
 func (r *HeadscaleReconciler) prune(ctx context.Context, p *pass) error {
+	reader := client.Reader(r.Client)
+	if p.changed {
+		reader = r.Live
+	}
 	if p.objects.RoleBinding == nil {
-		if err := remove[rbacv1.RoleBinding](ctx, r, p.headscale, p.headscale.Name); err != nil {
+		if err := remove[rbacv1.RoleBinding](ctx, reader, r.Client, p.headscale, p.headscale.Name); err != nil {
 			return err
 		}
 	}
 	if p.objects.Role == nil {
-		if err := remove[rbacv1.Role](ctx, r, p.headscale, p.headscale.Name); err != nil {
+		if err := remove[rbacv1.Role](ctx, reader, r.Client, p.headscale, p.headscale.Name); err != nil {
 			return err
 		}
 	}
 	if p.objects.MetricsService == nil {
-		return remove[corev1.Service](ctx, r, p.headscale, resources.MetricsServiceName(p.headscale))
+		return remove[corev1.Service](ctx, reader, r.Client, p.headscale, resources.MetricsServiceName(p.headscale))
 	}
 	return nil
 }

@@ -24,15 +24,19 @@ import (
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
-// concurrency is how many Headscales are looked after at once. Most of a pass is
-// waiting for the API server.
+// concurrency is how many Headscales are looked after at once. A pass mostly waits for
+// etcd to bring a write to its disk; writes that wait together get there together.
 const concurrency = 16
 
 // passTimeout ends a pass that hangs.
 const passTimeout = time.Minute
 
-// indexSecretName finds the Headscales that manage a Secret of some name.
-const indexSecretName = "spec.api_key.secret_name"
+// indexSecretName finds the Headscales that manage a Secret of some name, and
+// indexRoleSecret the Roles that allow it.
+const (
+	indexSecretName = "spec.api_key.secret_name"
+	indexRoleSecret = "rules.resourceNames"
+)
 
 // CacheOptions limits the cache to Headscales and to objects with our labels, and
 // to the given namespaces, or to none where there are none given.
@@ -91,6 +95,9 @@ func (r *HeadscaleReconciler) SetupWithManager(ctx context.Context, m manager.Ma
 	if err != nil {
 		return fmt.Errorf("indexing Headscales by Secret: %w", err)
 	}
+	if err := m.GetFieldIndexer().IndexField(ctx, &rbacv1.Role{}, indexRoleSecret, secretsOf); err != nil {
+		return fmt.Errorf("indexing Roles by Secret: %w", err)
+	}
 	if r.Events == nil {
 		r.Events = m.GetEventRecorder(FieldManager)
 	}
@@ -108,6 +115,7 @@ func (r *HeadscaleReconciler) SetupWithManager(ctx context.Context, m manager.Ma
 		Owns(&corev1.ServiceAccount{}, changed).
 		Owns(&rbacv1.Role{}, changed).
 		Owns(&rbacv1.RoleBinding{}, changed).
+		Watches(&rbacv1.Role{}, handler.EnqueueRequestsFromMapFunc(r.waitingFor), changed).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(instanceOf), changed).
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(instanceOf), changed).
 		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.managersOf), changed).
@@ -144,6 +152,17 @@ func (r *HeadscaleReconciler) managersOf(ctx context.Context, secret client.Obje
 	var requests []reconcile.Request
 	for i := range headscales {
 		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&headscales[i])})
+	}
+	return requests
+}
+
+// waitingFor finds the Headscales that want a Secret which a Role is for. With the Role
+// of another that lost it, their turn may have come.
+func (r *HeadscaleReconciler) waitingFor(ctx context.Context, role client.Object) []reconcile.Request {
+	var requests []reconcile.Request
+	for _, name := range secretsOf(role) {
+		secret := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: role.GetNamespace(), Name: name}}
+		requests = append(requests, r.managersOf(ctx, secret)...)
 	}
 	return requests
 }
