@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -65,8 +66,8 @@ func run(arguments []string) error {
 	defer stop()
 	log.Info("Starting", "version", version, "socket", options.SocketPath, "namespace", options.Namespace,
 		"secret", options.SecretName, "expiration", options.Expiration, "rotationBuffer", options.RotationBuffer,
-		"revocationDelay", options.RevocationDelay)
-	return apikey.New(apikey.Config{
+		"revocationDelay", options.RevocationDelay, "metrics", options.MetricsAddress)
+	config := apikey.Config{
 		Admin:      admin,
 		Secrets:    secrets,
 		Settings:   options.Settings,
@@ -75,5 +76,22 @@ func run(arguments []string) error {
 		SocketPath: options.SocketPath,
 		Clock:      time.Now,
 		Log:        log,
-	}).Start(ctx)
+	}
+	if options.MetricsAddress == "" {
+		return apikey.New(config).Start(ctx)
+	}
+	return startWithMetrics(ctx, config, options.MetricsAddress, apikey.NewMetrics(apikey.MetricsFacts{
+		Version: version, Commit: commit, HeadscaleVersion: options.HeadscaleVersion, Transport: admin.Transport,
+	}))
+}
+
+// startWithMetrics runs the Manager, and what tells of it next to it.
+func startWithMetrics(ctx context.Context, config apikey.Config, address string, metrics *apikey.Metrics) error {
+	config.Admin, config.Observer = metrics.Watch(config.Admin), metrics
+	manager := apikey.New(config)
+	endpoint := apikey.Endpoint{Address: address, Metrics: metrics.Handler(), Alive: manager.Alive, Log: config.Log}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = endpoint.Start(ctx) }) // It never fails.
+	defer serving.Wait()
+	return manager.Start(ctx)
 }

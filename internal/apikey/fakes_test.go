@@ -32,6 +32,8 @@ type fakeHeadscale struct {
 	// keep, if set, says which expiration is kept of the one asked for.
 	keep   func(time.Time) time.Time
 	masked bool
+	// transport is what it speaks, once it has been called.
+	transport headscale.Transport
 }
 
 type fakeKey struct {
@@ -64,6 +66,7 @@ func (h *fakeHeadscale) ListAPIKeys(ctx context.Context) ([]headscale.APIKey, er
 	if err := ask(h.failList); err != nil {
 		return nil, err
 	}
+	h.transport = headscale.TransportGRPC
 	keys := make([]headscale.APIKey, len(h.keys))
 	for i, key := range h.keys {
 		keys[i] = key.APIKey
@@ -111,6 +114,12 @@ func (h *fakeHeadscale) ExpireAPIKey(_ context.Context, prefix string) error {
 	}
 	h.keys[i].Expiration = h.clock().Add(-123 * time.Nanosecond)
 	return nil
+}
+
+func (h *fakeHeadscale) spoken() headscale.Transport {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.transport
 }
 
 // set changes the fake's behaviour while it is in use.

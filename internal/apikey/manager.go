@@ -67,6 +67,8 @@ type Config struct {
 	// Clock returns the time.
 	Clock func() time.Time
 	Log   *slog.Logger
+	// Observer is told what is done; nil: nobody is.
+	Observer Observer
 }
 
 // Manager keeps one valid API key in the Secret. It is a manager.Runnable of
@@ -88,6 +90,8 @@ type Manager struct {
 	// asked is whether the last key was made because it was meant to be. It counts
 	// as that once it is found good.
 	asked bool
+	// pulse is when the Manager was last seen to get on.
+	pulse pulse
 	// expired and stuck are the keys, by prefix, that were expired, and those that
 	// could not be and when to try again.
 	expired map[string]bool
@@ -96,9 +100,12 @@ type Manager struct {
 
 // New returns a Manager. Its settings must be valid.
 func New(config Config) *Manager {
+	if config.Observer == nil {
+		config.Observer = nobody{}
+	}
 	return &Manager{
 		Config:  config,
-		report:  reporter{log: config.Log},
+		report:  reporter{log: config.Log, observer: config.Observer},
 		minting: mintLimiter{backoff: backoff{most: maxBackoff, jitter: rand.Float64}},
 		failing: backoff{most: maxRetry, jitter: rand.Float64}, expiring: backoff{most: maxRetry, jitter: rand.Float64},
 		expired: map[string]bool{}, stuck: map[string]time.Time{},
@@ -134,6 +141,7 @@ func (m *Manager) sleep(ctx context.Context, until time.Time, wake *waker) {
 		if left <= 0 || left > CheckInterval {
 			return
 		}
+		m.pulse.beat(m.Clock())
 		timer := time.NewTimer(min(left, clockInterval))
 		select {
 		case <-ctx.Done():
@@ -163,12 +171,15 @@ func (m *Manager) version() string {
 // check looks, decides and acts until nothing is left to do, and returns when to
 // check again.
 func (m *Manager) check(ctx context.Context) time.Time {
+	m.Observer.Began()
 	for range maxRounds {
+		m.pulse.beat(m.Clock())
 		view, err := m.look(ctx)
 		if err != nil {
 			return m.retry(ctx, err, true)
 		}
 		decision := Decide(view)
+		m.Observer.Decided(view, decision)
 		switch decision.Action {
 		case None, Blocked:
 			return m.rest(view, decision)

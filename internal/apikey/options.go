@@ -5,12 +5,20 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"regexp"
+	"strconv"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
+
+// DefaultMetricsAddress is where metrics and health are served by default.
+const DefaultMetricsAddress = ":9101"
+
+// noMetrics is the address that says that they are not served.
+const noMetrics = "0"
 
 // Options are what the command line says.
 type Options struct {
@@ -21,6 +29,10 @@ type Options struct {
 	Settings
 	// Owner is the Headscale that the Secret goes with, nil if there is none.
 	Owner *Owner
+	// MetricsAddress is where metrics and health are served, empty if nowhere.
+	MetricsAddress string
+	// HeadscaleVersion is what the metrics say of the Headscale next to this program.
+	HeadscaleVersion string
 	// Version asks for the version only.
 	Version bool
 }
@@ -40,6 +52,8 @@ func ParseOptions(arguments []string, defaultNamespace func() string, output io.
 	flags.DurationVar(&o.Expiration, "expiration", v1beta1.DefaultExpiration, "how long a new key is valid: a `duration` in hours, minutes and seconds")
 	flags.DurationVar(&o.RotationBuffer, "rotation-buffer", 0, "how long before its expiration a key is replaced: a `duration` (default 8/9 of the expiration, which is 1920h of 2160h)")
 	flags.DurationVar(&o.RevocationDelay, "revocation-delay", 0, "how long the old key stays valid after a new one was stored: a `duration` (default 0s: it is expired at once)")
+	flags.StringVar(&o.MetricsAddress, "metrics-bind-address", DefaultMetricsAddress, "`address` for metrics (/metrics) and health (/healthz), 0 for none")
+	flags.StringVar(&o.HeadscaleVersion, "headscale-version", "", "`version` of Headscale, for the metrics only")
 	flags.BoolVar(&o.Version, "version", false, "print the version and exit")
 
 	if err := flags.Parse(arguments); err != nil {
@@ -64,6 +78,11 @@ func ParseOptions(arguments []string, defaultNamespace func() string, output io.
 	}
 	if o.Namespace == "" {
 		o.Namespace = defaultNamespace()
+	}
+	if o.MetricsAddress == noMetrics {
+		o.MetricsAddress = ""
+	} else if err := checkAddress(o.MetricsAddress); err != nil {
+		return o, err
 	}
 	if given["owner"] {
 		var err error
@@ -91,6 +110,18 @@ func (o Options) Validate() error {
 		return fmt.Errorf("--namespace is %q, which no namespace can be named: %s", o.Namespace, problems[0])
 	}
 	return o.Settings.Validate()
+}
+
+// checkAddress refuses what cannot be listened on. Port 0 is any that is free.
+func checkAddress(address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("--metrics-bind-address is %q; it must be host:port with a port up to 65535, such as %s or 127.0.0.1:9101, or 0 for no metrics", address, DefaultMetricsAddress)
+	}
+	return nil
 }
 
 // badValue and unknownFlag are what package flag says of a value that it cannot

@@ -23,15 +23,17 @@ var _ = Describe("The command line", func() {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(options).To(Equal(Options{
 			SocketPath: "/var/run/headscale/headscale.sock", Namespace: "found", SecretName: "headscale-api-key",
-			Settings: Settings{Expiration: 2160 * time.Hour, RotationBuffer: 1920 * time.Hour},
+			Settings:       Settings{Expiration: 2160 * time.Hour, RotationBuffer: 1920 * time.Hour},
+			MetricsAddress: ":9101",
 		}))
 	})
 
 	It("takes every flag", func() {
 		options, err := ParseOptions([]string{"--socket-path=/s", "--namespace=n", "--secret-name=k", "--expiration=1h",
-			"--rotation-buffer=30m", "--revocation-delay=5m", "--owner=hs/0-1"}, none, io.Discard)
+			"--rotation-buffer=30m", "--revocation-delay=5m", "--owner=hs/0-1", "--metrics-bind-address=127.0.0.1:0", "--headscale-version=v0.29.3"}, none, io.Discard)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(options).To(Equal(Options{SocketPath: "/s", Namespace: "n", SecretName: "k", Owner: &Owner{Name: "hs", UID: "0-1"},
+			MetricsAddress: "127.0.0.1:0", HeadscaleVersion: "v0.29.3",
 			Settings: Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute, RevocationDelay: 5 * time.Minute}}))
 	})
 
@@ -75,6 +77,25 @@ var _ = Describe("The command line", func() {
 		Entry("no namespace", `there is no namespace: outside a pod, give --namespace=NAME or set POD_NAMESPACE`),
 		Entry("no socket", `--socket-path is empty; it must be the path of Headscale's Unix socket, such as /var/run/headscale/headscale.sock`, "--socket-path="),
 		Entry("no secret", `--secret-name is empty; it must be the name of a Secret, such as headscale-api-key`, "--secret-name="),
+	)
+
+	It("turns the metrics off", func() {
+		options, err := ParseOptions([]string{"--metrics-bind-address=0"}, some, io.Discard)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(options.MetricsAddress).To(BeEmpty())
+	})
+
+	DescribeTable("refuses an address that is none",
+		func(address string) {
+			_, err := ParseOptions([]string{"--namespace=n", "--metrics-bind-address=" + address}, none, io.Discard)
+			Expect(err).To(MatchError(fmt.Sprintf("--metrics-bind-address is %q; it must be host:port with a port up to 65535, such as :9101 or 127.0.0.1:9101, or 0 for no metrics", address)))
+		},
+		Entry("nothing", ""),
+		Entry("a port alone", "9101"),
+		Entry("a host alone", "localhost"),
+		Entry("a name of a port", ":http"),
+		Entry("a port that is too high", ":65536"),
+		Entry("two colons", "::9101"),
 	)
 
 	DescribeTable("refuses an owner that is none",

@@ -123,3 +123,19 @@ const (
 	// ReasonKubernetesUnavailable: the API server does not answer.
 	ReasonKubernetesUnavailable Reason = "KubernetesUnavailable"
 )
+
+// What a metric's label "reason" can be.
+var (
+	// rotationReasons are those with which a key is stored.
+	rotationReasons = []Reason{
+		ReasonSecretMissing, ReasonKeyMissing, ReasonValueMalformed, ReasonValueChanged, ReasonKeyUnknown,
+		ReasonKeyNotAccepted, ReasonKeyExpired, ReasonLifetimeShortened, ReasonRequested, ReasonDue, ReasonUnsaved,
+	}
+	// blockingReasons are those for which a person must clear the way.
+	blockingReasons = []Reason{ReasonNotOurs, ReasonImmutable}
+	// failureReasons are those for which an attempt fails or is put off.
+	failureReasons = append([]Reason{
+		ReasonHeadscaleUnavailable, ReasonSocketForbidden, ReasonHeadscaleFailed, ReasonForbidden, ReasonQuotaExceeded,
+		ReasonNamespaceTerminating, ReasonKubernetesRefused, ReasonKubernetesUnavailable, ReasonThrottled, ReasonUnsettled,
+	}, blockingReasons...)
+)

@@ -10,10 +10,12 @@ import (
 // waitingMessage is what the log says while Headscale does not answer.
 const waitingMessage = "Waiting for Headscale to be ready..."
 
-// reporter writes one line per change of state, and none for a repetition.
+// reporter tells the observer of everything, and writes one line to the log per change
+// of state and none for a repetition.
 type reporter struct {
-	log   *slog.Logger
-	state string
+	log      *slog.Logger
+	observer Observer
+	state    string
 	// failing is whether the state is a failure.
 	failing bool
 }
@@ -32,7 +34,8 @@ func (r *reporter) decision(d Decision, view View) {
 }
 
 // step reports something that was done.
-func (r *reporter) step(text string, reason Reason, attributes ...any) {
+func (r *reporter) step(step Step, text string, reason Reason, attributes ...any) {
+	r.observer.Did(step, reason)
 	r.failing = false
 	r.enter(text)
 	r.log.Info(text, append([]any{"reason", reason}, attributes...)...)
@@ -42,6 +45,7 @@ func (r *reporter) step(text string, reason Reason, attributes ...any) {
 // attempt has to wait is no news after a failure.
 func (r *reporter) failure(err error, secrets []string) {
 	reason := reasonOf(err)
+	r.observer.Failed(reason)
 	if r.failing && reason == ReasonThrottled {
 		return
 	}

@@ -31,6 +31,9 @@ const (
 	StepForget Step = "forget"
 )
 
+// StepRepair is no step of a rotation: it corrects what the Secret says of a good key.
+const StepRepair Step = "repair"
+
 // act does what was decided.
 func (m *Manager) act(ctx context.Context, view View, d Decision) error {
 	switch d.Action {
@@ -41,7 +44,7 @@ func (m *Manager) act(ctx context.Context, view View, d Decision) error {
 	case Settle:
 		return m.settle(ctx, d)
 	case Repair:
-		m.report.step("Correcting the Secret's annotations", d.Reason, "message", d.Message)
+		m.report.step(StepRepair, "Correcting the Secret's annotations", d.Reason, "message", d.Message)
 		return m.write(ctx, *d.Record)
 	default:
 		return nil
@@ -135,7 +138,7 @@ func (m *Manager) store(ctx context.Context, d Decision) error {
 	}
 	m.unsaved = nil
 	faultpoint(StepStore)
-	m.report.step("Stored a new API key", d.Reason, "prefix", made.Prefix, "expiration", formatTime(made.Expiration),
+	m.report.step(StepStore, "Stored a new API key", d.Reason, "prefix", made.Prefix, "expiration", formatTime(made.Expiration),
 		"replaces", strings.Join(d.Predecessors, listSeparator), "message", d.Message)
 	return nil
 }
@@ -146,6 +149,7 @@ func (m *Manager) settle(ctx context.Context, d Decision) error {
 	m.dropUnsaved(d.Expire)
 	var failed error
 	for _, prefix := range d.Expire {
+		m.pulse.beat(m.Clock())
 		failed = errors.Join(failed, m.expire(ctx, prefix, d))
 	}
 	faultpoint(StepExpire)
@@ -172,7 +176,7 @@ func (m *Manager) expire(ctx context.Context, prefix string, d Decision) error {
 	m.expired[prefix] = true
 	delete(m.stuck, prefix)
 	m.expiring.reset()
-	m.report.step("Expired an API key", d.Reason, "prefix", prefix, "message", d.Message)
+	m.report.step(StepExpire, "Expired an API key", d.Reason, "prefix", prefix, "message", d.Message)
 	return nil
 }
 

@@ -38,6 +38,9 @@ type world struct {
 	settings  Settings
 	owner     *Owner
 	log       *lockedBuffer
+	// manager and metrics are those of the last start.
+	manager *Manager
+	metrics *Metrics
 	// skew is added to the time that the Manager's clock shows.
 	skew atomic.Int64
 	stop func()
@@ -53,11 +56,13 @@ func newWorld(t *testing.T, settings Settings) *world {
 // start runs a Manager, as a new process would.
 func (w *world) start() *world {
 	ctx, cancel := context.WithCancel(context.Background())
+	w.metrics = NewMetrics(MetricsFacts{Version: "v1", Commit: "abc", HeadscaleVersion: "v0.29.3", Transport: w.headscale.spoken})
 	manager := New(Config{
-		Admin: w.headscale, Secrets: w.secrets, Settings: w.settings, Tag: NewTag("test", "test"), Owner: w.owner,
+		Admin: w.metrics.Watch(w.headscale), Observer: w.metrics, Secrets: w.secrets, Settings: w.settings, Tag: NewTag("test", "test"), Owner: w.owner,
 		Clock: func() time.Time { return time.Now().Add(time.Duration(w.skew.Load())) },
 		Log:   slog.New(slog.NewTextHandler(w.log, nil)),
 	})
+	w.manager = manager
 	done := make(chan error)
 	go func() { done <- manager.Start(ctx) }()
 	w.stop = func() {
@@ -720,6 +725,8 @@ func TestNoRefusalBringsTheStoredKeyIntoTheLog(t *testing.T) {
 		w.pass(2 * day)
 		w.Expect(w.lines("denied")).To(Equal(1))
 		w.Expect(w.log.String()).NotTo(ContainSubstring(string(w.key())))
+		w.Expect(w.scrape()).NotTo(ContainSubstring(string(w.key())))
+		w.Expect(w.scrape()).NotTo(ContainSubstring(base64.StdEncoding.EncodeToString(w.key())))
 		w.Expect(w.log.String()).NotTo(ContainSubstring(base64.StdEncoding.EncodeToString(w.key())))
 	})
 }

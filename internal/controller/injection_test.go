@@ -41,6 +41,8 @@ var _ = Describe("The API Key Manager", func() {
 			"--owner=headscale/" + string(live.OwnerReferences[0].UID),
 			"--expiration=2160h",
 			"--rotation-buffer=1920h",
+			"--metrics-bind-address=:9101",
+			"--headscale-version=v0.29.3",
 		}))
 		Expect(manager.Env).To(HaveExactElements(And(
 			HaveField("Name", "POD_NAMESPACE"),

@@ -50,7 +50,8 @@ var _ = Describe("The API key Secret", func() {
 			And(HaveField("Args", ContainElements("--socket-path=/run/hs/admin.sock", "--expiration=2400h", "--rotation-buffer=240h")),
 				WithTransform(mounts, HaveKeyWithValue("socket", "/run/hs"))),
 		)))
-		Eventually(missing[corev1.Service](ctx, o.namespace, "headscale-metrics")).WithContext(ctx).Should(BeTrue(), "nothing is left over")
+		Eventually(get[corev1.Service](ctx, o.namespace, "headscale-metrics")).WithContext(ctx).Should(
+			HaveField("Spec.Ports", HaveExactElements(HaveField("Name", "apikey-metrics"))), "nothing is left over")
 		runPod(ctx, o.namespace, "headscale", 1)
 		Eventually(ready).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, ""))
 		Expect(get[corev1.Secret](ctx, o.namespace, secret.Name)(NewGomega(Fail)).ResourceVersion).To(Equal(secret.ResourceVersion))

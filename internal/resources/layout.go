@@ -6,16 +6,23 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
 
-// Names of Headscale's ports, in the container and in the Services.
+// Names of the pod's ports, in the containers and in the Services.
 const (
 	portHTTP    = "http"
 	portGRPC    = "grpc"
 	portMetrics = "metrics"
 	portSTUN    = "stun"
+	// portKeyMetrics is the API Key Manager's; the others are Headscale's.
+	portKeyMetrics = "apikey-metrics"
 )
+
+// keyMetricsPort is where the API Key Manager serves its metrics and its health.
+const keyMetricsPort = 9101
 
 // tmpDir is where programs put temporary files.
 const tmpDir = "/tmp"
@@ -45,8 +52,9 @@ type layout struct {
 	dataDir string
 }
 
-// layoutOf reads the layout from a completed config.
-func layoutOf(config *v1beta1.HeadscaleConfig) (layout, error) {
+// layoutOf reads the layout from a completed config. Where the key is managed, one port
+// is taken.
+func layoutOf(config *v1beta1.HeadscaleConfig, managed bool) (layout, error) {
 	values, err := config.Document()
 	if err != nil {
 		return layout{}, invalid("config", "cannot be read: %v", err)
@@ -55,7 +63,7 @@ func layoutOf(config *v1beta1.HeadscaleConfig) (layout, error) {
 	if err != nil {
 		return layout{}, err
 	}
-	ports, err := portsOf(config)
+	ports, err := portsOf(config, managed)
 	if err != nil {
 		return layout{}, err
 	}
@@ -74,7 +82,7 @@ func layoutOf(config *v1beta1.HeadscaleConfig) (layout, error) {
 
 // portsOf reads the ports from a completed config. A server on a loopback address
 // has none: nothing outside the pod can reach it.
-func portsOf(config *v1beta1.HeadscaleConfig) ([]port, error) {
+func portsOf(config *v1beta1.HeadscaleConfig, managed bool) ([]port, error) {
 	listeners := []struct{ field, name, text string }{
 		{"config.listen_addr", portHTTP, string(config.ListenAddr)},
 		{"config.grpc_listen_addr", portGRPC, string(config.GRPCListenAddr)},
@@ -94,6 +102,9 @@ func portsOf(config *v1beta1.HeadscaleConfig) ([]port, error) {
 		socket := fmt.Sprintf("%s/%d", protocolOf(listener.name), addr.port)
 		if other, taken := fields[socket]; taken {
 			return nil, invalid(listener.field, "has the port %d, which %s has too: give each its own", addr.port, other)
+		}
+		if managed && addr.port == keyMetricsPort && protocolOf(listener.name) == corev1.ProtocolTCP {
+			return nil, invalid(listener.field, "has the port %d, on which the API Key Manager serves its metrics: choose another", addr.port)
 		}
 		fields[socket] = "spec." + listener.field
 		if !addr.loopback() {

@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"fmt"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -24,25 +25,71 @@ func TestPorts(t *testing.T) {
 		config           string
 		service, metrics map[string]int32
 	}{
-		"by default":          {"", map[string]int32{"http": 8080, "grpc": 50443, "stun": 3478}, map[string]int32{"metrics": 9090}},
-		"as written":          {`, listen_addr: ":80", grpc_listen_addr: "[::]:81", metrics_listen_addr: "host:82"`, map[string]int32{"http": 80, "grpc": 81, "stun": 3478}, map[string]int32{"metrics": 82}},
-		"no metrics":          {`, metrics_listen_addr: ""`, map[string]int32{"http": 8080, "grpc": 50443, "stun": 3478}, nil},
-		"loopback":            {`, metrics_listen_addr: "localhost:9090", grpc_listen_addr: "127.0.0.1:50443"`, map[string]int32{"http": 8080, "stun": 3478}, nil},
-		"no relay of its own": {`, derp: {urls: [u]}`, map[string]int32{"http": 8080, "grpc": 50443}, map[string]int32{"metrics": 9090}},
-		"a UDP port and a TCP port of one number": {`, derp: {server: {enabled: true, stun_listen_addr: ":8080"}}`, map[string]int32{"http": 8080, "grpc": 50443, "stun": 8080}, map[string]int32{"metrics": 9090}},
+		"by default":          {"", map[string]int32{"http": 8080, "grpc": 50443, "stun": 3478}, map[string]int32{"metrics": 9090, "apikey-metrics": 9101}},
+		"as written":          {`, listen_addr: ":80", grpc_listen_addr: "[::]:81", metrics_listen_addr: "host:82"`, map[string]int32{"http": 80, "grpc": 81, "stun": 3478}, map[string]int32{"metrics": 82, "apikey-metrics": 9101}},
+		"no metrics":          {`, metrics_listen_addr: ""`, map[string]int32{"http": 8080, "grpc": 50443, "stun": 3478}, map[string]int32{"apikey-metrics": 9101}},
+		"loopback":            {`, metrics_listen_addr: "localhost:9090", grpc_listen_addr: "127.0.0.1:50443"`, map[string]int32{"http": 8080, "stun": 3478}, map[string]int32{"apikey-metrics": 9101}},
+		"no relay of its own": {`, derp: {urls: [u]}`, map[string]int32{"http": 8080, "grpc": 50443}, map[string]int32{"metrics": 9090, "apikey-metrics": 9101}},
+		"a UDP port and a TCP port of one number": {`, derp: {server: {enabled: true, stun_listen_addr: ":8080"}}`, map[string]int32{"http": 8080, "grpc": 50443, "stun": 8080}, map[string]int32{"metrics": 9090, "apikey-metrics": 9101}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
 			objects, err := Build(headscaleOf(t, shortSpec(test.config)), operatorOptions)
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(portsByName(objects.Service)).To(Equal(test.service))
-			if test.metrics == nil {
+			g.Expect(portsByName(objects.MetricsService)).To(Equal(test.metrics))
+
+			unmanaged := headscaleOf(t, shortSpec(test.config))
+			unmanaged.Spec.APIKey.AutoManage = new(bool)
+			objects, err = Build(unmanaged, operatorOptions)
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(portsByName(objects.Service)).To(Equal(test.service))
+			delete(test.metrics, "apikey-metrics")
+			if len(test.metrics) == 0 {
 				g.Expect(objects.MetricsService).To(BeNil())
 				return
 			}
 			g.Expect(portsByName(objects.MetricsService)).To(Equal(test.metrics))
 		})
 	}
+}
+
+func TestThePortOfTheManager(t *testing.T) {
+	for config, sentence := range map[string]string{
+		`, listen_addr: "0.0.0.0:9101"`:                                "spec.config.listen_addr has the port 9101, on which the API Key Manager serves its metrics: choose another",
+		`, metrics_listen_addr: "127.0.0.1:9101"`:                      "spec.config.metrics_listen_addr has the port 9101, on which the API Key Manager serves its metrics: choose another",
+		`, grpc_listen_addr: ":9101"`:                                  "spec.config.grpc_listen_addr has the port 9101, on which the API Key Manager serves its metrics: choose another",
+		`, derp: {server: {enabled: true, stun_listen_addr: ":9101"}}`: "",
+	} {
+		t.Run(config, func(t *testing.T) {
+			g := NewWithT(t)
+			headscale := headscaleOf(t, shortSpec(config))
+			_, err := Build(headscale, operatorOptions)
+			if sentence == "" {
+				g.Expect(err).NotTo(HaveOccurred(), "it is UDP")
+			} else {
+				g.Expect(err).To(MatchError(sentence))
+				g.Expect(err).To(BeAssignableToTypeOf(&InvalidError{}))
+			}
+			headscale.Spec.APIKey.AutoManage = new(bool)
+			_, err = Build(headscale, operatorOptions)
+			g.Expect(err).NotTo(HaveOccurred(), "nobody else is there")
+		})
+	}
+}
+
+func TestTheManagersProbeIsPatientAndNeverKeepsThePodFromBeingReady(t *testing.T) {
+	g := NewWithT(t)
+	objects, err := Build(headscaleOf(t, shortSpec("")), operatorOptions)
+	g.Expect(err).NotTo(HaveOccurred())
+	manager := objects.StatefulSet.Spec.Template.Spec.Containers[1]
+	g.Expect(manager.ReadinessProbe).To(BeNil())
+	g.Expect(manager.StartupProbe).To(BeNil())
+	probe := manager.LivenessProbe
+	g.Expect(*probe.HTTPGet.Path).To(Equal("/healthz"))
+	g.Expect(probe.HTTPGet.Port.String()).To(Equal(*manager.Ports[0].Name))
+	g.Expect(*probe.PeriodSeconds * *probe.FailureThreshold).To(BeNumerically(">=", 180))
+	g.Expect(manager.Args).To(ContainElements(fmt.Sprintf("--metrics-bind-address=:%d", *manager.Ports[0].ContainerPort), "--headscale-version=v0.29.3"))
 }
 
 func TestProbesFollowTheConfig(t *testing.T) {

@@ -30,7 +30,8 @@ type Objects struct {
 	ConfigMap *corev1.ConfigMapApplyConfiguration
 	// Service is for Headscale's clients.
 	Service *corev1.ServiceApplyConfiguration
-	// MetricsService is for what collects metrics; nil where they are turned off.
+	// MetricsService is for what collects metrics, Headscale's and the API Key Manager's;
+	// nil where there are neither.
 	MetricsService *corev1.ServiceApplyConfiguration
 	// StatefulSet runs the pod.
 	StatefulSet *appsv1.StatefulSetApplyConfiguration
@@ -45,7 +46,7 @@ func Build(headscale *v1beta1.Headscale, options Options) (*Objects, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan, err := layoutOf(&config)
+	plan, err := layoutOf(&config, headscale.Spec.APIKey.Managed())
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,9 @@ func service(headscale *v1beta1.Headscale, l *layout) *corev1ac.ServiceApplyConf
 // not expose its debug pages.
 func metricsService(headscale *v1beta1.Headscale, l *layout) *corev1ac.ServiceApplyConfiguration {
 	ports := l.exposed(portMetrics)
+	if headscale.Spec.APIKey.Managed() {
+		ports = append(ports, port{portKeyMetrics, keyMetricsPort})
+	}
 	if len(ports) == 0 {
 		return nil
 	}

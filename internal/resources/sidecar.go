@@ -2,9 +2,11 @@ package resources
 
 import (
 	"cmp"
+	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
@@ -16,6 +18,11 @@ const ContainerManager = "apikey-manager"
 // tokenLifetime is how long the sidecar's token is valid, in seconds. The kubelet
 // renews it in time.
 const tokenLifetime = 3600
+
+// The liveness probe asks once in probePeriod seconds and has the sidecar started again
+// after probeFailures failures in a row: three minutes, on top of those after which the
+// sidecar itself says that it is stuck. A restart must be rare.
+const probePeriod, probeTimeout, probeFailures = 30, 5, 6
 
 // addSidecar puts the API Key Manager into a pod, with what it alone needs. It has
 // no readiness probe: trouble with a key must not take Headscale out of its Service.
@@ -39,6 +46,11 @@ func addSidecar(pod *corev1ac.PodTemplateSpecApplyConfiguration, headscale *v1be
 		WithEnv(corev1ac.EnvVar().WithName("POD_NAMESPACE").WithValueFrom(
 			corev1ac.EnvVarSource().WithFieldRef(podNamespace()))).
 		WithSecurityContext(containerSecurity()).
+		WithPorts(corev1ac.ContainerPort().WithName(portKeyMetrics).WithContainerPort(keyMetricsPort).WithProtocol(corev1.ProtocolTCP)).
+		WithLivenessProbe(corev1ac.Probe().
+			WithHTTPGet(corev1ac.HTTPGetAction().
+				WithPath("/healthz").WithPort(intstr.FromString(portKeyMetrics)).WithScheme(corev1.URISchemeHTTP)).
+			WithPeriodSeconds(probePeriod).WithTimeoutSeconds(probeTimeout).WithFailureThreshold(probeFailures)).
 		WithResources(resourcesOf(headscale.Spec.Pod.ManagerResources, defaultManagerResources())).
 		WithTerminationMessagePolicy(corev1.TerminationMessageFallbackToLogsOnError).
 		WithVolumeMounts(
@@ -73,6 +85,7 @@ func managerArgs(headscale *v1beta1.Headscale, l *layout) ([]string, error) {
 		"--expiration=" + durationText(key.Expiration, lifetime.Expiration),
 		"--rotation-buffer=" + durationText(key.RotationBuffer, lifetime.RotationBuffer),
 	}
+	args = append(args, fmt.Sprintf("--metrics-bind-address=:%d", keyMetricsPort), "--headscale-version="+headscale.Spec.Version)
 	if lifetime.RevocationDelay > 0 {
 		args = append(args, "--revocation-delay="+string(key.RevocationDelay))
 	}

@@ -126,11 +126,31 @@ var _ = Describe("The sample", Ordered, func() {
 		Expect(hs.awaitRest(ctx, secretName).Annotations).To(HaveKeyWithValue(v1beta1.AnnotationRotateHandled, "now"))
 	})
 
-	It("shows no key in any log, argument or environment, and not in the resource", func(ctx SpecContext) {
+	It("tells in its metrics what it did", func(ctx SpecContext) {
+		secret := hs.awaitRest(ctx, secretName)
+		expiration, err := time.Parse(time.RFC3339, secret.Annotations[v1beta1.AnnotationExpiration])
+		Expect(err).NotTo(HaveOccurred())
+		Eventually(hs.measures).WithContext(ctx).Should(And(
+			HaveKeyWithValue("headscale_apikey_expiration_timestamp_seconds", BeNumerically("~", expiration.Unix(), 1)),
+			HaveKeyWithValue("headscale_apikey_next_rotation_timestamp_seconds", BeNumerically("~", expiration.Add(-5*time.Minute).Unix(), 1)),
+			HaveKeyWithValue(`headscale_apikey_rotations_total{reason="RotationRequested"}`, BeEquivalentTo(1)),
+			HaveKeyWithValue("headscale_apikey_keys_revoked_total", BeNumerically(">=", 1)),
+			HaveKeyWithValue("headscale_apikey_headscale_up", BeEquivalentTo(1)),
+			HaveKeyWithValue(`headscale_apikey_headscale_info{transport="grpc",version="`+serverbuild.DefaultHeadscale+`"}`, BeEquivalentTo(1)),
+			HaveKeyWithValue(`headscale_apikey_blocked{reason="SecretNotOurs"}`, BeZero()),
+			HaveKeyWithValue("process_resident_memory_bytes", BeNumerically(">", 0)),
+		))
+		Expect(hs.ask(ctx, "/healthz")).To(Equal("ok\n"))
+	})
+
+	It("shows no key in any log, argument, environment or metric, and not in the resource", func(ctx SpecContext) {
 		resource, err := plane.Kubectl(ctx, "get", "headscale,statefulset,configmap", "-n", hs.key.Namespace, "-o", "yaml")
 		Expect(err).NotTo(HaveOccurred())
+		metrics, err := hs.ask(ctx, "/metrics")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(metrics).To(ContainSubstring("headscale_apikey_checks_total"))
 		said := strings.Join([]string{
-			hs.pod.Log(containerHeadscale), hs.pod.Log(containerManager), operator.Process().Log().String(), resource,
+			metrics, hs.pod.Log(containerHeadscale), hs.pod.Log(containerManager), operator.Process().Log().String(), resource,
 		}, "\n")
 		Expect(said).To(ContainSubstring("Waiting for Headscale to be ready..."))
 		for _, key := range keys {

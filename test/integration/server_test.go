@@ -2,9 +2,14 @@ package integration_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -150,4 +155,39 @@ func (s *server) keyStatus(ctx context.Context, key string) int {
 		return 0
 	}
 	return status
+}
+
+// ask returns what the API Key Manager answers on its own port.
+func (s *server) ask(ctx context.Context, path string) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.pod.Address(containerManager, "apikey-metrics")+path, http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if response.StatusCode != http.StatusOK {
+		err = errors.Join(err, fmt.Errorf("%s answered with %s: %s", path, response.Status, body))
+	}
+	return string(body), err
+}
+
+// measures are the values of the API Key Manager's metrics, by the series as they are
+// printed.
+func (s *server) measures(ctx context.Context) (map[string]float64, error) {
+	text, err := s.ask(ctx, "/metrics")
+	values := map[string]float64{}
+	for line := range strings.Lines(text) {
+		series, value, found := strings.Cut(strings.TrimSpace(line), " ")
+		if !found || series == "#" {
+			continue
+		}
+		if number, err := strconv.ParseFloat(value[strings.LastIndexByte(value, ' ')+1:], 64); err == nil {
+			values[series] = number
+		}
+	}
+	return values, err
 }

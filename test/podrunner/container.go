@@ -58,6 +58,18 @@ func (c *container) resolveArgs(variables map[string]string) []string {
 	return args
 }
 
+// movePorts has the container listen on free addresses of this machine.
+func (c *container) movePorts() error {
+	for i := range c.args {
+		moved, err := moveBindAddress(c.args[i], &c.pod.runner.ports)
+		if err != nil {
+			return err
+		}
+		c.args[i] = moved
+	}
+	return nil
+}
+
 // resolveEnv makes the whole environment: what an image would bring, what the
 // template says, and what a process needs that is no container.
 func (c *container) resolveEnv(variables map[string]string, tokens []token) ([]string, error) {

@@ -25,7 +25,8 @@
 // volume's directory, in args, in env values and in the text of mounted files. It
 // has no network namespace: Headscale's listen addresses are moved to free
 // addresses of the loopback interface by the environment variables with which
-// Headscale's config can be overridden. A container that has a ServiceAccount
+// Headscale's config can be overridden, and so is what an argument such as
+// --metrics-bind-address=:9101 says. A container that has a ServiceAccount
 // token gets a kubeconfig in KUBECONFIG that uses it, because the place where a
 // client in a pod would look cannot be redirected.
 //

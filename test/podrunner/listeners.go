@@ -96,6 +96,24 @@ func moveListeners(configPath string, ports *portMap) (map[string]string, error)
 	return variables, nil
 }
 
+// bindAddress is how a flag ends that holds an address to listen on.
+const bindAddress = "-bind-address"
+
+// moveBindAddress moves the address in an argument such as --metrics-bind-address=:9101
+// to a free one. Other arguments, and an address without a port, stay as they are.
+func moveBindAddress(arg string, ports *portMap) (string, error) {
+	flag, text, found := strings.Cut(arg, "=")
+	if !found || !strings.HasSuffix(flag, bindAddress) {
+		return arg, nil
+	}
+	number, err := portOf(text)
+	if err != nil {
+		return arg, nil //nolint:nilerr // It turns the listener off.
+	}
+	address, err := ports.address(number)
+	return flag + "=" + address, err
+}
+
 // portOf is the port of an address.
 func portOf(address string) (int, error) {
 	_, port, err := net.SplitHostPort(address)

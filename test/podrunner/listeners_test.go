@@ -38,3 +38,23 @@ var _ = Describe("Headscale's listen addresses", func() {
 		Expect((&portMap{}).lookup(9)).To(Equal("127.0.0.1:9"))
 	})
 })
+
+var _ = Describe("An address in an argument", func() {
+	It("is moved to a free one, the same for every pod", func() {
+		ports := &portMap{}
+		moved, err := moveBindAddress("--metrics-bind-address=:9101", ports)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(moved).To(Equal("--metrics-bind-address=" + ports.lookup(9101)))
+		Expect(moved).To(HavePrefix("--metrics-bind-address=127.0.0.1:"))
+		Expect(moved).NotTo(HaveSuffix(":9101"))
+		Expect(moveBindAddress("--metrics-bind-address=0.0.0.0:9101", ports)).To(Equal(moved))
+	})
+
+	DescribeTable("is left alone where there is none", func(arg string) {
+		Expect(moveBindAddress(arg, &portMap{})).To(Equal(arg))
+	},
+		Entry("another flag", "--server=:80"),
+		Entry("turned off", "--metrics-bind-address=0"),
+		Entry("no value", "--metrics-bind-address"),
+	)
+})

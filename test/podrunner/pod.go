@@ -142,6 +142,9 @@ func (p *pod) prepareContainer(ctx context.Context, template *corev1.Container) 
 		return nil, nil, err
 	}
 	c.args = c.resolveArgs(variables)
+	if err := c.movePorts(); err != nil {
+		return nil, nil, err
+	}
 	if c.env, err = c.resolveEnv(variables, tokens); err != nil {
 		return nil, nil, err
 	}

@@ -1,0 +1,86 @@
+package apikey
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Bounds on a request to the Endpoint, so that nobody can hold on to its memory.
+const (
+	requestTimeout = 10 * time.Second
+	idleTimeout    = 2 * time.Minute
+	maxHeaderBytes = 8 << 10
+)
+
+// maxRebind bounds the time between two attempts to listen on the address.
+const maxRebind = time.Minute
+
+// Endpoint serves /metrics, and /healthz: 200 while the Manager is alive, else 503 and
+// a sentence. It is a manager.Runnable of controller-runtime.
+type Endpoint struct {
+	// Address is host:port; the host may be left out.
+	Address string
+	// Metrics answers requests for /metrics.
+	Metrics http.Handler
+	// Alive says whether the Manager is.
+	Alive func() error
+	Log   *slog.Logger
+}
+
+// Start serves until the context ends. It tries again and again where the address
+// cannot be listened on, says so once, and always returns nil: keys are more important
+// than their metrics.
+func (e *Endpoint) Start(ctx context.Context) error {
+	again := backoff{most: maxRebind, jitter: rand.Float64}
+	failing := false
+	for ctx.Err() == nil {
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", e.Address)
+		if err == nil {
+			if failing {
+				e.Log.Info("Serving metrics and health after all", "address", listener.Addr())
+			}
+			failing = false
+			again.reset()
+			err = e.serve(ctx, listener)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		if !failing {
+			e.Log.Warn("Cannot serve metrics and health; trying again", "address", e.Address, "message", err)
+		}
+		failing = true
+		pause(ctx, again.grow())
+	}
+	return nil
+}
+
+// serve answers requests until the context ends or the listener fails.
+func (e *Endpoint) serve(ctx context.Context, listener net.Listener) error {
+	server := &http.Server{
+		Handler:     e.handler(),
+		ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog:       slog.NewLogLogger(e.Log.Handler(), slog.LevelDebug),
+	}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	return server.Serve(listener)
+}
+
+func (e *Endpoint) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", e.Metrics)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := e.Alive(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("ok\n"))
+	})
+	return mux
+}

@@ -1,0 +1,158 @@
+package apikey
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"go.uber.org/goleak"
+	corev1 "k8s.io/api/core/v1"
+
+	"infrado.cloud/headscale-operator/internal/headscale"
+)
+
+var _ = Describe("The endpoint", func() {
+	var (
+		alive  atomic.Pointer[error]
+		log    *lockedBuffer
+		client *http.Client
+	)
+
+	// serve starts an endpoint at the address and returns what ends it.
+	serve := func(address string) (stop func()) {
+		ctx, cancel := context.WithCancel(context.Background())
+		endpoint := &Endpoint{
+			Address: address, Log: slog.New(slog.NewTextHandler(log, nil)),
+			Metrics: NewMetrics(MetricsFacts{Version: "v1", Transport: func() headscale.Transport { return headscale.TransportUnknown }}).Handler(),
+			Alive: func() error {
+				if err := alive.Load(); err != nil {
+					return *err
+				}
+				return nil
+			},
+		}
+		done := make(chan error, 1)
+		go func() { done <- endpoint.Start(ctx) }()
+		return func() {
+			cancel()
+			Eventually(done).WithTimeout(2 * time.Second).Should(Receive(BeNil()))
+		}
+	}
+	get := func(url string) (int, string, error) {
+		response, err := client.Get(url)
+		if err != nil {
+			return 0, "", err
+		}
+		defer func() { _ = response.Body.Close() }()
+		body, err := io.ReadAll(response.Body)
+		return response.StatusCode, string(body), err
+	}
+
+	status := func(url string) (int, error) {
+		code, _, err := get(url)
+		return code, err
+	}
+
+	BeforeEach(func() {
+		alive.Store(nil)
+		log = &lockedBuffer{}
+		client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		leaks := goleak.IgnoreCurrent()
+		DeferCleanup(func() { Eventually(func() error { return goleak.Find(leaks) }).Should(Succeed()) })
+	})
+
+	freeAddress := func() string {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(listener.Close()).To(Succeed())
+		return listener.Addr().String()
+	}
+
+	It("serves metrics, and says whether the Manager is alive", func() {
+		address := freeAddress()
+		defer serve(address)()
+		Eventually(status).WithArguments("http://" + address + "/healthz").Should(BeEquivalentTo(200))
+		code, body, err := get("http://" + address + "/metrics")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(code).To(Equal(200))
+		Expect(body).To(ContainSubstring(`headscale_apikey_build_info{commit="",go_version="go`))
+
+		stuck := errors.New("the API Key Manager has been stuck for 4m0s")
+		alive.Store(&stuck)
+		code, body, err = get("http://" + address + "/healthz")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(code).To(Equal(503))
+		Expect(strings.TrimSpace(body)).To(Equal(stuck.Error()))
+		Expect(status("http://" + address + "/debug/pprof/")).To(Equal(404))
+		response, err := client.Post("http://"+address+"/metrics", "text/plain", http.NoBody)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(response.Body.Close()).To(Succeed())
+		Expect(response.StatusCode).To(Equal(405))
+		Expect(log.String()).To(BeEmpty())
+	})
+
+	It("waits for an address that is taken, and says so once", func() {
+		other, err := net.Listen("tcp", "127.0.0.1:0")
+		Expect(err).NotTo(HaveOccurred())
+		defer serve(other.Addr().String())()
+		Eventually(log.String).Should(ContainSubstring("Cannot serve metrics and health; trying again"))
+		// Long enough for a second attempt.
+		Consistently(func() int { return strings.Count(log.String(), "\n") }, "1500ms").Should(Equal(1))
+		Expect(other.Close()).To(Succeed())
+		Eventually(status).WithArguments("http://" + other.Addr().String() + "/healthz").WithTimeout(10 * time.Second).Should(BeEquivalentTo(200))
+		Expect(log.String()).To(ContainSubstring("Serving metrics and health after all"))
+	})
+})
+
+func TestAManagerIsAlive(t *testing.T) {
+	slow := func(w *world) {
+		delay := func() error { time.Sleep(callTimeout - time.Millisecond); return nil } //nolint:forbidigo // In a synctest bubble this takes no time.
+		w.headscale.failList, w.headscale.failCreate, w.headscale.failExpire = delay, delay, delay
+		w.secrets.fail = func(verb string, _ *corev1.Secret) error {
+			if verb == "watch" {
+				return nil
+			}
+			return delay()
+		}
+	}
+	for name, arrange := range map[string]func(w *world){
+		"at rest":                     func(*world) {},
+		"while Headscale is away":     func(w *world) { w.headscale.failList = func() error { return headscale.ErrUnavailable } },
+		"while the API server is":     func(w *world) { w.secrets.fail = func(string, *corev1.Secret) error { return errKubernetes } },
+		"while every call is so slow": slow,
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, Settings{Expiration: 20 * time.Minute, RotationBuffer: 10 * time.Minute}, func(w *world) {
+				arrange(w)
+				w.start()
+				for range 4 * 30 {
+					w.pass(15 * time.Second)
+					w.Expect(w.manager.Alive()).To(Succeed())
+				}
+			})
+		})
+	}
+}
+
+func TestAManagerThatHangsIsNotAlive(t *testing.T) {
+	inWorld(t, defaults, func(w *world) {
+		w.Expect(New(Config{Clock: time.Now}).Alive()).To(MatchError(errNotBegun))
+		hanging := make(chan struct{})
+		w.start().pass(30 * time.Minute)
+		w.headscale.set(func() { w.headscale.failList = func() error { <-hanging; return nil } })
+		w.pass(31*time.Minute + stuckAfter)
+		w.Expect(w.manager.Alive()).To(MatchError(MatchRegexp(`^the API Key Manager has been stuck for \d+m\d+s: its last sign of life was at 20\S+Z$`)))
+		close(hanging)
+		w.pass(time.Second)
+		w.Expect(w.manager.Alive()).To(Succeed())
+	})
+}
