@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/manager/signals"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
@@ -108,6 +109,7 @@ func operate(ctx context.Context, cluster *rest.Config, s *settings, logger *slo
 	if err := reconciler.SetupWithManager(ctx, m); err != nil {
 		return fmt.Errorf("setting up the controller: %w", err)
 	}
+	metrics.Registry.MustRegister(reconciler.Metrics(m, version, commit))
 	logger.InfoContext(ctx, "Starting the operator", "version", version, "managerImage", s.managerImage, "namespaces", s.namespaces)
 	return m.Start(ctx)
 }

@@ -56,6 +56,8 @@ type HeadscaleReconciler struct {
 	watches *referenceWatches
 	// secrets says who looks after which API key Secret.
 	secrets secretHolders
+	// metrics count how passes end; nil where nobody asked for Metrics.
+	metrics *metrics
 }
 
 // pass is what one reconcile knows of a Headscale, more with every step.
@@ -123,6 +125,7 @@ func (r *HeadscaleReconciler) fetch(ctx context.Context, request reconcile.Reque
 func (r *HeadscaleReconciler) leave(headscale client.ObjectKey) {
 	r.watches.keep(headscale, nil)
 	r.secrets.release(headscale, client.ObjectKey{})
+	r.metrics.forget(headscale)
 }
 
 // build works out the objects that the Headscale wants. What Headscale would refuse

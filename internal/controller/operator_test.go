@@ -11,6 +11,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -36,6 +37,9 @@ type operator struct {
 
 	lock   sync.Mutex
 	writes []string
+
+	// metrics is what the operator tells Prometheus.
+	metrics *prometheus.Registry
 
 	// refuse, if it is set, is a part of the paths that cannot be written to.
 	refuse atomic.Pointer[string]
@@ -76,6 +80,8 @@ func startOperatorAs(userName, namespace string) *operator {
 		Options: resources.Options{ManagerImage: managerImage},
 		Now:     o.now,
 	}
+	o.metrics = prometheus.NewPedanticRegistry()
+	o.metrics.MustRegister(reconciler.Metrics(m, "v1.2.3", "abcdef"))
 	running, stop := context.WithCancel(context.Background())
 	Expect(reconciler.SetupWithManager(running, m)).To(Succeed())
 	done := make(chan error)

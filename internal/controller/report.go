@@ -27,6 +27,7 @@ func (r *HeadscaleReconciler) report(ctx context.Context, p *pass, err error) (r
 	patchErr := r.patchStatus(ctx, p.headscale, func(status *v1beta1.HeadscaleStatus) {
 		describeStatus(status, p, key.status, parts)
 	})
+	r.metrics.count(p.headscale, classify(errors.Join(err, patchErr)))
 	if failed != nil && failed.transient != nil {
 		return reconcile.Result{}, errors.Join(failed.transient, patchErr)
 	}
