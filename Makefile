@@ -28,10 +28,11 @@ KUBECTL ?= kubectl
 CONTROLLER_GEN = bin/controller-gen
 GOLANGCI_LINT = bin/golangci-lint
 KUSTOMIZE = bin/kustomize
+PROMTOOL = bin/promtool
 
 # Where generated files are. They are committed, so that a clone works as it is.
 GENERATED = api/v1beta1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml \
-  charts/headscale-operator/files
+  config/prometheus/prometheusrule.yaml charts/headscale-operator/files
 
 .DEFAULT_GOAL := help
 
@@ -178,6 +179,12 @@ test-chart: bin/helm3 bin/helm4 $(KUSTOMIZE) ## Lint the chart, and compare it w
 	@assets=$$($(SERVERS) --headscale none --print) || exit 1; \
 	KUBEBUILDER_ASSETS="$$assets" go test -count=1 ./test/chart
 
+.PHONY: test-alerts
+test-alerts: $(PROMTOOL) ## Check the alerts, and try each of them on made-up series.
+	$(PROMTOOL) check rules --lint=all --lint-fatal config/prometheus/rules.yaml
+	$(PROMTOOL) check config config/prometheus/prometheus.yaml
+	$(PROMTOOL) test rules test/monitoring/testdata/rules_test.yaml
+
 .PHONY: lint-workflows
 lint-workflows: $(ACTIONLINT) ## Check the workflows in .github.
 	$(ACTIONLINT)
@@ -208,6 +215,11 @@ bin/helm3: hack/tools/helm3/go.mod hack/tools/helm3/go.sum
 
 bin/helm4: hack/tools/helm4/go.mod hack/tools/helm4/go.sum
 	cd hack/tools/helm4 && $(GO_BUILD) -o ../../../$@ helm.sh/helm/v4/cmd/helm
+
+# Of the ways in which Prometheus finds its targets, only the one that is used here.
+$(PROMTOOL): hack/tools/promtool/go.mod hack/tools/promtool/go.sum
+	@echo "Building promtool; this happens once and takes some minutes."
+	cd hack/tools/promtool && $(GO_BUILD) -tags remove_all_sd,enable_kubernetes_sd -o ../../../$@ github.com/prometheus/prometheus/cmd/promtool
 
 $(ACTIONLINT): hack/tools/actionlint/go.mod hack/tools/actionlint/go.sum
 	cd hack/tools/actionlint && $(GO_BUILD) -o ../../../$@ github.com/rhysd/actionlint/cmd/actionlint
