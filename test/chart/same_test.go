@@ -20,6 +20,9 @@ managerImage: {repository: headscale-operator/apikey-manager, tag: latest}
 crds: {keep: false}
 `
 
+// sameMonitoring asks the chart for what is in config/prometheus.
+const sameMonitoring = `{metrics: {podMonitor: {enabled: true}, headscales: {podMonitor: {enabled: true}}, prometheusRule: {enabled: true}}}`
+
 var _ = Describe("The chart and config/default", func() {
 	It("install the same objects", func(ctx SpecContext) {
 		manifests, err := tool(ctx, "kustomize", "build", filepath.Join(root, "config", "default"))
@@ -34,6 +37,25 @@ var _ = Describe("The chart and config/default", func() {
 		for name, object := range ofKustomize {
 			Expect(withoutLabels(ofChart[name])).To(Equal(withoutLabels(object)), name)
 		}
+	})
+
+	It("have Prometheus watch the same", func(ctx SpecContext) {
+		manifests, err := tool(ctx, "kustomize", "build", filepath.Join(root, "config", "prometheus"))
+		Expect(err).NotTo(HaveOccurred())
+		ofKustomize := objects(manifests)
+		rendered, err := render(ctx, "helm4", sameMonitoring)
+		Expect(err).NotTo(HaveOccurred())
+		ofChart := objects(rendered)
+		maps.DeleteFunc(ofChart, func(_ string, object *unstructured.Unstructured) bool {
+			return !strings.HasPrefix(object.GetAPIVersion(), "monitoring.coreos.com/")
+		})
+		Expect(slices.Sorted(maps.Keys(ofChart))).To(Equal(slices.Sorted(maps.Keys(ofKustomize))))
+		for name, object := range ofKustomize {
+			// By which the operator's pod is known beside the rest: its release.
+			unstructured.RemoveNestedField(ofChart[name].Object, "spec", "selector", "matchLabels", "app.kubernetes.io/instance")
+			Expect(withoutLabels(ofChart[name])).To(Equal(withoutLabels(object)), name)
+		}
+		Expect(ofKustomize).To(HaveKey("PrometheusRule " + operatorNamespace + "/headscale-operator-alerts"))
 	})
 
 	It("give the same rights in a namespace, where namespaces are named", func(ctx SpecContext) {
@@ -59,6 +81,7 @@ var _ = Describe("The chart and config/default", func() {
 			"leader-election-role.yaml": "rbac/leader_election_role.yaml",
 			"editor-role.yaml":          "rbac/headscale_editor_role.yaml",
 			"viewer-role.yaml":          "rbac/headscale_viewer_role.yaml",
+			"rules.yaml":                "prometheus/rules.yaml",
 		} {
 			have, err := os.ReadFile(filepath.Join(chartDir(), "files", file))
 			Expect(err).NotTo(HaveOccurred())

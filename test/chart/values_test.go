@@ -24,6 +24,8 @@ var accepted = map[string]string{
 	"without roles":       `{rbac: {create: false}, serviceAccount: {create: false, name: mine}}`,
 	"without aggregation": `{rbac: {aggregate: false}}`,
 	"all of the metrics":  `{metrics: {port: 9100, service: {annotations: {a: b}}, serviceMonitor: {enabled: true, labels: {release: prom}, interval: 30s}, podMonitor: {enabled: true, labels: {release: prom}, interval: 1m}}}`,
+	"all of monitoring":   `{metrics: {headscales: {serviceMonitor: {enabled: true, labels: {release: prom}, interval: 30s}, podMonitor: {enabled: true, labels: {release: prom}, interval: 1m}}, prometheusRule: {enabled: true, labels: {release: prom}}, dashboard: {enabled: true, labels: {mine: "1"}, annotations: {grafana_folder: VPN}}}}`,
+	"monitored in parts":  `{watchNamespaces: [team-a, team-b], fullnameOverride: hs, metrics: {enabled: false, headscales: {podMonitor: {enabled: true}}, prometheusRule: {enabled: true}}}`,
 	"no metrics":          `{metrics: {enabled: false, serviceMonitor: {enabled: true}}, networkPolicy: {enabled: true}}`,
 	"a network policy":    `{networkPolicy: {enabled: true, metricsFrom: [{namespaceSelector: {matchLabels: {a: b}}}], apiServer: {to: [{ipBlock: {cidr: 10.0.0.1/32}}], ports: [6443]}}}`,
 	"digests":             `{image: {digest: "` + digest + `"}, managerImage: {digest: "` + digest + `", tag: ignored}}`,
@@ -52,6 +54,9 @@ var refused = map[string][2]string{
 	"a bad namespace":           {`{watchNamespaces: [Not_OK]}`, "watchNamespaces"},
 	"a bad log level":           {`{log: {level: loud}}`, "level"},
 	"a nameless account":        {`{serviceAccount: {create: false}}`, "serviceAccount.name must be set"},
+	"a label that is a number":  {`{metrics: {dashboard: {labels: {grafana_dashboard: 1}}}}`, "grafana_dashboard"},
+	"an unknown monitor":        {`{metrics: {headscales: {probe: {enabled: true}}}}`, "probe"},
+	"a bad interval":            {`{metrics: {headscales: {podMonitor: {interval: 1 minute}}}}`, "interval"},
 	"an impossible port":        {`{metrics: {port: 70000}}`, "port"},
 }
 
@@ -103,6 +108,36 @@ var _ = Describe("The chart's values", func() {
 		Expect(rendered).NotTo(HaveKey(HavePrefix("ClusterRoleBinding ")))
 		Expect(rendered).To(And(HaveKey("Role team-a/headscale-operator-manager-role"), HaveKey("RoleBinding team-b/headscale-operator-manager-rolebinding")))
 		Expect(managerContainer(ctx, accepted["some namespaces"])["args"]).To(ContainElement("--watch-namespaces=team-a,team-b"))
+	})
+
+	It("have Prometheus look where the operator does", func(ctx SpecContext) {
+		for values, want := range map[string]map[string]any{
+			accepted["all of monitoring"]:  {"any": true},
+			accepted["monitored in parts"]: {"matchNames": []any{"team-a", "team-b"}},
+		} {
+			manifests, err := render(ctx, "helm4", values)
+			Expect(err).NotTo(HaveOccurred())
+			var seen int
+			for name, object := range objects(manifests) {
+				if strings.HasSuffix(name, "-headscales") {
+					Expect(object.Object["spec"]).To(HaveKeyWithValue("namespaceSelector", want), name)
+					seen++
+				}
+			}
+			Expect(seen).To(BeNumerically(">=", 1))
+		}
+	})
+
+	It("bring the dashboard where Grafana's sidecar finds it", func(ctx SpecContext) {
+		manifests, err := render(ctx, "helm4", accepted["all of monitoring"])
+		Expect(err).NotTo(HaveOccurred())
+		dashboard := objects(manifests)["ConfigMap "+operatorNamespace+"/headscale-operator-dashboard"]
+		Expect(dashboard).NotTo(BeNil())
+		Expect(dashboard.GetLabels()).To(And(HaveKeyWithValue("grafana_dashboard", "1"), HaveKeyWithValue("mine", "1")))
+		Expect(dashboard.GetAnnotations()).To(HaveKeyWithValue("grafana_folder", "VPN"))
+		file, err := os.ReadFile(filepath.Join(chartDir(), "files", "dashboard.json"))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(dashboard.Object).To(HaveKeyWithValue("data", HaveKeyWithValue("headscale-operator.json", MatchJSON(file))))
 	})
 
 	It("keep the resource's definition unless told otherwise", func(ctx SpecContext) {
