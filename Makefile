@@ -180,10 +180,12 @@ test-chart: bin/helm3 bin/helm4 $(KUSTOMIZE) ## Lint the chart, and compare it w
 	KUBEBUILDER_ASSETS="$$assets" go test -count=1 ./test/chart
 
 .PHONY: test-alerts
-test-alerts: $(PROMTOOL) ## Check the alerts, and try each of them on made-up series.
+test-alerts: $(PROMTOOL) bin/selectors ## Try the alerts on made-up series, and the dashboard's queries on what the programs tell.
 	$(PROMTOOL) check rules --lint=all --lint-fatal config/prometheus/rules.yaml
 	$(PROMTOOL) check config config/prometheus/prometheus.yaml
 	$(PROMTOOL) test rules test/monitoring/testdata/rules_test.yaml
+	@assets=$$($(SERVERS) --print) || exit 1; \
+	KUBEBUILDER_ASSETS="$$assets" go test -count=1 ./test/monitoring
 
 .PHONY: lint-workflows
 lint-workflows: $(ACTIONLINT) ## Check the workflows in .github.
@@ -220,6 +222,9 @@ bin/helm4: hack/tools/helm4/go.mod hack/tools/helm4/go.sum
 $(PROMTOOL): hack/tools/promtool/go.mod hack/tools/promtool/go.sum
 	@echo "Building promtool; this happens once and takes some minutes."
 	cd hack/tools/promtool && $(GO_BUILD) -tags remove_all_sd,enable_kubernetes_sd -o ../../../$@ github.com/prometheus/prometheus/cmd/promtool
+
+bin/selectors: hack/tools/promtool/selectors/main.go hack/tools/promtool/go.mod hack/tools/promtool/go.sum
+	cd hack/tools/promtool && $(GO_BUILD) -o ../../../$@ ./selectors
 
 $(ACTIONLINT): hack/tools/actionlint/go.mod hack/tools/actionlint/go.sum
 	cd hack/tools/actionlint && $(GO_BUILD) -o ../../../$@ github.com/rhysd/actionlint/cmd/actionlint
