@@ -35,7 +35,7 @@ func statefulSets(r *HeadscaleReconciler, p *pass) kind[*appsv1ac.StatefulSetApp
 			return want
 		},
 		rehearse: true,
-		found: func(live *appsv1.StatefulSet) { p.statefulSet = live },
+		found:    func(live *appsv1.StatefulSet) { p.statefulSet = live },
 		made: func(live *appsv1.StatefulSet) {
 			r.record(p.headscale, occurrence{false, v1beta1.EventCreated, fmt.Sprintf("StatefulSet %s was made", live.Name)})
 		},
