@@ -1,0 +1,73 @@
+package plugin
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+)
+
+// kinds are the ways in which kubectl writes the kind before a name.
+var kinds = []string{"headscale", "headscales", "hs", "headscale." + v1beta1.GroupName, "headscales." + v1beta1.GroupName}
+
+// headscaleName is the name in an argument, which may be written as kubectl get -o name
+// prints it.
+func headscaleName(argument string) (string, error) {
+	name := argument
+	if kind, rest, found := strings.Cut(argument, "/"); found {
+		if !slices.Contains(kinds, kind) {
+			return "", usagef("%q is not the NAME of a Headscale, such as headscale or headscale/headscale", argument)
+		}
+		name = rest
+	}
+	if name == "" || strings.Contains(name, "/") {
+		return "", usagef("%q is not the NAME of a Headscale, such as headscale or headscale/headscale", argument)
+	}
+	return name, nil
+}
+
+// choose reads the Headscale that the arguments name, or the only one that there is.
+func (c *cluster) choose(ctx context.Context, args []string) (*v1beta1.Headscale, error) {
+	if len(args) > 0 {
+		return c.named(ctx, args[0])
+	}
+	found, err := c.listHeadscales(ctx, c.namespace)
+	if err != nil {
+		return nil, err
+	}
+	return theOnly(found, c.namespace)
+}
+
+// named reads a Headscale by its name.
+func (c *cluster) named(ctx context.Context, argument string) (*v1beta1.Headscale, error) {
+	name, err := headscaleName(argument)
+	if err != nil {
+		return nil, err
+	}
+	headscale, err := c.headscales(c.namespace).Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) && !kindMissing(err) {
+		return nil, fmt.Errorf("there is no Headscale %q in namespace %s; kubectl headscale status -A shows all that there are", name, c.namespace)
+	}
+	return headscale, err
+}
+
+// theOnly is the only one of a namespace's Headscales.
+func theOnly(found []v1beta1.Headscale, namespace string) (*v1beta1.Headscale, error) {
+	switch len(found) {
+	case 0:
+		return nil, fmt.Errorf("there is no Headscale in namespace %s; -n names another namespace", namespace)
+	case 1:
+		return &found[0], nil
+	}
+	names := make([]string, len(found))
+	for i := range found {
+		names[i] = found[i].Name
+	}
+	slices.Sort(names)
+	return nil, usagef("namespace %s has %d Headscales, so say which one: %s", namespace, len(names), strings.Join(names, ", "))
+}

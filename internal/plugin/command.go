@@ -1,0 +1,177 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/client-go/rest"
+)
+
+// Exit statuses, which scripts rely on.
+const (
+	// ExitFailure says that what was asked for could not be done.
+	ExitFailure = 1
+	// ExitUsage says that the command line cannot be used.
+	ExitUsage = 2
+	// ExitNotReady says that what was shown is not as it should be: a Headscale that is
+	// not ready, or a key that cannot be used.
+	ExitNotReady = 3
+	// ExitInterrupted says that Ctrl-C or SIGTERM came first: the usual status of it.
+	ExitInterrupted = 130
+)
+
+// Requests to the API server in a second, and how many may come at once: what kubectl
+// allows itself.
+const (
+	queriesPerSecond = 50
+	queryBurst       = 300
+)
+
+// Environment is what the plugin takes from the process that it runs in.
+type Environment struct {
+	Streams genericiooptions.IOStreams
+	// Getenv reads a variable, such as NO_COLOR or LANG.
+	Getenv func(string) string
+	// Now is the clock.
+	Now   func() time.Time
+	Build Build
+}
+
+// Build is what the linker knows of a program.
+type Build struct {
+	Version, Commit, Date string
+}
+
+// app is one run of the plugin.
+type app struct {
+	Environment
+	flags *genericclioptions.ConfigFlags
+}
+
+// Run is the whole program; it returns the exit status.
+func Run(ctx context.Context, args []string, environment Environment) int {
+	a := &app{Environment: environment, flags: genericclioptions.NewConfigFlags(true)}
+	// Nothing is cached: the API server is not asked what it knows.
+	a.flags.CacheDir = nil
+	a.flags.WrapConfigFn = func(config *rest.Config) *rest.Config {
+		config.UserAgent = "kubectl-headscale/" + a.Build.Version
+		config.QPS, config.Burst = queriesPerSecond, queryBurst
+		config.WarningHandler = rest.NewWarningWriter(a.Streams.ErrOut, rest.WarningWriterOptions{Deduplicate: true})
+		return config
+	}
+	root := a.rootCommand()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	status, sentence := outcome(ctx, err)
+	if sentence != "" {
+		_, _ = fmt.Fprintln(a.Streams.ErrOut, "error: "+sentence)
+	}
+	return status
+}
+
+// rootCommand is the command that all others are below.
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "kubectl-headscale",
+		Short: "Look after Headscales and their API keys",
+		Long: `Shows how the Headscales of a cluster and their API keys are, reveals a key to a
+script, and has a key replaced.
+
+Where NAME is left out, the only Headscale of the namespace is meant.
+
+Exit statuses: 0 it is done, and what was shown is in order; 1 it could not be done;
+2 the command line cannot be used; 3 a Headscale that is not ready, or a key that cannot
+be used, was shown; 130 interrupted.`,
+		Annotations:       map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl headscale"},
+		Args:              a.noSuchCommand,
+		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+	}
+	root.SetIn(a.Streams.In)
+	root.SetOut(a.Streams.Out)
+	root.SetErr(a.Streams.ErrOut)
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usagef("%w; %s --help lists the flags", err, c.CommandPath())
+	})
+	a.flags.AddFlags(root.PersistentFlags())
+	root.AddCommand(a.statusCommand(), a.keyCommand(), a.rotateCommand(), a.eventsCommand(), a.versionCommand(), a.completionCommand())
+	a.completeFlags(root)
+	return root
+}
+
+// noSuchCommand refuses an argument where a command is expected.
+func (a *app) noSuchCommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := c.CommandPath() + " --help lists the commands"
+	if similar := c.SuggestionsFor(args[0]); len(similar) > 0 {
+		hint = fmt.Sprintf("did you mean %s?", similar[0])
+	}
+	return usagef("there is no command %q; %s", args[0], hint)
+}
+
+// oneName accepts at most one argument, the NAME of a Headscale.
+func oneName(c *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return usagef("%s takes one NAME, and was given %d: %q", c.CommandPath(), len(args), args)
+	}
+	for _, arg := range args {
+		if _, err := headscaleName(arg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// noArguments refuses every argument.
+func noArguments(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("%s takes no arguments, and was given %q", c.CommandPath(), args)
+	}
+	return nil
+}
+
+// exit is an error that ends the program with a status of its own.
+type exit struct {
+	status int
+	err    error
+}
+
+func (e *exit) Error() string { return e.err.Error() }
+
+func (e *exit) Unwrap() error { return e.err }
+
+// usagef says what is wrong with the command line.
+func usagef(format string, args ...any) error {
+	return &exit{ExitUsage, fmt.Errorf(format, args...)}
+}
+
+// errNotReady ends the program without a word: what there is to say was shown.
+var errNotReady = errors.New("not ready")
+
+// outcome is the exit status of an error, and what is said of it; nothing where
+// everything was said before.
+func outcome(ctx context.Context, err error) (status int, sentence string) {
+	var own *exit
+	switch {
+	case errors.Is(err, errNotReady):
+		return ExitNotReady, ""
+	case errors.As(err, &own):
+		return own.status, own.Error()
+	case ctx.Err() != nil:
+		return ExitInterrupted, "interrupted"
+	default:
+		return ExitFailure, explain(err)
+	}
+}

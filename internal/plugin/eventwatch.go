@@ -1,0 +1,118 @@
+package plugin
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/yaml"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+)
+
+// eventWatch goes on showing the events of a Headscale.
+type eventWatch struct {
+	cluster   *cluster
+	headscale *v1beta1.Headscale
+	show      func(*eventReport) error
+	// shown is the version in which each event was shown.
+	shown map[types.UID]string
+}
+
+// run shows the events that there are and then those that come, until the context ends.
+func (w *eventWatch) run(ctx context.Context) error {
+	for {
+		found, version, err := w.cluster.listEvents(ctx, w.headscale.Namespace)
+		if err == nil {
+			err = w.showNew(found)
+		}
+		if err == nil {
+			err = w.follow(ctx, version)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil || apierrors.IsResourceExpired(err) || apierrors.IsGone(err):
+			// The API server does not remember that version: all are listed again.
+		default:
+			return err
+		}
+	}
+}
+
+// showNew shows those of the events that were not shown in their present version.
+func (w *eventWatch) showNew(found []eventsv1.Event) error {
+	var fresh []eventsv1.Event
+	for i := range found {
+		if w.shown[found[i].UID] != found[i].ResourceVersion {
+			w.shown[found[i].UID] = found[i].ResourceVersion
+			fresh = append(fresh, found[i])
+		}
+	}
+	for _, report := range about(w.headscale, fresh) {
+		if err := w.show(&report); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// follow shows the events that come after a version.
+func (w *eventWatch) follow(ctx context.Context, version string) error {
+	watcher, err := w.cluster.watchEvents(ctx, w.headscale.Namespace, version)
+	if err != nil {
+		return err
+	}
+	defer watcher.Stop()
+	for change := range watcher.ResultChan() {
+		switch change.Type {
+		case watch.Error:
+			return apierrors.FromObject(change.Object)
+		case watch.Added, watch.Modified:
+			if event, ok := change.Object.(*eventsv1.Event); ok {
+				if err := w.showNew([]eventsv1.Event{*event}); err != nil {
+					return err
+				}
+			}
+		case watch.Deleted, watch.Bookmark:
+			// That Kubernetes forgets an event is none.
+		}
+	}
+	return nil
+}
+
+// Columns of events that are shown one by one, when those that will come are not known.
+const (
+	timeColumn   = 20
+	typeColumn   = 7
+	reasonColumn = 14
+	objectColumn = 24
+)
+
+// eventPrinter prints one event at a time: a line for people, one line of JSON, or one
+// document of YAML.
+func (a *app) eventPrinter(format *output) func(*eventReport) error {
+	out := a.Streams.Out
+	s := newScreen(out, a.Getenv)
+	return func(report *eventReport) error {
+		switch *format {
+		case formatJSON:
+			encoder := json.NewEncoder(out)
+			encoder.SetEscapeHTML(false)
+			return encoder.Encode(report)
+		case formatYAML:
+			text, err := yaml.Marshal(report)
+			if err == nil {
+				_, err = fmt.Fprintf(out, "---\n%s", text)
+			}
+			return err
+		default:
+			s.row(out, report.row(instant(report.Time.Time)), []int{timeColumn, typeColumn, reasonColumn, objectColumn})
+			return nil
+		}
+	}
+}

@@ -1,0 +1,170 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+)
+
+// How often a rotation is looked at: often at first, because most take less than a
+// second.
+const (
+	firstLook = 100 * time.Millisecond
+	lastLook  = time.Second
+)
+
+// lastWord is how long the reading of what is wrong may take when the time is over.
+const lastWord = 10 * time.Second
+
+// follow waits until a request is carried out, and says how far it is.
+func (a *app) follow(ctx context.Context, c *cluster, r *rotation, timeout time.Duration, p *progress) (*rotationReport, error) {
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	p.begin(fmt.Sprintf("Asked for a new API key of Headscale %s.", r.key))
+	defer p.end()
+	reached := stageAsked
+	var last sight
+	var trouble error
+	for pause := firstLook; ; pause = min(pause*3/2, lastLook) {
+		seen, err := c.look(limited, r)
+		var final *exit
+		switch {
+		case errors.As(err, &final):
+			return nil, err
+		case err == nil:
+			last, trouble = seen, nil
+			for at := r.stage(seen.headscale, seen.secret); reached < at; {
+				reached++
+				p.reached(reached, r, seen)
+			}
+		case limited.Err() == nil:
+			trouble = err
+		}
+		if reached == stageDone {
+			return r.report(last.headscale, last.secret, rotationDone), nil
+		}
+		p.waiting(reached)
+		select {
+		case <-ctx.Done():
+			return nil, &exit{ExitInterrupted, errors.New("interrupted; the request for a new key stays")}
+		case <-limited.Done():
+			return nil, c.late(ctx, r, timeout, reached, last, trouble)
+		case <-time.After(pause):
+		}
+	}
+}
+
+// sight is what was read of a rotation at some time.
+type sight struct {
+	headscale *v1beta1.Headscale
+	secret    secretView
+}
+
+// look reads how far a rotation is. The error is an exit where no further look can find
+// the new key.
+func (c *cluster) look(ctx context.Context, r *rotation) (sight, error) {
+	headscale, err := c.headscales(r.key.Namespace).Get(ctx, r.key.Name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return sight{}, &exit{ExitFailure, fmt.Errorf("Headscale %s was deleted before it had a new key", r.key)} //nolint:revive // the kind of an object
+	case err != nil:
+		return sight{}, err
+	case headscale.UID != r.uid:
+		return sight{}, &exit{ExitFailure, fmt.Errorf("Headscale %s was deleted and made anew before it had a new key", r.key)} //nolint:revive // the kind of an object
+	}
+	if err := refuseRotation(headscale); err != nil {
+		return sight{}, &exit{ExitFailure, err}
+	}
+	secret, err := c.viewSecret(ctx, headscale)
+	return sight{headscale, secret}, err
+}
+
+// late says why a new key did not come in time.
+func (c *cluster) late(ctx context.Context, r *rotation, timeout time.Duration, reached stage, last sight, trouble error) error {
+	if trouble != nil || last.headscale == nil {
+		if trouble == nil {
+			trouble = context.DeadlineExceeded
+		}
+		return fmt.Errorf("no new API key was seen within %s: %s", timeout, explain(trouble))
+	}
+	ctx, cancel := context.WithTimeout(ctx, lastWord)
+	defer cancel()
+	pod, err := c.viewPod(ctx, last.headscale)
+	if err != nil {
+		pod = podView{forbidden: true}
+	}
+	why := oneLine(obstacle(reached, last, pod))
+	if reached == stageStored {
+		return fmt.Errorf("the new API key %s is stored, and the old one, %s, was not revoked within %s: %s",
+			prefixOf(last.headscale, last.secret), r.oldPrefix, timeout, why)
+	}
+	return fmt.Errorf("no new API key came within %s: %s. The request stays, and is carried out when this is put right", timeout, why)
+}
+
+// obstacle says what keeps a rotation at a stage.
+func obstacle(reached stage, last sight, pod podView) string {
+	headscale := last.headscale
+	if reached == stageAsked {
+		return whyNotHandedOn(last)
+	}
+	available := meta.FindStatusCondition(headscale.Status.Conditions, v1beta1.ConditionAvailable)
+	key := meta.FindStatusCondition(headscale.Status.Conditions, v1beta1.ConditionAPIKeyReady)
+	switch {
+	case available != nil && available.Status != metav1.ConditionTrue:
+		return available.Message
+	case troubleOf(pod, headscale) != "":
+		return troubleOf(pod, headscale)
+	case key != nil && (key.Status != metav1.ConditionTrue || key.Reason == v1beta1.ReasonManagerFailing):
+		return key.Message
+	default:
+		return fmt.Sprintf("the API Key Manager has not done it, as far as can be seen from outside; kubectl logs -n %s %s -c %s tells why",
+			headscale.Namespace, podName(headscale), managerContainer)
+	}
+}
+
+// whyNotHandedOn says why the operator did not write a request to the Secret.
+func whyNotHandedOn(last sight) string {
+	headscale := last.headscale
+	condition := meta.FindStatusCondition(headscale.Status.Conditions, v1beta1.ConditionAPIKeyReady)
+	name := headscale.Spec.APIKey.EffectiveSecretName()
+	switch {
+	case condition == nil || !seen(headscale):
+		return "the operator has not looked at this Headscale; " + whereOperator
+	case condition.Status != metav1.ConditionTrue && condition.Reason != v1beta1.ReasonKeyExpired:
+		return condition.Message
+	case !last.secret.forbidden && last.secret.metadata == nil:
+		return fmt.Sprintf("Secret %s is gone, and no new one was made; kubectl logs -n %s %s -c %s tells why", name, headscale.Namespace, podName(headscale), managerContainer)
+	case last.secret.metadata != nil && !ours(last.secret.metadata.Labels):
+		return fmt.Sprintf("Secret %s was not made by the API Key Manager and is left alone: delete it, or set spec.api_key.secret_name to another name", name)
+	default:
+		return fmt.Sprintf("the operator did not hand the request on to Secret %s, so it does not seem to run; %s", name, whereOperator)
+	}
+}
+
+// troubleOf says why the API Key Manager does not run, or "" where it does or nothing is
+// known.
+func troubleOf(pod podView, headscale *v1beta1.Headscale) string {
+	switch {
+	case pod.forbidden:
+		return ""
+	case pod.pod == nil:
+		return fmt.Sprintf("there is no pod %s, in which the API Key Manager would run", podName(headscale))
+	case pod.pod.Status.Phase == corev1.PodPending:
+		return fmt.Sprintf("pod %s has not started; kubectl describe pod -n %[2]s %[1]s tells why", podName(headscale), headscale.Namespace)
+	}
+	for _, container := range describePod(pod.pod).Containers {
+		if container.Name == managerContainer && container.State != "Running" {
+			return fmt.Sprintf("the API Key Manager in pod %s does not run (%s); kubectl logs -n %s %[1]s -c %[4]s --previous tells why",
+				podName(headscale), container.State, headscale.Namespace, managerContainer)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,217 @@
+package plugin
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+)
+
+// States of a key, as programs read them.
+const (
+	// keyValid says that Headscale accepts the key.
+	keyValid = "Valid"
+	// keyOverdue says that the key is valid and should have been replaced by now.
+	keyOverdue = "Overdue"
+	// keyExpired says that the key has expired.
+	keyExpired = "Expired"
+	// keyMissing says that no key is stored.
+	keyMissing = "Missing"
+	// keyNotOurs says that the Secret belongs to someone else.
+	keyNotOurs = "NotOurs"
+	// keyUnknown says that the Secret may not be read, and that the Headscale's status
+	// says nothing of a key.
+	keyUnknown = "Unknown"
+)
+
+// overdueAfter is how long after its time a rotation counts as late: the operator says
+// so after half of this.
+const overdueAfter = time.Minute
+
+// Where what is known of a key is from.
+const (
+	sourceSecret = "Secret"
+	sourceStatus = "Status"
+)
+
+// keyReport is what is known of a key.
+type keyReport struct {
+	// Secret is the name of the Secret that holds the key.
+	Secret string `json:"secret"`
+	// Managed is whether the API Key Manager looks after the key.
+	Managed bool `json:"managed"`
+	// State is Valid, Overdue, Expired, Missing, NotOurs or Unknown.
+	State string `json:"state"`
+	// Prefix is the public part of the key.
+	Prefix string `json:"prefix,omitempty"`
+	// CreatedAt is when the key was created; unknown without the right to read the Secret.
+	CreatedAt *metav1.Time `json:"createdAt,omitempty"`
+	// Expiration is when the key expires.
+	Expiration *metav1.Time `json:"expiration,omitempty"`
+	// NextRotation is when the key will be replaced; there is none unless it is managed.
+	NextRotation *metav1.Time `json:"nextRotation,omitempty"`
+	// Retiring are the keys that were replaced and that Headscale still accepts.
+	Retiring []retiringKey `json:"retiring,omitempty"`
+	// Source is where this is from: Secret, or Status (of the Headscale) where the
+	// Secret may not be read.
+	Source string `json:"source"`
+	// Value is the key itself; only with --reveal.
+	Value string `json:"value,omitempty"`
+
+	// lifetime is how long the key lives in all; zero where that is not known.
+	lifetime time.Duration
+}
+
+// retiringKey is a key that was replaced and is valid until it is revoked.
+type retiringKey struct {
+	Prefix     string      `json:"prefix"`
+	ValidUntil metav1.Time `json:"validUntil"`
+}
+
+// usable tells whether a consumer can use the key.
+func (k *keyReport) usable() bool { return k.State == keyValid || k.State == keyOverdue }
+
+// secretView is what could be read of a Secret: its metadata, nil where there is no such
+// Secret, or nothing where it may not be read.
+type secretView struct {
+	metadata  *metav1.PartialObjectMetadata
+	forbidden bool
+}
+
+// describeKey says what is known of a Headscale's key at some time.
+func describeKey(headscale *v1beta1.Headscale, secret secretView, now time.Time) keyReport {
+	spec := &headscale.Spec.APIKey
+	key := keyReport{Secret: spec.EffectiveSecretName(), Managed: spec.Managed(), Source: sourceSecret}
+	switch {
+	case secret.forbidden:
+		key.fromStatus(headscale.Status.APIKey)
+	case secret.metadata != nil && !ours(secret.metadata.Labels):
+		key.State = keyNotOurs
+		return key
+	case secret.metadata != nil:
+		key.fromAnnotations(secret.metadata.Annotations)
+	}
+	if conflict(headscale) != "" {
+		key = keyReport{Secret: key.Secret, Managed: key.Managed, Source: key.Source, State: keyNotOurs}
+		return key
+	}
+	key.judge(spec, now)
+	return key
+}
+
+// fromStatus takes what the operator wrote to the Headscale's status.
+func (k *keyReport) fromStatus(status *v1beta1.APIKeyStatus) {
+	k.Source = sourceStatus
+	if status == nil || status.SecretName != k.Secret {
+		k.State = keyUnknown
+		return
+	}
+	k.Prefix, k.Expiration = status.KeyPrefix, status.Expiration
+}
+
+// fromAnnotations takes what the API Key Manager wrote to the Secret.
+func (k *keyReport) fromAnnotations(notes map[string]string) {
+	k.Prefix = notes[v1beta1.AnnotationKeyPrefix]
+	k.Expiration = readTime(notes[v1beta1.AnnotationExpiration])
+	k.CreatedAt = readTime(notes[v1beta1.AnnotationCreatedAt])
+	k.Retiring = readRetiring(notes[v1beta1.AnnotationRetiring])
+}
+
+// judge says how a key is by the times that are known of it.
+func (k *keyReport) judge(spec *v1beta1.APIKeySpec, now time.Time) {
+	switch {
+	case k.State == keyUnknown:
+		return
+	case k.Expiration == nil:
+		k.State = keyMissing
+		return
+	}
+	lifetime, err := spec.Lifetime()
+	if err == nil {
+		k.lifetime = lifetime.Expiration
+	}
+	if k.CreatedAt != nil {
+		k.lifetime = k.Expiration.Sub(k.CreatedAt.Time)
+	}
+	if k.Managed && err == nil {
+		k.NextRotation = &metav1.Time{Time: k.Expiration.Add(-lifetime.RotationBuffer)}
+	}
+	switch {
+	case !now.Before(k.Expiration.Time):
+		k.State = keyExpired
+	case k.NextRotation != nil && !now.Before(k.NextRotation.Add(overdueAfter)):
+		k.State = keyOverdue
+	default:
+		k.State = keyValid
+	}
+}
+
+// conflict says why the Secret that a Headscale names is not its own, as the operator
+// found; "" where it is.
+func conflict(headscale *v1beta1.Headscale) string {
+	condition := meta.FindStatusCondition(headscale.Status.Conditions, v1beta1.ConditionAPIKeyReady)
+	if condition == nil || condition.Reason != v1beta1.ReasonConflict || condition.ObservedGeneration != headscale.Generation {
+		return ""
+	}
+	return condition.Message
+}
+
+// ours tells whether a Secret with these labels is one of the API Key Manager's.
+func ours(labels map[string]string) bool {
+	return labels[v1beta1.LabelManagedBy] == v1beta1.ManagedBy && labels[v1beta1.LabelComponent] == v1beta1.ComponentAPIKey
+}
+
+// readTime reads a time of an annotation; nil where there is none.
+func readTime(text string) *metav1.Time {
+	instant, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return nil
+	}
+	return &metav1.Time{Time: instant.UTC()}
+}
+
+// readRetiring reads the list "<prefix>@<not before>,…" of replaced keys.
+func readRetiring(text string) []retiringKey {
+	var keys []retiringKey
+	for entry := range strings.SplitSeq(text, ",") {
+		prefix, until, _ := strings.Cut(strings.TrimSpace(entry), "@")
+		if instant := readTime(until); prefix != "" && instant != nil {
+			keys = append(keys, retiringKey{Prefix: prefix, ValidUntil: *instant})
+		}
+	}
+	return keys
+}
+
+// complaint says why a key cannot be used, as a sentence with what to do; "" where it
+// can be.
+func (k *keyReport) complaint(headscale *v1beta1.Headscale) string {
+	logs := fmt.Sprintf("kubectl logs -n %s %s -c %s tells why", headscale.Namespace, podName(headscale), managerContainer)
+	switch k.State {
+	case keyMissing:
+		if !k.Managed {
+			return fmt.Sprintf("no API key is in Secret %s, and none will be: spec.api_key.auto_manage is false", k.Secret)
+		}
+		return fmt.Sprintf("no API key is in Secret %s yet; %s if this lasts", k.Secret, logs)
+	case keyUnknown:
+		return fmt.Sprintf("nothing is known of the API key: you are not allowed to read Secret %s, and the status of Headscale %s says nothing of it", k.Secret, headscale.Name)
+	case keyNotOurs:
+		if told := conflict(headscale); told != "" {
+			return told
+		}
+		return fmt.Sprintf("Secret %s was not made by the API Key Manager and is left alone: delete it, or set spec.api_key.secret_name to another name", k.Secret)
+	case keyExpired:
+		if !k.Managed {
+			return fmt.Sprintf("the API key in Secret %s expired at %s, and none will replace it: spec.api_key.auto_manage is false", k.Secret, instant(k.Expiration.Time))
+		}
+		return fmt.Sprintf("the API key in Secret %s expired at %s and was not replaced; %s", k.Secret, instant(k.Expiration.Time), logs)
+	default:
+		return ""
+	}
+}
+
+// instant is a time for people.
+func instant(t time.Time) string { return t.UTC().Format(time.RFC3339) }

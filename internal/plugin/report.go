@@ -1,0 +1,181 @@
+package plugin
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/resources"
+)
+
+// managerContainer is the container of the pod in which the API Key Manager runs.
+const managerContainer = resources.ContainerManager
+
+// podName is the name of a Headscale's pod: the first of its StatefulSet.
+func podName(headscale *v1beta1.Headscale) string { return headscale.Name + "-0" }
+
+// statusReport is how a Headscale is.
+type statusReport struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	// Version is the version of Headscale that is asked for.
+	Version string `json:"version"`
+	// Ready is whether Headscale runs as asked for and, if it is managed, the Secret
+	// holds a valid key.
+	Ready bool `json:"ready"`
+	// Reason is why, as the condition Ready says it.
+	Reason string `json:"reason"`
+	// Problem says what is wrong in one line; "" where nothing is.
+	Problem string `json:"problem"`
+	// Pod is Headscale's pod; null where there is none, or it may not be read.
+	Pod *podReport `json:"pod"`
+	// Key is what is known of the API key.
+	Key keyReport `json:"key"`
+	// Conditions are the conditions of the resource.
+	Conditions []metav1.Condition `json:"conditions"`
+	// Unread says what could not be read, for want of rights.
+	Unread []string `json:"unread,omitempty"`
+
+	podForbidden bool
+}
+
+// podReport is how a pod is.
+type podReport struct {
+	Name       string            `json:"name"`
+	Phase      string            `json:"phase"`
+	Ready      bool              `json:"ready"`
+	CreatedAt  metav1.Time       `json:"createdAt"`
+	Containers []containerReport `json:"containers"`
+}
+
+// containerReport is how a container is.
+type containerReport struct {
+	Name     string `json:"name"`
+	Ready    bool   `json:"ready"`
+	Restarts int32  `json:"restarts"`
+	// State is Running, or why the container waits or ended, as the kubelet says it.
+	State string `json:"state"`
+}
+
+// podView is what could be read of a pod: nil where there is none, or nothing where it
+// may not be read.
+type podView struct {
+	pod       *corev1.Pod
+	forbidden bool
+}
+
+// describe says how a Headscale is at some time.
+func describe(headscale *v1beta1.Headscale, pod podView, secret secretView, now time.Time) statusReport {
+	report := statusReport{
+		Namespace: headscale.Namespace, Name: headscale.Name, Version: headscale.Spec.Version,
+		Key: describeKey(headscale, secret, now), Pod: describePod(pod.pod),
+		Conditions: headscale.Status.Conditions, podForbidden: pod.forbidden,
+	}
+	if report.Conditions == nil {
+		report.Conditions = []metav1.Condition{}
+	}
+	if pod.forbidden {
+		report.Unread = append(report.Unread, "pod "+podName(headscale))
+	}
+	if secret.forbidden {
+		report.Unread = append(report.Unread, "Secret "+report.Key.Secret)
+	}
+	ready := meta.FindStatusCondition(headscale.Status.Conditions, v1beta1.ConditionReady)
+	if ready != nil {
+		report.Reason = ready.Reason
+	}
+	report.Ready = ready != nil && ready.Status == metav1.ConditionTrue && seen(headscale) && headscale.DeletionTimestamp.IsZero() &&
+		(report.Key.usable() || !report.Key.Managed)
+	report.Problem = problem(headscale, ready, &report.Key)
+	return report
+}
+
+// seen tells whether the operator has looked at what is asked for now.
+func seen(headscale *v1beta1.Headscale) bool {
+	return headscale.Status.ObservedGeneration >= headscale.Generation
+}
+
+// whereOperator is how to see whether the operator runs.
+const whereOperator = "kubectl get pods -A -l app.kubernetes.io/name=headscale-operator shows whether it runs"
+
+// problem says in one line what is wrong with a Headscale, or "". What the operator says
+// comes first, unless it has not looked or the clock says more.
+func problem(headscale *v1beta1.Headscale, ready *metav1.Condition, key *keyReport) string {
+	switch {
+	case !headscale.DeletionTimestamp.IsZero():
+		return "it is being deleted"
+	case ready == nil:
+		return "the operator has not looked at it yet; " + whereOperator
+	case !seen(headscale):
+		return "the operator has not looked at the last change yet; " + whereOperator
+	case ready.Status != metav1.ConditionTrue:
+		return oneLine(ready.Reason + ": " + ready.Message)
+	case key.Managed && !key.usable():
+		return oneLine(key.complaint(headscale))
+	case ready.Reason != v1beta1.ReasonReady:
+		return oneLine(ready.Reason + ": " + ready.Message)
+	case key.State == keyOverdue:
+		return fmt.Sprintf("the API key should have been replaced at %s; kubectl logs -n %s %s -c %s tells why",
+			instant(key.NextRotation.Time), headscale.Namespace, podName(headscale), managerContainer)
+	}
+	if _, warning, found := strings.Cut(ready.Message, "; but "); found {
+		return oneLine(warning)
+	}
+	return ""
+}
+
+// describePod says how a pod is, or nil where there is none.
+func describePod(pod *corev1.Pod) *podReport {
+	if pod == nil {
+		return nil
+	}
+	report := &podReport{Name: pod.Name, Phase: string(pod.Status.Phase), CreatedAt: pod.CreationTimestamp, Containers: []containerReport{}}
+	if !pod.DeletionTimestamp.IsZero() {
+		report.Phase = "Terminating"
+	}
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == corev1.PodReady {
+			report.Ready = condition.Status == corev1.ConditionTrue
+		}
+	}
+	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for i := range list {
+			report.Containers = append(report.Containers, containerReport{
+				Name: list[i].Name, Ready: list[i].Ready, Restarts: list[i].RestartCount, State: stateOf(&list[i].State),
+			})
+		}
+	}
+	return report
+}
+
+// stateOf is what the kubelet says of a container in a word.
+func stateOf(state *corev1.ContainerState) string {
+	switch {
+	case state.Running != nil:
+		return "Running"
+	case state.Waiting != nil && state.Waiting.Reason != "":
+		return state.Waiting.Reason
+	case state.Terminated != nil && state.Terminated.Reason != "":
+		return state.Terminated.Reason
+	case state.Terminated != nil:
+		return "Terminated"
+	default:
+		return "Waiting"
+	}
+}
+
+// oneLine is a text without line breaks and other control characters, which could
+// change what a terminal shows.
+func oneLine(text string) string {
+	return strings.Join(strings.Fields(strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return ' '
+		}
+		return r
+	}, text)), " ")
+}
