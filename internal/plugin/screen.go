@@ -102,10 +102,10 @@ func (s screen) cut(text string, columns int) string {
 	return string([]rune(text)[:keep]) + end
 }
 
-// bar shows a part of a whole in a number of columns. A part that is not nothing is at
-// least one of them.
+// bar shows a part of a whole in a number of columns: all of them only for the whole, and
+// at least one for a part that is not nothing.
 func (s screen) bar(part float64, columns int) string {
-	full := int(part*float64(columns) + 0.5)
+	full := int(part * float64(columns))
 	if part > 0 {
 		full = max(full, 1)
 	}
@@ -125,8 +125,7 @@ type cell struct {
 // gap is between two columns of a table.
 const gap = "  "
 
-// table writes rows with their columns aligned. The last column is cut to the width of
-// the screen.
+// table writes rows with their columns aligned.
 func (s screen) table(out io.Writer, rows [][]cell) {
 	var widths []int
 	for _, row := range rows {
@@ -142,28 +141,36 @@ func (s screen) table(out io.Writer, rows [][]cell) {
 	}
 }
 
-// row writes one row; the last cell has the rest of the line.
+// row writes one row. A last cell that is too long for the line goes on below where it
+// begins, or on lines of its own where it begins too far to the right.
 func (s screen) row(out io.Writer, row []cell, widths []int) {
 	var line strings.Builder
 	used := 0
-	for i, c := range row {
+	for i, c := range row[:len(row)-1] {
 		text := s.text(c.text)
-		if i == len(row)-1 {
-			if s.width > 0 {
-				text = s.cut(text, max(s.width-used, minLast))
-			}
-			line.WriteString(s.paint(c.as, text))
-			break
-		}
 		padding := max(widths[i]-utf8.RuneCountInString(text), 0)
 		line.WriteString(s.paint(c.as, text) + strings.Repeat(" ", padding) + gap)
 		used += utf8.RuneCountInString(text) + padding + len(gap)
 	}
-	_, _ = fmt.Fprintln(out, strings.TrimRight(line.String(), " "))
+	last := row[len(row)-1]
+	text := s.text(last.text)
+	if s.width > 0 && s.width-used < narrowest && utf8.RuneCountInString(text) > s.width-used {
+		used = len(gap)
+		line.WriteString("\n" + gap)
+	}
+	for i, part := range s.wrap(text, s.width-used) {
+		if i > 0 {
+			line.WriteString("\n" + strings.Repeat(" ", used))
+		}
+		line.WriteString(s.paint(last.as, part))
+	}
+	for part := range strings.SplitSeq(line.String(), "\n") {
+		_, _ = fmt.Fprintln(out, strings.TrimRight(part, " "))
+	}
 }
 
-// minLast is how much of the last column of a table is shown on the narrowest screen.
-const minLast = 12
+// narrowest is how many columns the last cell of a row must have beside the others.
+const narrowest = 30
 
 // headings are the first row of a table.
 func headings(names ...string) []cell {
