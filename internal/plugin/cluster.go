@@ -6,20 +6,16 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
-	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/gentype"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	eventsv1client "k8s.io/client-go/kubernetes/typed/events/v1"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
-	watchtools "k8s.io/client-go/tools/watch"
 
 	// Ways to log in that a kubeconfig may name.
 	_ "k8s.io/client-go/plugin/pkg/client/auth"
@@ -156,27 +152,4 @@ func (c *cluster) listPods(ctx context.Context, namespace string) ([]corev1.Pod,
 		return nil, err
 	}
 	return list.Items, nil
-}
-
-// listEvents reads all events of a namespace, and the resource version to watch from.
-func (c *cluster) listEvents(ctx context.Context, namespace string) (events []eventsv1.Event, resourceVersion string, err error) {
-	options := metav1.ListOptions{Limit: page}
-	for {
-		list, err := c.recorded.Events(namespace).List(ctx, options)
-		if err != nil {
-			return nil, "", err
-		}
-		events = append(events, list.Items...)
-		if options.Continue = list.Continue; options.Continue == "" {
-			return events, list.ResourceVersion, nil
-		}
-	}
-}
-
-// watchEvents follows the events of a namespace, over interruptions, until the context
-// ends or the API server does not remember the last version that was seen.
-func (c *cluster) watchEvents(ctx context.Context, namespace, resourceVersion string) (watch.Interface, error) {
-	return watchtools.NewRetryWatcherWithContext(ctx, resourceVersion, &cache.ListWatch{
-		WatchFuncWithContext: c.recorded.Events(namespace).Watch,
-	})
 }

@@ -13,6 +13,7 @@ import (
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -332,5 +333,30 @@ var _ = Describe("events", func() {
 			stop()
 			Eventually(ended).Should(Receive(BeZero()))
 		}
+	})
+
+	It("are read by the older API where events.k8s.io is forbidden", func(ctx SpecContext) {
+		namespace := newNamespace(ctx)
+		headscale := newHeadscale(ctx, namespace, "headscale")
+		record(ctx, headscale, "First")
+		role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: namespace}, Rules: []rbacv1.PolicyRule{
+			{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"list", "watch"}},
+		}}
+		Expect(admin.Create(ctx, role)).To(Succeed())
+		config := person(ctx, namespace, "headscale-operator-headscale-viewer-role", role.Name)
+		Expect(as(ctx, config, "events")).To(And(HaveField("Status", 0), HaveField("Stdout", MatchRegexp(`First +Headscale/headscale +a note of First\n`))))
+		watching, stop := context.WithCancel(ctx)
+		defer stop()
+		out := &lines{}
+		ended := make(chan int, 1)
+		go func() {
+			ended <- Run(watching, []string{"--kubeconfig", config, "events", "-w"}, Environment{
+				Streams: genericiooptions.IOStreams{Out: out, ErrOut: GinkgoWriter}, Getenv: variables(nil), Now: time.Now})
+		}()
+		Eventually(out.String).Should(ContainSubstring("a note of First"))
+		record(ctx, headscale, "Second")
+		Eventually(out.String).Should(ContainSubstring("a note of Second"))
+		stop()
+		Eventually(ended).Should(Receive(BeZero()))
 	})
 })

@@ -69,10 +69,10 @@ func (a *app) events(ctx context.Context, args []string, follow bool, format *ou
 		return err
 	}
 	if follow {
-		w := &eventWatch{cluster: c, headscale: headscale, show: a.eventPrinter(format), shown: map[types.UID]string{}}
+		w := &eventWatch{source: c.events(headscale.Namespace), headscale: headscale, show: a.eventPrinter(format), shown: map[types.UID]string{}}
 		return w.run(ctx)
 	}
-	found, _, err := c.listEvents(ctx, headscale.Namespace)
+	found, _, err := c.events(headscale.Namespace).list(ctx)
 	if err != nil {
 		return err
 	}

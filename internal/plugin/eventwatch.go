@@ -16,7 +16,7 @@ import (
 
 // eventWatch goes on showing the events of a Headscale.
 type eventWatch struct {
-	cluster   *cluster
+	source    *eventSource
 	headscale *v1beta1.Headscale
 	show      func(*eventReport) error
 	// shown is the version in which each event was shown.
@@ -26,7 +26,7 @@ type eventWatch struct {
 // run shows the events that there are and then those that come, until the context ends.
 func (w *eventWatch) run(ctx context.Context) error {
 	for {
-		found, version, err := w.cluster.listEvents(ctx, w.headscale.Namespace)
+		found, version, err := w.source.list(ctx)
 		if err == nil {
 			err = w.showNew(found)
 		}
@@ -63,7 +63,7 @@ func (w *eventWatch) showNew(found []eventsv1.Event) error {
 
 // follow shows the events that come after a version.
 func (w *eventWatch) follow(ctx context.Context, version string) error {
-	watcher, err := w.cluster.watchEvents(ctx, w.headscale.Namespace, version)
+	watcher, err := w.source.watch(ctx, version)
 	if err != nil {
 		return err
 	}
@@ -73,8 +73,8 @@ func (w *eventWatch) follow(ctx context.Context, version string) error {
 		case watch.Error:
 			return apierrors.FromObject(change.Object)
 		case watch.Added, watch.Modified:
-			if event, ok := change.Object.(*eventsv1.Event); ok {
-				if err := w.showNew([]eventsv1.Event{*event}); err != nil {
+			if event, ok := eventIn(change.Object); ok {
+				if err := w.showNew([]eventsv1.Event{event}); err != nil {
 					return err
 				}
 			}
