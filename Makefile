@@ -45,9 +45,14 @@ help: ## Show this list.
 	  /^[a-z][a-z-]*:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
-build: ## Build both binaries into bin/.
+build: plugin ## Build the three binaries into bin/.
 	$(GO_BUILD) -ldflags "$(LDFLAGS)" -o bin/manager ./cmd
 	$(GO_BUILD) -ldflags "$(LDFLAGS)" -o bin/apikey-manager ./cmd/apikey-manager
+
+.PHONY: plugin
+plugin: ## Build kubectl headscale into bin/: on the PATH, kubectl finds it there.
+	$(GO_BUILD) -ldflags "$(LDFLAGS)" -o bin/kubectl-headscale ./cmd/kubectl-headscale
+	cp internal/plugin/kubectl_complete-headscale bin/
 
 .PHONY: test
 test: ## Run all tests, on real servers that are built first. PKG=./internal/... narrows it.
@@ -166,6 +171,14 @@ images: ## Make archives of both images in out/images, without Docker.
 	bin/images --output $(IMAGES_DIR) --platform linux/$$(go env GOARCH) --created $(DATE) \
 	  --label org.opencontainers.image.version=$(VERSION) --label org.opencontainers.image.revision=$(COMMIT) \
 	  $(IMG)=$(IMAGES_DIR)/manager $(APIKEY_MANAGER_IMG)=$(IMAGES_DIR)/apikey-manager
+
+# What the archives of the plugin can be had from, with the tag as its last part.
+PLUGIN_URL ?= https://github.com/infrado/headscale-operator/releases/download/$(VERSION)
+
+.PHONY: plugin-archives
+plugin-archives: ## Make archives of kubectl headscale for all platforms, and its krew manifest, in dist.
+	GO_BUILD='$(GO_BUILD)' LDFLAGS='$(LDFLAGS)' hack/plugin-archives $(VERSION)
+	hack/krew-manifest $(VERSION) $(PLUGIN_URL) >dist/krew-headscale.yaml
 
 # The suite brings its own images; E2E_LOAD_IMAGE is the command that loads an archive
 # of one into the cluster.

@@ -31,16 +31,23 @@ func headscaleName(argument string) (string, error) {
 	return name, nil
 }
 
-// choose reads the Headscale that the arguments name, or the only one that there is.
-func (c *cluster) choose(ctx context.Context, args []string) (*v1beta1.Headscale, error) {
+// choose connects to the cluster, and reads the Headscale that the arguments name, or the
+// only one that there is.
+func (a *app) choose(ctx context.Context, args []string) (*cluster, *v1beta1.Headscale, error) {
+	c, err := a.cluster()
+	if err != nil {
+		return nil, nil, err
+	}
 	if len(args) > 0 {
-		return c.named(ctx, args[0])
+		headscale, err := c.named(ctx, args[0])
+		return c, headscale, err
 	}
 	found, err := c.listHeadscales(ctx, c.namespace)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return theOnly(found, c.namespace)
+	headscale, err := theOnly(found, c.namespace)
+	return c, headscale, err
 }
 
 // named reads a Headscale by its name.

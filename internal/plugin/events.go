@@ -60,11 +60,7 @@ last. Kubernetes forgets events after a while, usually an hour.`,
 
 // events lists what happened to a Headscale.
 func (a *app) events(ctx context.Context, args []string, follow bool, format *output) error {
-	c, err := a.cluster()
-	if err != nil {
-		return err
-	}
-	headscale, err := c.choose(ctx, args)
+	c, headscale, err := a.choose(ctx, args)
 	if err != nil {
 		return err
 	}

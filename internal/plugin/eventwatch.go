@@ -25,23 +25,31 @@ type eventWatch struct {
 
 // run shows the events that there are and then those that come, until the context ends.
 func (w *eventWatch) run(ctx context.Context) error {
-	for {
-		found, version, err := w.source.list(ctx)
-		if err == nil {
-			err = w.showNew(found)
-		}
-		if err == nil {
-			err = w.follow(ctx, version)
-		}
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err == nil || apierrors.IsResourceExpired(err) || apierrors.IsGone(err):
-			// The API server does not remember that version: all are listed again.
-		default:
-			return err
+	var err error
+	for err == nil && ctx.Err() == nil {
+		err = w.listAndFollow(ctx)
+		// The API server may not remember that version any more: all are listed again.
+		if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
+			err = nil
 		}
 	}
+	if ctx.Err() != nil {
+		err = nil
+	}
+	return err
+}
+
+// listAndFollow shows the events that there are and those that come, until the watch or
+// the context ends.
+func (w *eventWatch) listAndFollow(ctx context.Context) error {
+	found, version, err := w.source.list(ctx)
+	if err != nil {
+		return err
+	}
+	if err := w.showNew(found); err != nil {
+		return err
+	}
+	return w.follow(ctx, version)
 }
 
 // showNew shows those of the events that were not shown in their present version.

@@ -74,11 +74,11 @@ func (c *cluster) look(ctx context.Context, r *rotation) (sight, error) {
 	headscale, err := c.headscales(r.key.Namespace).Get(ctx, r.key.Name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return sight{}, &exit{ExitFailure, fmt.Errorf("Headscale %s was deleted before it had a new key", r.key)} //nolint:revive // the kind of an object
+		return sight{}, &exit{ExitFailure, fmt.Errorf("the Headscale %s was deleted before it had a new key", r.key)}
 	case err != nil:
 		return sight{}, err
 	case headscale.UID != r.uid:
-		return sight{}, &exit{ExitFailure, fmt.Errorf("Headscale %s was deleted and made anew before it had a new key", r.key)} //nolint:revive // the kind of an object
+		return sight{}, &exit{ExitFailure, fmt.Errorf("the Headscale %s was deleted and made anew before it had a new key", r.key)}
 	}
 	if err := refuseRotation(headscale); err != nil {
 		return sight{}, &exit{ExitFailure, err}

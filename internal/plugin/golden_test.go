@@ -5,7 +5,6 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -180,7 +179,7 @@ func TestGoldenForPrograms(t *testing.T) {
 				var out bytes.Buffer
 				o := output(format)
 				NewWithT(t).Expect(o.write(&out, value)).To(Succeed())
-				golden(t, strings.Join([]string{name, format}, "-"), out.String())
+				golden(t, name+"-"+format, out.String())
 			})
 		}
 	}

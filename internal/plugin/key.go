@@ -53,11 +53,7 @@ Without --reveal, ends with status 3 if there is no key that can be used.`,
 
 // showKey shows what is known of a key.
 func (a *app) showKey(ctx context.Context, args []string, format *output) error {
-	c, err := a.cluster()
-	if err != nil {
-		return err
-	}
-	headscale, err := c.choose(ctx, args)
+	c, headscale, err := a.choose(ctx, args)
 	if err != nil {
 		return err
 	}
@@ -88,11 +84,7 @@ func (a *app) showKey(ctx context.Context, args []string, format *output) error 
 
 // revealKey prints the key itself, if it is one that Headscale accepts.
 func (a *app) revealKey(ctx context.Context, args []string, format *output) error {
-	c, err := a.cluster()
-	if err != nil {
-		return err
-	}
-	headscale, err := c.choose(ctx, args)
+	c, headscale, err := a.choose(ctx, args)
 	if err != nil {
 		return err
 	}
@@ -127,11 +119,11 @@ func (a *app) revealKey(ctx context.Context, args []string, format *output) erro
 func storedKey(secret *corev1.Secret) (string, error) {
 	value := secret.Data[v1beta1.SecretDataKey]
 	if len(value) == 0 {
-		return "", fmt.Errorf("Secret %s has no entry %s: it was taken out, and the API Key Manager stores a new key", secret.Name, v1beta1.SecretDataKey) //nolint:revive // the kind of an object
+		return "", fmt.Errorf("the Secret %s has no entry %s: it was taken out, and the API Key Manager stores a new key", secret.Name, v1beta1.SecretDataKey)
 	}
 	digest := sha256.Sum256(value)
 	if noted := secret.Annotations[v1beta1.AnnotationKeyDigest]; noted != "" && noted != hex.EncodeToString(digest[:]) {
-		return "", fmt.Errorf("Secret %s does not hold the key that the API Key Manager stored: somebody changed it, and it will be replaced; try again", secret.Name) //nolint:revive // the kind of an object
+		return "", fmt.Errorf("the Secret %s does not hold the key that the API Key Manager stored: somebody changed it, and it will be replaced; try again", secret.Name)
 	}
 	return string(value), nil
 }

@@ -83,11 +83,7 @@ way is gone.`,
 
 // rotate asks for a new key and waits for it.
 func (a *app) rotate(ctx context.Context, args []string, timeout time.Duration, wait bool, format *output) error {
-	c, err := a.cluster()
-	if err != nil {
-		return err
-	}
-	headscale, err := c.choose(ctx, args)
+	c, headscale, err := a.choose(ctx, args)
 	if err != nil {
 		return err
 	}
@@ -123,11 +119,11 @@ func refuseRotation(headscale *v1beta1.Headscale) error {
 	told := conflict(headscale)
 	switch {
 	case !headscale.DeletionTimestamp.IsZero():
-		return fmt.Errorf("Headscale %s is being deleted", name) //nolint:revive // the kind of an object
+		return fmt.Errorf("the Headscale %s is being deleted", name)
 	case !headscale.Spec.APIKey.Managed():
 		return fmt.Errorf("nobody rotates the key of Headscale %s: set spec.api_key.auto_manage to true first", name)
 	case headscale.Spec.Replicas != nil && *headscale.Spec.Replicas == 0:
-		return fmt.Errorf("Headscale %s is stopped, so that it cannot make a key: set spec.replicas to 1 first", name) //nolint:revive // the kind of an object
+		return fmt.Errorf("the Headscale %s is stopped, so that it cannot make a key: set spec.replicas to 1 first", name)
 	case told != "":
 		return errors.New(oneLine(told))
 	default:
