@@ -2,11 +2,12 @@
 #
 # Both base images can be replaced: --build-arg GO_IMAGE=… --build-arg BASE_IMAGE=…
 ARG GO_IMAGE=golang:1.26
-ARG BASE_IMAGE=gcr.io/distroless/static:nonroot
+ARG BASE_IMAGE=gcr.io/distroless/static-debian12:nonroot
 
 # The compiler runs on the machine's own platform, whatever it builds for. (The
-# default is for builders that do not say what that is.)
-FROM --platform=${BUILDPLATFORM:-linux/amd64} ${GO_IMAGE} AS build
+# default is for builders that do not say what that is: linux alone means Linux on the
+# machine's own processor.)
+FROM --platform=${BUILDPLATFORM:-linux} ${GO_IMAGE} AS build
 WORKDIR /src
 
 # A layer that stays as long as the dependencies do.

@@ -86,6 +86,7 @@ fmt: $(GOLANGCI_LINT) ## Format the code.
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Check the code with the linters.
 	$(GOLANGCI_LINT) run
+	cd hack/images && ../../$(GOLANGCI_LINT) run
 
 ##@ Generated files
 
@@ -168,9 +169,14 @@ images: ## Make archives of both images in out/images, without Docker.
 	GOOS=linux $(GO_BUILD) -ldflags "$(LDFLAGS)" -o $(IMAGES_DIR)/manager ./cmd
 	GOOS=linux $(GO_BUILD) -ldflags "$(LDFLAGS)" -o $(IMAGES_DIR)/apikey-manager ./cmd/apikey-manager
 	cd hack/images && GOARCH= $(GO_BUILD) -o ../../bin/images .
-	bin/images --output $(IMAGES_DIR) --platform linux/$$(go env GOARCH) --created $(DATE) \
+	bin/images --output $(IMAGES_DIR) --license LICENSE --platform linux/$$(go env GOARCH) --created $(DATE) \
 	  --label org.opencontainers.image.version=$(VERSION) --label org.opencontainers.image.revision=$(COMMIT) \
 	  $(IMG)=$(IMAGES_DIR)/manager $(APIKEY_MANAGER_IMG)=$(IMAGES_DIR)/apikey-manager
+
+.PHONY: test-images
+test-images: ## Test what makes the images, and that the programs in them say their version.
+	cd hack/images && go test -count=1 ./...
+	hack/test-images
 
 # What the archives of the plugin can be had from, with the tag as its last part.
 PLUGIN_URL ?= https://github.com/infrado/headscale-operator/releases/download/$(VERSION)

@@ -25,12 +25,14 @@ type imageOptions struct {
 	platform *v1.Platform
 	created  time.Time
 	labels   map[string]string
+	// license is the text of /LICENSE; without one there is no such file.
+	license []byte
 }
 
 // newImage makes the image of a program. Its error says so when the program needs
 // shared libraries, which the image would not have.
 func newImage(program string, options imageOptions) (v1.Image, error) {
-	content, err := os.ReadFile(program)
+	content, err := os.ReadFile(program) //nolint:gosec // the one who calls this program chooses
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +40,7 @@ func newImage(program string, options imageOptions) (v1.Image, error) {
 		return nil, fmt.Errorf("%s %w", program, err)
 	}
 	entrypoint := "/" + filepath.Base(program)
-	files, err := filesOf(entrypoint, content)
+	files, err := filesOf(entrypoint, content, options.license)
 	if err != nil {
 		return nil, err
 	}
@@ -78,23 +80,30 @@ func checkStatic(content []byte) error {
 	return nil
 }
 
+// file is a file of an image, or a directory where the path ends with a slash.
+type file struct {
+	path    string
+	mode    int64
+	content []byte
+}
+
 // filesOf is the image's file system, as a tar archive without dates.
-func filesOf(entrypoint string, content []byte) ([]byte, error) {
+func filesOf(entrypoint string, content, license []byte) ([]byte, error) {
 	passwd := fmt.Sprintf("root:x:0:0:root:/:/sbin/nologin\nnonroot:x:%d:%d:nonroot:/:/sbin/nologin\n", nonroot, nonroot)
 	group := fmt.Sprintf("root:x:0:\nnonroot:x:%d:\n", nonroot)
-	var buffer bytes.Buffer
-	archive := tar.NewWriter(&buffer)
-	for _, entry := range []struct {
-		path    string
-		mode    int64
-		content []byte
-	}{
+	entries := []file{
 		{"/etc/", 0o755, nil},
 		{"/etc/group", 0o644, []byte(group)},
 		{"/etc/passwd", 0o644, []byte(passwd)},
 		{"/tmp/", 0o1777, nil},
 		{entrypoint, 0o755, content},
-	} {
+	}
+	if license != nil {
+		entries = append(entries, file{"/LICENSE", 0o644, license})
+	}
+	var buffer bytes.Buffer
+	archive := tar.NewWriter(&buffer)
+	for _, entry := range entries {
 		header := &tar.Header{Name: strings.TrimPrefix(entry.path, "/"), Mode: entry.mode, Size: int64(len(entry.content)), Typeflag: tar.TypeReg}
 		if strings.HasSuffix(entry.path, "/") {
 			header.Typeflag = tar.TypeDir

@@ -50,7 +50,11 @@ func readArchive(t *testing.T, path, reference string) v1.Image {
 func TestAnImageRunsItsProgramAndHasNothingElse(t *testing.T) {
 	out := t.TempDir()
 	program := buildProgram(t, "manager")
-	if err := run([]string{"--output", out, "--label", "a=b", "--created", "2026-11-23T00:00:00Z", "some/operator:v1=" + program}); err != nil {
+	license := filepath.Join(t.TempDir(), "some-license")
+	if err := os.WriteFile(license, []byte("Do what is good.\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := run([]string{"--output", out, "--license", license, "--label", "a=b", "--created", "2026-11-23T00:00:00Z", "some/operator:v1=" + program}); err != nil {
 		t.Fatal(err)
 	}
 	image := readArchive(t, filepath.Join(out, "some_operator_v1.tar"), "some/operator:v1")
@@ -76,7 +80,7 @@ func TestAnImageRunsItsProgramAndHasNothingElse(t *testing.T) {
 		}
 		files = append(files, header.Name)
 	}
-	if got, want := strings.Join(files, " "), "etc etc/group etc/passwd tmp manager"; got != want {
+	if got, want := strings.Join(files, " "), "etc etc/group etc/passwd tmp manager LICENSE"; got != want {
 		t.Errorf("the image holds %q, not %q", got, want)
 	}
 }

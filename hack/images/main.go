@@ -5,7 +5,7 @@
 //	images --output out/images headscale-operator/operator:v1=bin/manager
 //
 // An image is made from scratch: it holds the program at /<its file name>, which is
-// also its entrypoint, a /tmp, and the user nonroot (65532), as whom it runs. There is
+// also its entrypoint, a /tmp, its license where one is given, and the user nonroot (65532), as whom it runs. There is
 // no shell and nothing else. The same program gives the same image, byte for byte.
 package main
 
@@ -35,6 +35,7 @@ type settings struct {
 	platform string
 	created  time.Time
 	labels   map[string]string
+	license  []byte
 }
 
 func run(args []string) error {
@@ -43,12 +44,13 @@ func run(args []string) error {
 	flags.StringVar(&s.output, "output", ".", "directory for the archives")
 	flags.StringVar(&s.platform, "platform", "linux/amd64", "what the programs were built for")
 	flags.Func("created", "date of the images, in RFC 3339 (default: none, 1970)", s.setCreated)
+	flags.Func("license", "file that becomes /LICENSE of the images (default: none)", s.readLicense)
 	flags.Func("label", "label of the images, key=value; may be repeated", s.addLabel)
 	_ = flags.Parse(args) // ExitOnError
 	if flags.NArg() == 0 {
 		return fmt.Errorf("name at least one image, such as headscale-operator/operator:v1=bin/manager")
 	}
-	if err := os.MkdirAll(s.output, 0o755); err != nil {
+	if err := os.MkdirAll(s.output, 0o750); err != nil {
 		return err
 	}
 	for _, argument := range flags.Args() {
@@ -79,7 +81,7 @@ func (s *settings) write(argument string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	image, err := newImage(program, imageOptions{platform: platform, created: s.created, labels: s.labels})
+	image, err := newImage(program, imageOptions{platform: platform, created: s.created, labels: s.labels, license: s.license})
 	if err != nil {
 		return "", err
 	}
@@ -89,6 +91,11 @@ func (s *settings) write(argument string) (string, error) {
 
 func (s *settings) setCreated(text string) (err error) {
 	s.created, err = time.Parse(time.RFC3339, text)
+	return err
+}
+
+func (s *settings) readLicense(path string) (err error) {
+	s.license, err = os.ReadFile(path) //nolint:gosec // the one who calls this program chooses
 	return err
 }
 
