@@ -10,7 +10,7 @@ import (
 )
 
 // auditLine is a line of a log, as the API server writes them.
-func auditLine(user, stage, verb, resource, subresource string, code string) string {
+func auditLine(user, stage, verb, resource, subresource, code string) string {
 	return `{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"1","stage":"` + stage +
 		`","requestURI":"/apis","verb":"` + verb + `","user":{"username":"` + user + `","groups":["system:serviceaccounts"]},` +
 		`"objectRef":{"resource":"` + resource + `","namespace":"bench","name":"x","subresource":"` + subresource + `"},` +

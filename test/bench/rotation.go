@@ -19,10 +19,12 @@ import (
 )
 
 const (
-	// lifetime and buffer are the settings with which keys are replaced every other second.
+	// lifetime and buffer are the settings with which keys are replaced as soon as they may be:
+	// a key's expiration is put off by up to a second, which marks it as the manager's, and so
+	// the period is up to one second longer than it is here.
 	lifetime = time.Hour
 	buffer   = lifetime - period
-	period   = 2 * time.Second
+	period   = time.Second
 	// rotationLimit is how long a rotation may take.
 	rotationLimit = 30 * time.Second
 	// wantedRefusal is how long an old key may still be let in, in seconds.
@@ -51,7 +53,7 @@ type rotations struct {
 
 // rotationTakes is about how long measureRotations takes.
 func rotationTakes(s *settings) time.Duration {
-	return 30*time.Second + 4*time.Duration(s.runs)*(period+300*time.Millisecond)
+	return 25*time.Second + 4*time.Duration(s.runs)*(2*period+100*time.Millisecond)
 }
 
 // measureRotations measures rotations over gRPC, and over HTTP.

@@ -63,7 +63,8 @@ func Floor(ctx context.Context, kubeconfig, namespace, socket string) (time.Dura
 		return 0, err
 	}
 	// The manager is connected, too, when Headscale comes.
-	if _, err := secrets.Get(ctx); client.IgnoreNotFound(err) != nil {
+	_, err = secrets.Get(ctx)
+	if err := client.IgnoreNotFound(err); err != nil {
 		return 0, err
 	}
 	admin := headscale.NewClient(socket)
