@@ -47,7 +47,9 @@ func measureFirstKeys(ctx context.Context, l *lab) (string, error) {
 	err := l.onStage(ctx, func(ctx context.Context, s *stage) error {
 		for run := range l.settings.runs {
 			say("first key: %d of %d", run+1, l.settings.runs)
-			if err := keys.measure(ctx, l, s); err != nil {
+			// A Headscale's addresses and socket are known once it has run.
+			err := l.atSite(ctx, s, func(h *env.Headscale, site *site) error { return keys.measure(ctx, h, site) })
+			if err != nil {
 				return err
 			}
 		}
@@ -58,19 +60,7 @@ func measureFirstKeys(ctx context.Context, l *lab) (string, error) {
 }
 
 // measure measures once with each order.
-func (k *firstKeys) measure(ctx context.Context, l *lab, s *stage) (err error) {
-	// A Headscale's addresses and socket are known once it has run.
-	h, err := l.startHeadscale(ctx, s)
-	if err != nil {
-		return err
-	}
-	defer h.Kill()
-	site, err := l.newSite(ctx, s, h.SocketPath())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, site.clear(ctx)) }()
-
+func (k *firstKeys) measure(ctx context.Context, h *env.Headscale, site *site) error {
 	before, err := site.measureBefore(ctx, h, apart)
 	if err != nil {
 		return fmt.Errorf("manager before Headscale: %w", err)
@@ -134,19 +124,11 @@ func (k *firstKeys) measureLate(ctx context.Context, l *lab, s *stage) error {
 	k.veryLate = make([]time.Duration, lateRuns)
 	group, ctx := errgroup.WithContext(ctx)
 	for i := range lateRuns {
-		group.Go(func() (err error) {
-			h, err := l.startHeadscale(ctx, s)
-			if err != nil {
+		group.Go(func() error {
+			return l.atSite(ctx, s, func(h *env.Headscale, site *site) (err error) {
+				k.veryLate[i], err = site.measureBefore(ctx, h, late+time.Duration(i)*apart)
 				return err
-			}
-			defer h.Kill()
-			site, err := l.newSite(ctx, s, h.SocketPath())
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, site.clear(ctx)) }()
-			k.veryLate[i], err = site.measureBefore(ctx, h, late+time.Duration(i)*apart)
-			return err
+			})
 		})
 	}
 	return group.Wait()

@@ -97,7 +97,7 @@ func (r *rotations) measure(ctx context.Context, l *lab, s *stage, t transport) 
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, site.clear(ctx)) }()
+	defer func() { err = errors.Join(err, site.stop()) }()
 	records, stop, err := site.watchRecords(ctx)
 	if err != nil {
 		return err

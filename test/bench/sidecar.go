@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"time"
 
+	"infrado.cloud/headscale-operator/test/env"
 	"infrado.cloud/headscale-operator/test/figures"
 )
 
@@ -34,24 +34,16 @@ func sidecarTakes(s *settings) time.Duration { return 25*time.Second + warmUp + 
 // measureSidecar looks on while the manager has nothing to do.
 func measureSidecar(ctx context.Context, l *lab) (string, error) {
 	cost := &sidecarCost{rest: l.settings.sidecarRest}
-	err := l.onStage(ctx, func(ctx context.Context, s *stage) (err error) {
-		h, err := l.startHeadscale(ctx, s)
-		if err != nil {
-			return err
-		}
-		defer h.Kill()
-		site, err := l.newSite(ctx, s, h.SocketPath())
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, site.clear(ctx)) }()
-		if _, err := site.measureAfter(ctx); err != nil {
-			return err
-		}
-		if err := pause(ctx, warmUp); err != nil {
-			return err
-		}
-		return cost.measure(ctx, site)
+	err := l.onStage(ctx, func(ctx context.Context, s *stage) error {
+		return l.atSite(ctx, s, func(_ *env.Headscale, site *site) error {
+			if _, err := site.measureAfter(ctx); err != nil {
+				return err
+			}
+			if err := pause(ctx, warmUp); err != nil {
+				return err
+			}
+			return cost.measure(ctx, site)
+		})
 	})
 	if err != nil {
 		return "", err

@@ -57,6 +57,22 @@ func (l *lab) newSite(ctx context.Context, s *stage, socket string) (*site, erro
 	return &site{stage: s, binary: l.manager, namespace: namespace.Name, kubeconfig: kubeconfig, socket: socket}, err
 }
 
+// atSite starts Headscale, and ends it and the manager after something was done at a site
+// beside it.
+func (l *lab) atSite(ctx context.Context, s *stage, do func(*env.Headscale, *site) error) (err error) {
+	h, err := l.startHeadscale(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer h.Kill()
+	site, err := l.newSite(ctx, s, h.SocketPath())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, site.stop()) }()
+	return do(h, site)
+}
+
 // user is who the manager is for the API server.
 func (s *site) user() string {
 	return fmt.Sprintf("system:serviceaccount:%s:%s", s.namespace, identityName)
