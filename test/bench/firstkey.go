@@ -38,7 +38,7 @@ type firstKeys struct {
 
 // firstKeyTakes is about how long measureFirstKeys takes.
 func firstKeyTakes(s *settings) time.Duration {
-	return 25*time.Second + late + 5*time.Second + time.Duration(s.runs)*9*time.Second
+	return 25*time.Second + late + 5*time.Second + time.Duration(s.runs)*7*time.Second
 }
 
 // measureFirstKeys measures the time to the first key, with a fresh Headscale each time.
