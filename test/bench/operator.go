@@ -47,8 +47,9 @@ type operatorCost struct {
 	changing []time.Duration
 	// rest is how long the operator was watched at rest.
 	rest time.Duration
-	// memoryBefore and memory are in MiB: without Headscales, and after the rest.
-	memoryBefore, memory float64
+	// memoryBefore and memory are in MiB: without Headscales, and after the rest. anonymous is
+	// the part of memory that is no page of the binary.
+	memoryBefore, memory, anonymous float64
 }
 
 // operatorBench is an operator on a stage of its own.
@@ -231,7 +232,10 @@ func (b *operatorBench) watchRest(ctx context.Context) error {
 		return err
 	}
 	b.cost.resting, b.cost.busyResting = after.minus(before), busy-busyBefore
-	b.cost.memory, err = memory(b.pid())
+	if b.cost.memory, err = memory(b.pid()); err != nil {
+		return err
+	}
+	b.cost.anonymous, err = memoryOf(b.pid(), "Pss_Anon")
 	return err
 }
 

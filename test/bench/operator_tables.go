@@ -57,12 +57,12 @@ func restTable(costs []*operatorCost) string {
 			fmt.Sprint(c.size), milliseconds(figures.Median(c.changing)), milliseconds(figures.Percentile90(c.changing)),
 			fmt.Sprintf("%d and %d", c.resting.writes(), c.resting.requests), c.rest.String(),
 			fmt.Sprintf("%.2f %%", 100*c.busyResting.Seconds()/c.rest.Seconds()),
-			fmt.Sprintf("%.1f MiB", c.memory), fmt.Sprintf("%.0f KiB", c.memoryEach(fewer)),
+			mebibytes(c.memory), mebibytes(c.anonymous), fmt.Sprintf("%.0f KiB", c.memoryEach(fewer)),
 		}
 	}
 	return figures.Table([]string{
 		"Headscales", "change until changed StatefulSet: median", "90 %", "writes and requests at rest", "of",
-		"processor at rest", "memory (PSS)", "more memory for each more",
+		"processor at rest", "memory (PSS)", "of which anonymous", "more memory for each more",
 	}, rows)
 }
 

@@ -14,7 +14,7 @@ func costOf(size int, memory float64) *operatorCost {
 		touching: counts{requests: size}, resting: counts{requests: 3},
 		busyMaking: time.Duration(size) * 10 * time.Millisecond, busyResting: 600 * time.Millisecond,
 		changing:     []time.Duration{30 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond},
-		memoryBefore: 30, memory: memory,
+		memoryBefore: 30, memory: memory, anonymous: memory - 20,
 	}
 }
 
@@ -22,8 +22,8 @@ func TestCostsAreShownForEachHeadscale(t *testing.T) {
 	g := NewWithT(t)
 	text := describeOperators([]*operatorCost{costOf(1, 40), costOf(20, 41), costOf(100, 51)})
 	g.Expect(text).To(ContainSubstring("\n| 20 | 0.40 s | 16.0 | 7.0 | 2.0 (1.0, 1.0, 0.0) | 10 ms | 0 | 1.0 |\n"))
-	g.Expect(text).To(ContainSubstring("\n| 1 | 20 ms | 30 ms | 0 and 3 | 1m0s | 1.00 % | 40.0 MiB | 10240 KiB |\n"))
-	g.Expect(text).To(ContainSubstring("\n| 100 | 20 ms | 30 ms | 0 and 3 | 1m0s | 1.00 % | 51.0 MiB | 128 KiB |\n"))
+	g.Expect(text).To(ContainSubstring("\n| 1 | 20 ms | 30 ms | 0 and 3 | 1m0s | 1.00 % | 40.0 MiB | 20.0 MiB | 10240 KiB |\n"))
+	g.Expect(text).To(ContainSubstring("\n| 100 | 20 ms | 30 ms | 0 and 3 | 1m0s | 1.00 % | 51.0 MiB | 31.0 MiB | 128 KiB |\n"))
 	g.Expect(text).To(ContainSubstring("\n| for each Headscale | with 20 | with 100 | ratio |\n"))
 	g.Expect(text).To(ContainSubstring("\n| requests | 16.0 | 16.0 | 1.00 |\n"))
 	g.Expect(text).To(ContainSubstring("\n| memory with 100 Headscales | ≤ 50.0 MiB | 51.0 MiB | no |\n"))

@@ -2,8 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"infrado.cloud/headscale-operator/test/env"
@@ -21,11 +26,12 @@ const (
 
 // sidecarCost is what the API Key Manager needs at rest.
 type sidecarCost struct {
-	rest                   time.Duration
-	proportional, resident float64 // MiB
-	busy                   time.Duration
-	requests               counts
-	files                  int
+	rest time.Duration
+	// memory in MiB; anonymous is the part of proportional that is no page of the binary.
+	proportional, anonymous, resident float64
+	busy                              time.Duration
+	requests                          counts
+	files, goroutines                 int
 }
 
 // sidecarTakes is about how long measureSidecar takes.
@@ -78,12 +84,50 @@ func (c *sidecarCost) measure(ctx context.Context, s *site) error {
 	if c.proportional, err = memory(pid); err != nil {
 		return err
 	}
-	if c.resident, err = residentMemory(pid); err != nil {
+	if c.anonymous, err = memoryOf(pid, "Pss_Anon"); err != nil {
+		return err
+	}
+	if c.resident, err = memoryOf(pid, "Rss"); err != nil {
 		return err
 	}
 	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		return err
+	}
 	c.files = len(files)
+	c.goroutines, err = goroutines(ctx, "http://"+s.metrics+"/metrics")
 	return err
+}
+
+// mebibytes shows an amount of memory.
+func mebibytes(amount float64) string { return fmt.Sprintf("%.1f MiB", amount) }
+
+// goroutines asks for a program's metrics and returns how many goroutines it has.
+func goroutines(ctx context.Context, url string) (int, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return 0, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return 0, err
+	}
+	return parseGoroutines(string(text))
+}
+
+// parseGoroutines finds the number of goroutines in a program's metrics.
+func parseGoroutines(metrics string) (int, error) {
+	for line := range strings.Lines(metrics) {
+		if number, found := strings.CutPrefix(line, "go_goroutines "); found {
+			return strconv.Atoi(strings.TrimSpace(number))
+		}
+	}
+	return 0, errors.New("the metrics do not tell the number of goroutines")
 }
 
 // describeSidecar makes the tables of the API Key Manager at rest.
@@ -91,11 +135,11 @@ func describeSidecar(c *sidecarCost) string {
 	percent := 100 * c.busy.Seconds() / c.rest.Seconds()
 	others := c.requests.requests - c.requests.watches
 	return figures.Table([]string{
-		"at rest for", "memory (PSS)", "memory (RSS)", "processor", "requests (watches begun anew)", "open files",
+		"at rest for", "memory (PSS)", "of which anonymous", "memory (RSS)", "processor", "requests (watches begun anew)", "open files", "goroutines",
 	}, [][]string{{
-		c.rest.String(), fmt.Sprintf("%.1f MiB", c.proportional), fmt.Sprintf("%.1f MiB", c.resident),
+		c.rest.String(), mebibytes(c.proportional), mebibytes(c.anonymous), mebibytes(c.resident),
 		fmt.Sprintf("%s (%.2f %%)", milliseconds(c.busy), percent),
-		fmt.Sprintf("%d (%d)", c.requests.requests, c.requests.watches), fmt.Sprint(c.files),
+		fmt.Sprintf("%d (%d)", c.requests.requests, c.requests.watches), fmt.Sprint(c.files), fmt.Sprint(c.goroutines),
 	}}) + "\n\n" + compare([]target{
 		atMost("memory (PSS)", c.proportional, wantedSidecarMemory, "%.1f MiB"),
 		atMost("processor", percent, wantedSidecarBusy, "%.2f %%"),

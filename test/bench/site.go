@@ -36,7 +36,9 @@ type site struct {
 	*stage
 	binary                        string
 	namespace, kubeconfig, socket string
-	manager                       *process.Process
+	// metrics is where the manager's metrics are.
+	metrics string
+	manager *process.Process
 }
 
 // newSite makes a site, in which no manager runs yet.
@@ -54,7 +56,11 @@ func (l *lab) newSite(ctx context.Context, s *stage, socket string) (*site, erro
 		return nil, err
 	}
 	kubeconfig, err := s.plane.ServiceAccountKubeconfig(ctx, s.admin, account, dir)
-	return &site{stage: s, binary: l.manager, namespace: namespace.Name, kubeconfig: kubeconfig, socket: socket}, err
+	if err != nil {
+		return nil, err
+	}
+	metrics, err := env.FreeAddress()
+	return &site{stage: s, binary: l.manager, namespace: namespace.Name, kubeconfig: kubeconfig, socket: socket, metrics: metrics}, err
 }
 
 // atSite starts Headscale, and ends it and the manager after something was done at a site
@@ -82,8 +88,10 @@ func (s *site) user() string {
 func (s *site) start(settings ...string) (err error) {
 	s.manager, err = process.Start(process.Command{
 		Name: "apikey-manager", Path: s.binary, Guard: s.guard,
-		Args: append([]string{"--socket-path=" + s.socket, "--secret-name=" + v1beta1.DefaultSecretName}, settings...),
-		Env:  []string{"KUBECONFIG=" + s.kubeconfig, "POD_NAMESPACE=" + s.namespace},
+		Args: append([]string{
+			"--socket-path=" + s.socket, "--secret-name=" + v1beta1.DefaultSecretName, "--metrics-bind-address=" + s.metrics,
+		}, settings...),
+		Env: []string{"KUBECONFIG=" + s.kubeconfig, "POD_NAMESPACE=" + s.namespace},
 	})
 	return err
 }

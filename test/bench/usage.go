@@ -16,9 +16,7 @@ const ticksPerSecond = 100
 // and its share of what it has in common with others.
 func memory(pid int) (float64, error) { return memoryOf(pid, "Pss") }
 
-// residentMemory is all that a process has in memory, in MiB.
-func residentMemory(pid int) (float64, error) { return memoryOf(pid, "Rss") }
-
+// memoryOf is one of the sizes in a process's smaps_rollup, in MiB.
 func memoryOf(pid int, name string) (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {

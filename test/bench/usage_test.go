@@ -30,7 +30,7 @@ func TestThisProcessUsesSomething(t *testing.T) {
 	g := NewWithT(t)
 	proportional, err := memory(os.Getpid())
 	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(residentMemory(os.Getpid())).To(BeNumerically(">=", proportional))
+	g.Expect(memoryOf(os.Getpid(), "Rss")).To(BeNumerically(">=", proportional))
 	_, err = processorTime(os.Getpid())
 	g.Expect(err).NotTo(HaveOccurred())
 }
