@@ -28,13 +28,15 @@ func (h *Headscale) Honours(ctx context.Context, key string) (bool, error) {
 }
 
 // ContractHonours says whether a server that stands in for Headscale would let the bearer
-// of the key in. It takes about as long as a real Headscale, which hashes the key.
+// of the key in. It takes about as long as a real Headscale, which reads what it knows of the
+// key and then hashes it.
 func ContractHonours(ctx context.Context, server *headscaletest.Server, key string) (bool, error) {
+	valid := server.Validate(key)
 	timer := time.NewTimer(hashTime)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return server.Validate(key), nil
+		return valid, nil
 	case <-ctx.Done():
 		return false, ctx.Err()
 	}
