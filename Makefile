@@ -111,6 +111,10 @@ verify-generated: generate manifests ## Fail when the committed generated files 
 	  exit 1; \
 	fi
 
+.PHONY: docs-plot
+docs-plot: ## Draw the plots in docs/images and fill in the table in docs/rotation-settings.md.
+	go run ./test/docs/plot
+
 ##@ Images and clusters
 
 .PHONY: docker-build
