@@ -1,0 +1,88 @@
+package docs_test
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+)
+
+// manner is what the test does with a block.
+type manner string
+
+// The manners. The first four follow from the language of the block.
+const (
+	commands   manner = "commands"
+	transcript manner = "transcript"
+	manifest   manner = "manifest"
+	shown      manner = "shown"
+	// partOf is a part of a Headscale, at the place that the words name.
+	partOf manner = "at"
+	// file is a manifest that is kept as a file and not checked.
+	file manner = "file"
+	// until runs commands until they print the words.
+	until manner = "until"
+	// skip, cluster, e2e and ci are blocks that do not run here.
+	skip    manner = "skip"
+	cluster manner = "cluster"
+	e2e     manner = "e2e"
+	ci      manner = "ci"
+)
+
+// instruction is what is to be done with a block.
+type instruction struct {
+	manner manner
+	// words are the reason, or what is looked for.
+	words string
+}
+
+// languages are those that say all that there is to say.
+var languages = map[string]manner{
+	"sh": commands, "console": transcript, "yaml": manifest, "text": shown, "mermaid": shown,
+}
+
+// comments that say what to do with a block.
+var (
+	anyComment     = regexp.MustCompile(`^test: `)
+	becauseComment = regexp.MustCompile(`(?s)^test: (skip|cluster) because (.+)$`)
+	quotedComment  = regexp.MustCompile(`(?s)^test: (e2e|until) "(.+)"$`)
+	plainComment   = regexp.MustCompile(`^test: (?:(ci|file)|(at) ([a-z_.]+))$`)
+)
+
+// readInstruction says what to do with a block, or why that cannot be said.
+func readInstruction(b block) (instruction, error) {
+	if anyComment.MatchString(b.comment) {
+		return parseComment(b)
+	}
+	known, ok := languages[b.language]
+	if !ok {
+		return instruction{}, fmt.Errorf("the language %q says not what to do with the block: use sh, console, yaml, text or mermaid, or write <!-- test: skip because … --> before it", b.language)
+	}
+	return instruction{manner: known}, nil
+}
+
+// languagesFor are the languages of blocks that a comment can be about.
+var languagesFor = map[manner][]string{
+	e2e: {"sh", "console"}, until: {"sh"}, cluster: {"sh", "console"}, ci: {"sh"}, partOf: {"yaml"}, file: {"yaml"},
+}
+
+func parseComment(b block) (instruction, error) {
+	var i instruction
+	if match := becauseComment.FindStringSubmatch(b.comment); match != nil {
+		i = instruction{manner(match[1]), match[2]}
+	} else if match := quotedComment.FindStringSubmatch(b.comment); match != nil {
+		i = instruction{manner(match[1]), match[2]}
+	} else if match := plainComment.FindStringSubmatch(b.comment); match != nil {
+		i = instruction{manner(match[1] + match[2]), match[3]}
+	} else {
+		return i, fmt.Errorf("the comment %q is none of those in test/docs/doc.go", b.comment)
+	}
+	if allowed, limited := languagesFor[i.manner]; limited && !slices.Contains(allowed, b.language) {
+		return i, fmt.Errorf("the comment %q is for blocks of %v, and this one is %q", b.comment, allowed, b.language)
+	}
+	return i, nil
+}
+
+// runsHere tells whether a block does something in this suite.
+func (i instruction) runsHere() bool {
+	return slices.Contains([]manner{commands, transcript, manifest, partOf, file, until}, i.manner)
+}

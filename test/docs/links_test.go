@@ -1,0 +1,179 @@
+package docs_test
+
+import (
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+)
+
+var _ = Describe("The pages", func() {
+	It("say of every block what it is", func() {
+		for _, p := range pages {
+			for _, b := range p.blocks {
+				_, err := readInstruction(b)
+				Expect(err).NotTo(HaveOccurred(), "%s, %s", p.path, b.name())
+			}
+		}
+	})
+
+	It("have links that lead somewhere", func() {
+		var broken []string
+		for _, p := range pages {
+			for _, l := range p.links {
+				if why := brokenLink(p, l); why != "" {
+					broken = append(broken, p.path+": "+l.target+": "+why)
+				}
+			}
+		}
+		Expect(broken).To(BeEmpty())
+	})
+
+	It("are all within reach of the table of contents", func() {
+		reached := map[string]bool{}
+		var visit func(string)
+		visit = func(name string) {
+			for _, p := range pages {
+				// GitHub shows a directory as a list of its files.
+				if reached[p.path] || p.path != name && path.Dir(p.path) != name {
+					continue
+				}
+				reached[p.path] = true
+				for _, l := range p.links {
+					if target, _, _ := strings.Cut(l.target, "#"); target != "" && !external.MatchString(target) {
+						visit(path.Join(path.Dir(p.path), target))
+					}
+				}
+			}
+		}
+		visit("docs/README.md")
+		for _, p := range pages {
+			if strings.HasPrefix(p.path, "docs/") {
+				Expect(reached).To(HaveKey(p.path), "no page that can be reached from docs/README.md has a link to it")
+			}
+		}
+	})
+
+	It("name commands of make that there are", func() {
+		makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
+		Expect(err).NotTo(HaveOccurred())
+		command := regexp.MustCompile("(?:^|[`\\s(]|&& )make ((?:[A-Z0-9_]+=\\S+ )*)([a-z][a-z0-9-]*)")
+		for _, p := range pages {
+			for _, text := range codeOf(p) {
+				for _, match := range command.FindAllStringSubmatch(text, -1) {
+					Expect(string(makefile)).To(MatchRegexp(`(?m)^`+match[2]+`:`), "%s: make %s", p.path, match[2])
+				}
+			}
+		}
+	})
+
+	It("name, for what runs elsewhere, what runs it", func() {
+		elsewhere := readAll(".ci/run", ".github/workflows/*.yaml")
+		suite := readAll("test/e2e/*_test.go")
+		for _, p := range pages {
+			for _, b := range p.blocks {
+				i, err := readInstruction(b)
+				Expect(err).NotTo(HaveOccurred())
+				switch i.manner {
+				case e2e:
+					Expect(suite).To(MatchRegexp(`It\(.*`+regexp.QuoteMeta(i.words)), "%s, %s", p.path, b.name())
+				case ci:
+					for line := range strings.Lines(b.text) {
+						line, _, _ = strings.Cut(strings.TrimSpace(line), " #")
+						Expect(elsewhere).To(ContainSubstring(strings.TrimSpace(line)), "%s, %s", p.path, b.name())
+					}
+				}
+			}
+		}
+	})
+
+	It("are followed here but for some blocks", func() {
+		count := map[manner]int{}
+		for _, p := range pages {
+			for _, b := range p.blocks {
+				i, err := readInstruction(b)
+				Expect(err).NotTo(HaveOccurred())
+				count[i.manner]++
+				if i.words != "" && !i.runsHere() {
+					AddReportEntry(p.path+", "+b.name(), ReportEntryVisibilityAlways, string(i.manner)+": "+i.words)
+				}
+			}
+		}
+		AddReportEntry("blocks", ReportEntryVisibilityAlways, count)
+		Expect(count[commands]).To(BeNumerically(">", 0))
+	})
+})
+
+// external matches links that lead out of the repository.
+var external = regexp.MustCompile(`^[a-z][a-z+.-]*:`)
+
+// brokenLink says why a link leads nowhere, or "". GitHub's own pages are no files.
+func brokenLink(p page, l link) string {
+	if external.MatchString(l.target) {
+		return ""
+	}
+	target, anchor, _ := strings.Cut(l.target, "#")
+	file := p.path
+	if target != "" {
+		file = path.Join(path.Dir(p.path), target)
+	}
+	if strings.HasPrefix(target, "/") || strings.HasPrefix(file, "../") {
+		return "it is not relative to the page"
+	}
+	if _, err := os.Stat(filepath.Join(root, filepath.FromSlash(file))); err != nil {
+		return "there is no such file"
+	}
+	if anchor == "" {
+		return ""
+	}
+	i := slices.IndexFunc(pages, func(other page) bool { return other.path == file })
+	if i < 0 || !slices.Contains(pages[i].anchors, anchor) {
+		return "there is no such heading"
+	}
+	return ""
+}
+
+// inlineCode matches code within a sentence.
+var inlineCode = regexp.MustCompile("`[^`\n]+`")
+
+// codeOf is all code of a page.
+func codeOf(p page) []string {
+	texts := inlineCode.FindAllString(p.source, -1)
+	for _, b := range p.blocks {
+		texts = append(texts, b.text)
+	}
+	return texts
+}
+
+// readAll is the text of all files that match.
+func readAll(patterns ...string) string {
+	GinkgoHelper()
+	var all strings.Builder
+	for _, pattern := range patterns {
+		files, err := filepath.Glob(filepath.Join(root, pattern))
+		Expect(err).NotTo(HaveOccurred())
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			Expect(err).NotTo(HaveOccurred())
+			all.Write(text)
+		}
+	}
+	return all.String()
+}
+
+var _ = Describe("docs/troubleshooting.md", func() {
+	It("explains every reason that the API Key Manager logs", func() {
+		source := readAll("internal/apikey/reasons.go")
+		reasons := regexp.MustCompile(`Reason = "(\w+)"`).FindAllStringSubmatch(source, -1)
+		Expect(len(reasons)).To(BeNumerically(">", 20))
+		page := readAll("docs/troubleshooting.md")
+		for _, reason := range reasons {
+			Expect(page).To(ContainSubstring("`"+reason[1]+"`"), "internal/apikey/reasons.go has it")
+		}
+	})
+})

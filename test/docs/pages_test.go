@@ -1,0 +1,132 @@
+package docs_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+)
+
+// describePages makes a spec of every block that does something.
+func describePages() {
+	Describe("Every block of", Ordered, ContinueOnFailure, func() {
+		BeforeAll(startWorld)
+		for i := range pages {
+			p := &pages[i]
+			if slices.ContainsFunc(p.blocks, runsHere) {
+				Context(p.path, Ordered, func() { describeBlocks(p) })
+			}
+		}
+	})
+}
+
+func runsHere(b block) bool {
+	i, err := readInstruction(b)
+	return err == nil && i.runsHere()
+}
+
+// describeBlocks makes the specs of one page.
+func describeBlocks(p *page) {
+	var r *reader
+	var before []string
+	BeforeAll(func(ctx SpecContext) {
+		before = namespaces(ctx)
+		r = newReader()
+	})
+	AfterAll(func(ctx SpecContext) { cleanUp(ctx, before) })
+	for _, b := range p.blocks {
+		if runsHere(b) {
+			It(b.name(), func(ctx SpecContext) { r.follow(ctx, b) })
+		}
+	}
+}
+
+// namespaces are the names of all namespaces.
+func namespaces(ctx context.Context) []string {
+	GinkgoHelper()
+	list := &corev1.NamespaceList{}
+	Expect(admin.List(ctx, list)).To(Succeed())
+	var names []string
+	for i := range list.Items {
+		names = append(names, list.Items[i].Name)
+	}
+	return names
+}
+
+// cleanUp removes what a page left, as the controllers of a cluster would.
+func cleanUp(ctx context.Context, before []string) {
+	GinkgoHelper()
+	_, err := plane.Kubectl(ctx, "delete", "headscales", "--all", "--all-namespaces")
+	Expect(err).NotTo(HaveOccurred())
+	node.clear()
+	_, err = plane.Kubectl(ctx, "delete", "--all", "validatingadmissionpolicies,validatingadmissionpolicybindings")
+	Expect(err).NotTo(HaveOccurred())
+	for _, namespace := range namespaces(ctx) {
+		isNew := !slices.Contains(before, namespace)
+		if namespace != workNamespace && !isNew {
+			continue
+		}
+		_, err := plane.Kubectl(ctx, "delete", "--all", "--wait=false", "-n", namespace,
+			"statefulsets,deployments,jobs,pods,configmaps,secrets,roles,rolebindings,networkpolicies,persistentvolumeclaims")
+		Expect(err).NotTo(HaveOccurred())
+		_, err = plane.Kubectl(ctx, "delete", "--wait=false", "-n", namespace, "-l",
+			"app.kubernetes.io/managed-by="+v1beta1.ManagedBy, "services,serviceaccounts")
+		Expect(err).NotTo(HaveOccurred())
+		if isNew {
+			finalize(ctx, namespace)
+		}
+	}
+	node.clear()
+}
+
+// workNamespace is where the pages work.
+const workNamespace = "default"
+
+// finalize removes a namespace, which a controller would do.
+func finalize(ctx context.Context, name string) {
+	GinkgoHelper()
+	namespace := &corev1.Namespace{}
+	namespace.Name = name
+	Expect(client.IgnoreNotFound(admin.Delete(ctx, namespace))).To(Succeed())
+	Eventually(func(g Gomega) {
+		err := admin.Get(ctx, client.ObjectKey{Name: name}, namespace)
+		if err == nil {
+			namespace.Spec.Finalizers = nil
+			err = admin.SubResource("finalize").Update(ctx, namespace)
+		}
+		g.Expect(apierrors.IsNotFound(err)).To(BeTrue(), "namespace %s: %v", name, err)
+	}).Should(Succeed())
+}
+
+// linkedToClone are what the pages name in a clone.
+var linkedToClone = []string{"charts", "config", "docs", "hack", "test"}
+
+// newReader makes the directory in which a page is followed.
+func newReader() *reader {
+	GinkgoHelper()
+	dir, err := os.MkdirTemp(guard.Dir(), "page-")
+	Expect(err).NotTo(HaveOccurred())
+	r := &reader{dir: filepath.Join(dir, "work"), state: filepath.Join(dir, "state"), pods: filepath.Join(dir, "pods"), bin: filepath.Join(dir, "bin")}
+	for _, made := range []string{r.dir, r.pods, r.bin} {
+		Expect(os.Mkdir(made, 0o700)).To(Succeed())
+	}
+	for _, name := range linkedToClone {
+		Expect(os.Symlink(filepath.Join(root, name), filepath.Join(r.dir, name))).To(Succeed())
+	}
+	Expect(os.Symlink(filepath.Join(root, "test", "docs", "testdata", "kubectl"), filepath.Join(r.bin, "kubectl"))).To(Succeed())
+	return r
+}
+
+// describeBlock says where a block is, for a failure.
+func describeBlock(b block) string {
+	return fmt.Sprintf("the block at line %d:\n%s", b.line, b.text)
+}

@@ -1,0 +1,131 @@
+package docs_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/test/env"
+	"infrado.cloud/headscale-operator/test/process"
+	"infrado.cloud/headscale-operator/test/serverbuild"
+)
+
+// commandLimit is how long one block of commands may take.
+const commandLimit = 2 * time.Minute
+
+// reader does what a page says.
+type reader struct {
+	// dir is where the commands run.
+	dir string
+	// state is a file with the shell variables that the blocks before have set.
+	state string
+	// pods and bin are for the kubectl in testdata.
+	pods, bin string
+}
+
+// follow does what a block says.
+func (r *reader) follow(ctx context.Context, b block) {
+	GinkgoHelper()
+	i, err := readInstruction(b)
+	Expect(err).NotTo(HaveOccurred())
+	switch i.manner {
+	case commands:
+		p := r.start(ctx, b.text)
+		err := r.wait(ctx, p)
+		Expect(err).NotTo(HaveOccurred(), "%s\n%s", describeBlock(b), p.Log())
+	case transcript:
+		r.compare(ctx, b)
+	case manifest, partOf:
+		r.keep(b)
+		r.check(ctx, b, i)
+	case file:
+		r.keep(b)
+	case until:
+		r.interrupt(ctx, b, i.words)
+	}
+}
+
+// inClone matches commands that run in the clone.
+var inClone = regexp.MustCompile(`(?m)^(go|make) `)
+
+// blockScript runs a block with the variables that the blocks before have set, and keeps
+// those that it sets.
+const blockScript = `set -a
+[ ! -e "$DOCS_STATE" ] || . "$DOCS_STATE"
+HEADSCALE_URL=$1
+set -eu
+%s
+export -p >"$DOCS_STATE"
+`
+
+// start starts a block of commands.
+func (r *reader) start(ctx context.Context, script string) *process.Process {
+	GinkgoHelper()
+	Expect(node.describe(ctx, r.pods)).To(Succeed())
+	dir := r.dir
+	if inClone.MatchString(script) {
+		dir = root
+	}
+	p, err := process.Start(process.Command{
+		Name: "sh", Path: "/bin/sh", Dir: dir, Guard: guard, Output: GinkgoWriter,
+		Args: []string{"-c", fmt.Sprintf(blockScript, script), "sh",
+			node.url(client.ObjectKey{Namespace: workNamespace, Name: "headscale"})},
+		Env: append(os.Environ(),
+			"PATH="+r.bin+string(os.PathListSeparator)+os.Getenv("PATH"),
+			"KUBECONFIG="+plane.Kubeconfig(), "KUBECACHEDIR="+filepath.Join(guard.Dir(), "kubectl"),
+			"DOCS_KUBECTL="+servers.Kubectl(), "DOCS_PODS="+r.pods, "DOCS_STATE="+r.state),
+	})
+	Expect(err).NotTo(HaveOccurred())
+	return p
+}
+
+// wait waits for the end of a block of commands.
+func (r *reader) wait(ctx context.Context, p *process.Process) error {
+	ctx, cancel := context.WithTimeout(ctx, commandLimit)
+	defer cancel()
+	err := p.Wait(ctx)
+	if p.Running() {
+		p.Kill()
+	}
+	return err
+}
+
+// compare runs the commands of a transcript and compares what they print with what is
+// shown. What kubectl refuses ends with a status that is not 0, and is shown, too.
+func (r *reader) compare(ctx context.Context, b block) {
+	GinkgoHelper()
+	exchanges := parseTranscript(b.text)
+	Expect(exchanges).NotTo(BeEmpty(), "a console block has no line that begins with $: %s", describeBlock(b))
+	for _, e := range exchanges {
+		p := r.start(ctx, e.command)
+		_ = r.wait(ctx, p)
+		Expect(p.Log().String()).To(MatchRegexp(pattern(e.output).String()), "%s\nis shown to print\n%s", e.command, e.output)
+	}
+}
+
+// interrupt runs a block until it prints the words. The socket that it names is that of
+// a Headscale that was started for it.
+func (r *reader) interrupt(ctx context.Context, b block, words string) {
+	GinkgoHelper()
+	headscale, err := env.StartHeadscale(ctx, env.HeadscaleOptions{
+		Binary: servers.Headscale[serverbuild.DefaultHeadscale], Guard: guard, Output: GinkgoWriter,
+	})
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(headscale.Kill)
+	p := r.start(ctx, strings.ReplaceAll(b.text, v1beta1.DefaultSocketPath, headscale.SocketPath()))
+	DeferCleanup(p.Kill)
+	Eventually(func() string { return p.Log().String() }).WithContext(ctx).Should(ContainSubstring(words))
+	// As Ctrl-C does, to the whole group.
+	Expect(syscall.Kill(-p.PID(), syscall.SIGINT)).To(Succeed())
+	Eventually(p.Exited()).WithContext(ctx).Should(BeClosed())
+}

@@ -1,0 +1,60 @@
+package docs_test
+
+import (
+	"regexp"
+	"strings"
+)
+
+// exchange is a command and what it is shown to print.
+type exchange struct {
+	command, output string
+}
+
+// parseTranscript reads a block of commands after a $, each of which may go on after
+// a >, and what they print.
+func parseTranscript(text string) []exchange {
+	var exchanges []exchange
+	for line := range strings.Lines(text) {
+		last := len(exchanges) - 1
+		if command, begins := strings.CutPrefix(line, "$ "); begins {
+			exchanges = append(exchanges, exchange{command: command})
+		} else if more, goesOn := strings.CutPrefix(line, "> "); goesOn && last >= 0 && exchanges[last].output == "" {
+			exchanges[last].command += more
+		} else if last >= 0 {
+			exchanges[last].output += line
+		}
+	}
+	return exchanges
+}
+
+// What stands for any of its kind, as it is after regexp.QuoteMeta.
+var (
+	anyTime = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\\\.\d+)?Z`)
+	anyAge  = regexp.MustCompile(`^(\d+[dhms])+$`)
+)
+
+// pattern matches what a command prints where it is shown to print this. The number of
+// spaces does not matter, because columns are as wide as what is in them.
+func pattern(output string) *regexp.Regexp {
+	var lines []string
+	for line := range strings.Lines(output) {
+		var words []string
+		for _, word := range strings.Fields(line) {
+			words = append(words, wordPattern(word))
+		}
+		lines = append(lines, strings.Join(words, `[ \t]+`))
+	}
+	return regexp.MustCompile(`^\s*` + strings.Join(lines, `\s*\n\s*`) + `\s*$`)
+}
+
+func wordPattern(word string) string {
+	switch {
+	case word == "…":
+		return `(?s:.*)`
+	case anyAge.MatchString(word):
+		return `(?:\d+[dhmsy])+`
+	default:
+		quoted := strings.ReplaceAll(regexp.QuoteMeta(word), "…", `\S*`)
+		return anyTime.ReplaceAllString(quoted, `\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z`)
+	}
+}
