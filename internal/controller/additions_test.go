@@ -37,6 +37,9 @@ const withAdditions = shortest + `
     - {name: claim, persistentVolumeClaim: {claimName: backup}}
     - {name: all, projected: {sources: [{serviceAccountToken: {path: t, audience: vault}}, {secret: {name: s}}, {downwardAPI: {items: [{path: l, fieldRef: {fieldPath: metadata.labels}}]}}]}}
     - {name: some, secret: {secretName: some, optional: true}}
+    - {name: no-sources, projected: {}}
+    - {name: no-items, downwardAPI: {}}
+    - {name: empty-items, downwardAPI: {items: []}}
     volume_mounts:
     - {name: ca, mountPath: /etc/ssl/certs, readOnly: true}
     - {name: scratch, mountPath: /scratch, subPathExpr: $(POD_IP)}

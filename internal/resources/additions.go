@@ -98,11 +98,13 @@ func convert(field string, from, into any) error {
 // operator owns as a whole, so that what is there can be compared with what is wanted.
 func writeOutDefaults(volume *corev1ac.VolumeApplyConfiguration) {
 	if volume.DownwardAPI != nil {
+		writeOutMode(&volume.DownwardAPI.DefaultMode, corev1.DownwardAPIVolumeSourceDefaultMode)
 		writeOutAPIVersions(volume.DownwardAPI.Items)
 	}
 	if volume.Projected == nil {
 		return
 	}
+	writeOutMode(&volume.Projected.DefaultMode, corev1.ProjectedVolumeSourceDefaultMode)
 	for _, source := range volume.Projected.Sources {
 		if source.DownwardAPI != nil {
 			writeOutAPIVersions(source.DownwardAPI.Items)
@@ -110,6 +112,14 @@ func writeOutDefaults(volume *corev1ac.VolumeApplyConfiguration) {
 		if token := source.ServiceAccountToken; token != nil && token.ExpirationSeconds == nil {
 			token.WithExpirationSeconds(tokenLifetime)
 		}
+	}
+}
+
+// writeOutMode sets the mode of files where there is none: a volume that is empty but for
+// that is else owned with whatever the API server puts into it.
+func writeOutMode(mode **int32, byDefault int32) {
+	if *mode == nil {
+		*mode = &byDefault
 	}
 }
 
@@ -166,8 +176,26 @@ func checkMetadata(headscale *v1beta1.Headscale) error {
 		if key == annotationDefaultContainer || strings.HasPrefix(key, v1beta1.GroupName+"/") {
 			return invalid("pod.annotations", "must not have %s: the operator sets it", key)
 		}
+		if profile := headscale.Spec.Pod.Annotations[key]; looseProfile(key, profile) {
+			return invalid("pod.annotations", "must not have %s: %s, which the restricted Pod Security Standard does not allow: write runtime/default or localhost/ and a profile", key, profile)
+		}
 	}
 	return nil
+}
+
+// profileAnnotations begin the annotations by which the profiles of AppArmor and seccomp
+// were chosen before they were fields, and by which the Pod Security Standards still judge.
+var profileAnnotations = []string{
+	"container.apparmor.security.beta.kubernetes.io/",
+	"container.seccomp.security.alpha.kubernetes.io/",
+	"seccomp.security.alpha.kubernetes.io/",
+}
+
+// looseProfile tells whether an annotation chooses a profile that confines less than the
+// runtime's own.
+func looseProfile(key, profile string) bool {
+	chooses := slices.ContainsFunc(profileAnnotations, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
+	return chooses && profile != "runtime/default" && !strings.HasPrefix(profile, "localhost/")
 }
 
 // ownSettings are the settings that the pod's ports, volumes and probes follow from:
@@ -175,6 +203,7 @@ func checkMetadata(headscale *v1beta1.Headscale) error {
 var ownSettings = []string{
 	"listen_addr", "metrics_listen_addr", "grpc_listen_addr", "unix_socket", "unix_socket_permission",
 	"tls_cert_path", "tls_key_path", "tls_letsencrypt_hostname", "tls_letsencrypt_cache_dir",
+	"tls_letsencrypt_listen", "tls_letsencrypt_challenge_type",
 	"database.type", "database.sqlite.path", "noise.private_key_path",
 	"derp.server.enabled", "derp.server.stun_listen_addr", "derp.server.private_key_path",
 }
@@ -191,17 +220,39 @@ func checkEnv(headscale *v1beta1.Headscale) error {
 	for _, file := range referencedFiles(&headscale.Spec) {
 		settings = append(settings, file.setting)
 	}
+	replaced := replacedSettings(&headscale.Spec)
 	for _, variable := range headscale.Spec.Pod.Env {
 		for _, setting := range settings {
 			if variable.Name == variableOf(setting) {
 				return invalid("pod.env", "must not have %s, because the pod is made to fit the config: set spec.config.%s", variable.Name, setting)
 			}
 		}
-		if variable.Name == passwordVariable && headscale.Spec.Secrets.DatabasePassword != nil {
-			return invalid("pod.env", "must not have %s where spec.secrets.database_password is set", variable.Name)
+		for _, setting := range slices.Sorted(maps.Keys(replaced)) {
+			if variable.Name == variableOf(setting) {
+				return invalid("pod.env", "must not have %s where spec.%s is set", variable.Name, replaced[setting])
+			}
 		}
 	}
 	return nil
+}
+
+// replacedSettings are the settings whose place is taken by a field that refers to a
+// Secret or a ConfigMap, with that field.
+func replacedSettings(spec *v1beta1.HeadscaleSpec) map[string]string {
+	replaced := map[string]string{}
+	if spec.Secrets.DatabasePassword != nil {
+		replaced["database.postgres.pass"] = "secrets.database_password"
+	}
+	if spec.Secrets.OIDCClientSecret != nil {
+		replaced["oidc.client_secret"] = "secrets.oidc_client_secret"
+	}
+	if spec.Files.Policy != nil {
+		replaced["policy.mode"] = "files.policy"
+	}
+	if spec.Files.ExtraDNSRecords != nil {
+		replaced["dns.extra_records"] = "files.extra_dns_records"
+	}
+	return replaced
 }
 
 // checkVolumes refuses names that the pod's own volumes have.

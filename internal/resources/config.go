@@ -244,8 +244,12 @@ func derpGiven(d document) (bool, error) {
 	return slices.Contains([]bool{urls, paths, server}, true), err
 }
 
+// challengeTLS is the type of the challenge of Let's Encrypt that needs no port of its own.
+const challengeTLS = "TLS-ALPN-01"
+
 // completeTLS keeps the certificates that Headscale gets for itself, which by
-// default go to a directory that cannot be written here.
+// default go to a directory that cannot be written here, and writes down where it answers
+// the challenge for them: the default is a port by its name, on every interface.
 func completeTLS(d document) error {
 	hostname, err := d.text("tls_letsencrypt_hostname")
 	if err != nil || hostname == "" {
@@ -255,5 +259,12 @@ func completeTLS(d document) error {
 	if err != nil {
 		return err
 	}
-	return d.fill(setting{"tls_letsencrypt_cache_dir", path.Join(dir, "cache")})
+	if err := d.fill(setting{"tls_letsencrypt_cache_dir", path.Join(dir, "cache")}); err != nil {
+		return err
+	}
+	kind, err := d.text("tls_letsencrypt_challenge_type")
+	if err != nil || kind == challengeTLS {
+		return err
+	}
+	return d.fill(setting{"tls_letsencrypt_listen", "0.0.0.0:80"})
 }

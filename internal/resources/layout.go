@@ -17,6 +17,8 @@ const (
 	portGRPC    = "grpc"
 	portMetrics = "metrics"
 	portSTUN    = "stun"
+	// portACME is where Let's Encrypt asks for the answer to its challenge.
+	portACME = "acme"
 	// portKeyMetrics is the API Key Manager's; the others are Headscale's.
 	portKeyMetrics = "apikey-metrics"
 )
@@ -39,7 +41,7 @@ type port struct {
 // layout is what a pod must know of a completed config.
 type layout struct {
 	// ports are those that can be reached from outside the pod: http first, then
-	// grpc, metrics and stun where there are such.
+	// grpc, metrics, stun and acme where there are such.
 	ports []port
 	// tls tells that Headscale serves TLS.
 	tls bool
@@ -63,7 +65,11 @@ func layoutOf(config *v1beta1.HeadscaleConfig, managed bool) (layout, error) {
 	if err != nil {
 		return layout{}, err
 	}
-	ports, err := portsOf(config, managed)
+	challenge, err := challengeAddress(values)
+	if err != nil {
+		return layout{}, err
+	}
+	ports, err := portsOf(config, challenge, managed)
 	if err != nil {
 		return layout{}, err
 	}
@@ -80,14 +86,15 @@ func layoutOf(config *v1beta1.HeadscaleConfig, managed bool) (layout, error) {
 	return result, nil
 }
 
-// portsOf reads the ports from a completed config. A server on a loopback address
-// has none: nothing outside the pod can reach it.
-func portsOf(config *v1beta1.HeadscaleConfig, managed bool) ([]port, error) {
+// portsOf reads the ports from a completed config, and the address of its ACME server. A
+// server on a loopback address has none: nothing outside the pod can reach it.
+func portsOf(config *v1beta1.HeadscaleConfig, challenge string, managed bool) ([]port, error) {
 	listeners := []struct{ field, name, text string }{
 		{"config.listen_addr", portHTTP, string(config.ListenAddr)},
 		{"config.grpc_listen_addr", portGRPC, string(config.GRPCListenAddr)},
 		{"config.metrics_listen_addr", portMetrics, *config.MetricsListenAddr},
 		{"config.derp.server.stun_listen_addr", portSTUN, stunAddress(config)},
+		{"config.tls_letsencrypt_listen", portACME, challenge},
 	}
 	fields := map[string]string{}
 	var ports []port
@@ -123,6 +130,24 @@ func stunAddress(config *v1beta1.HeadscaleConfig) string {
 		return ""
 	}
 	return string(config.DERP.Server.STUNListenAddr)
+}
+
+// challengeAddress is where Headscale answers the HTTP-01 challenge of Let's Encrypt, or ""
+// where it has no certificate of its own or answers on its listen_addr.
+func challengeAddress(config document) (string, error) {
+	hostname, err := config.text("tls_letsencrypt_hostname")
+	if err != nil || hostname == "" {
+		return "", err
+	}
+	kind, err := config.text("tls_letsencrypt_challenge_type")
+	if err != nil || kind == challengeTLS {
+		return "", err
+	}
+	listen, err := config.text("tls_letsencrypt_listen")
+	if host, named := strings.CutSuffix(listen, ":http"); named {
+		return host + ":80", err
+	}
+	return listen, err
 }
 
 // exposed returns the ports of the given names, in the order of the layout.

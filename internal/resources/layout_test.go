@@ -25,11 +25,15 @@ func TestPorts(t *testing.T) {
 		config           string
 		service, metrics map[string]int32
 	}{
-		"by default":          {"", map[string]int32{"http": 8080, "grpc": 50443, "stun": 3478}, map[string]int32{"metrics": 9090, "apikey-metrics": 9101}},
-		"as written":          {`, listen_addr: ":80", grpc_listen_addr: "[::]:81", metrics_listen_addr: "host:82"`, map[string]int32{"http": 80, "grpc": 81, "stun": 3478}, map[string]int32{"metrics": 82, "apikey-metrics": 9101}},
-		"no metrics":          {`, metrics_listen_addr: ""`, map[string]int32{"http": 8080, "grpc": 50443, "stun": 3478}, map[string]int32{"apikey-metrics": 9101}},
-		"loopback":            {`, metrics_listen_addr: "localhost:9090", grpc_listen_addr: "127.0.0.1:50443"`, map[string]int32{"http": 8080, "stun": 3478}, map[string]int32{"apikey-metrics": 9101}},
-		"no relay of its own": {`, derp: {urls: [u]}`, map[string]int32{"http": 8080, "grpc": 50443}, map[string]int32{"metrics": 9090, "apikey-metrics": 9101}},
+		"by default":                              {"", map[string]int32{"http": 8080, "grpc": 50443, "stun": 3478}, map[string]int32{"metrics": 9090, "apikey-metrics": 9101}},
+		"as written":                              {`, listen_addr: ":80", grpc_listen_addr: "[::]:81", metrics_listen_addr: "host:82"`, map[string]int32{"http": 80, "grpc": 81, "stun": 3478}, map[string]int32{"metrics": 82, "apikey-metrics": 9101}},
+		"no metrics":                              {`, metrics_listen_addr: ""`, map[string]int32{"http": 8080, "grpc": 50443, "stun": 3478}, map[string]int32{"apikey-metrics": 9101}},
+		"loopback":                                {`, metrics_listen_addr: "localhost:9090", grpc_listen_addr: "127.0.0.1:50443"`, map[string]int32{"http": 8080, "stun": 3478}, map[string]int32{"apikey-metrics": 9101}},
+		"no relay of its own":                     {`, derp: {urls: [u]}`, map[string]int32{"http": 8080, "grpc": 50443}, map[string]int32{"metrics": 9090, "apikey-metrics": 9101}},
+		"a certificate of its own":                {`, listen_addr: ":443", tls_letsencrypt_hostname: a.example`, map[string]int32{"http": 443, "grpc": 50443, "stun": 3478, "acme": 80}, map[string]int32{"metrics": 9090, "apikey-metrics": 9101}},
+		"a certificate, by Headscale's default":   {`, tls_letsencrypt_hostname: a.example, tls_letsencrypt_listen: ":http"`, map[string]int32{"http": 8080, "grpc": 50443, "stun": 3478, "acme": 80}, map[string]int32{"metrics": 9090, "apikey-metrics": 9101}},
+		"a certificate, behind another port":      {`, tls_letsencrypt_hostname: a.example, tls_letsencrypt_challenge_type: HTTP-01, tls_letsencrypt_listen: ":8081"`, map[string]int32{"http": 8080, "grpc": 50443, "stun": 3478, "acme": 8081}, map[string]int32{"metrics": 9090, "apikey-metrics": 9101}},
+		"a certificate without another port":      {`, tls_letsencrypt_hostname: a.example, tls_letsencrypt_challenge_type: TLS-ALPN-01`, map[string]int32{"http": 8080, "grpc": 50443, "stun": 3478}, map[string]int32{"metrics": 9090, "apikey-metrics": 9101}},
 		"a UDP port and a TCP port of one number": {`, derp: {server: {enabled: true, stun_listen_addr: ":8080"}}`, map[string]int32{"http": 8080, "grpc": 50443, "stun": 8080}, map[string]int32{"metrics": 9090, "apikey-metrics": 9101}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -42,6 +42,9 @@ type Objects struct {
 // Build returns the objects of a Headscale, or an *InvalidError that says which
 // field of it the user must change.
 func Build(headscale *v1beta1.Headscale, options Options) (*Objects, error) {
+	if err := checkImage(&headscale.Spec); err != nil {
+		return nil, err
+	}
 	config, err := completeConfig(&headscale.Spec)
 	if err != nil {
 		return nil, err

@@ -10,7 +10,7 @@ import (
 
 // service is how clients in the cluster reach Headscale.
 func service(headscale *v1beta1.Headscale, l *layout) *corev1ac.ServiceApplyConfiguration {
-	return serviceFor(headscale, headscale.Name, componentServer, l.exposed(portHTTP, portGRPC, portSTUN))
+	return serviceFor(headscale, headscale.Name, componentServer, l.exposed(portHTTP, portGRPC, portSTUN, portACME))
 }
 
 // metricsService is for what collects the metrics. It is nil where there are none

@@ -3,7 +3,10 @@ package resources
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
@@ -118,23 +121,38 @@ func CheckConfigKeys(headscale *v1beta1.Headscale) error {
 		if version.before(key.since) {
 			continue
 		}
-		stops, err := key.stops(values)
+		_, written, err := document(values).lookup(key.path)
 		if err != nil {
 			return err
 		}
-		if stops {
+		variable := inEnvironment(headscale, key.path)
+		if !written && !variable {
+			continue
+		}
+		replaced, err := key.replaced(values, headscale)
+		switch {
+		case err != nil:
+			return err
+		case replaced:
+		case written:
 			return invalid("config."+key.path, "is no key of Headscale %s any more, which would not start with it: %s", headscale.Spec.Version, key.advice)
+		default:
+			return invalid("pod.env", "has %s, the variable of %s, which is no key of Headscale %s any more, so that it would not start: %s", variableOf(key.path), key.path, headscale.Spec.Version, key.advice)
 		}
 	}
 	return nil
 }
 
-// stops tells whether Headscale would not start because of the key.
-func (k removedKey) stops(config document) (bool, error) {
-	_, written, err := config.lookup(k.path)
-	if err != nil || !written || k.unless == "" {
-		return written, err
+// inEnvironment tells whether a setting is made by a variable that the user adds.
+func inEnvironment(headscale *v1beta1.Headscale, setting string) bool {
+	return slices.ContainsFunc(headscale.Spec.Pod.Env, func(variable corev1.EnvVar) bool { return variable.Name == variableOf(setting) })
+}
+
+// replaced tells whether Headscale does not mind the key, because its successor is there.
+func (k removedKey) replaced(config document, headscale *v1beta1.Headscale) (bool, error) {
+	if k.unless == "" {
+		return false, nil
 	}
-	_, replaced, err := config.lookup(k.unless)
-	return !replaced, err
+	_, written, err := config.lookup(k.unless)
+	return written || inEnvironment(headscale, k.unless), err
 }

@@ -66,6 +66,53 @@ func TestCheckConfigKeys(t *testing.T) {
 	}
 }
 
+func TestVariablesOfRemovedKeys(t *testing.T) {
+	for name, test := range map[string]struct{ version, env, sentence string }{
+		"a key that has gone":     {"v0.29.3", "HEADSCALE_OIDC_EXPIRY", "spec.pod.env has HEADSCALE_OIDC_EXPIRY, the variable of oidc.expiry, which is no key of Headscale v0.29.3 any more, so that it would not start: write node.expiry instead"},
+		"a key that goes later":   {"v0.28.0", "HEADSCALE_OIDC_EXPIRY", ""},
+		"an old name":             {"v0.28.0", "HEADSCALE_ACL_POLICY_PATH", "spec.pod.env has HEADSCALE_ACL_POLICY_PATH"},
+		"an old name and the new": {"v0.28.0", "HEADSCALE_ACL_POLICY_PATH, value: x}, {name: HEADSCALE_POLICY_PATH", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			headscale := headscaleOf(t, `{version: `+test.version+`, config: {server_url: "http://a.example"}, pod: {env: [{name: `+test.env+`, value: x}]}}`)
+			err := CheckConfigKeys(headscale)
+			if test.sentence == "" {
+				g.Expect(err).NotTo(HaveOccurred())
+				return
+			}
+			g.Expect(err).To(MatchError(HavePrefix(test.sentence)))
+			g.Expect(err).To(BeAssignableToTypeOf(&InvalidError{}))
+		})
+	}
+}
+
+func TestAnImageOfAnotherRelease(t *testing.T) {
+	for image, refused := range map[string]bool{
+		"headscale/headscale:v0.28.0":                       true,
+		"registry.example:5000/headscale:0.27.1-debug":      true,
+		"headscale/headscale:v0.28.0@sha256:0000":           true,
+		"headscale/headscale:v0.29.1":                       false,
+		"headscale/headscale:v0.29.3-debug":                 false,
+		"headscale/headscale":                               false,
+		"registry.example:5000/headscale":                   false,
+		"registry.example/headscale:mine":                   false,
+		"registry.example/headscale@sha256:0000":            false,
+		"registry.example/v0.28.0/headscale:sha-0123456789": false,
+	} {
+		t.Run(image, func(t *testing.T) {
+			headscale := headscaleOf(t, shortSpec(""))
+			headscale.Spec.Image = image
+			_, err := Build(headscale, operatorOptions)
+			if refused {
+				NewWithT(t).Expect(err).To(MatchError(MatchRegexp(`spec.image has the tag \S+, and spec.version is v0.29.3: write the release there that the image is`)))
+			} else {
+				NewWithT(t).Expect(err).NotTo(HaveOccurred())
+			}
+		})
+	}
+}
+
 // FuzzCheckUpgrade looks for versions that cannot be compared.
 func FuzzCheckUpgrade(f *testing.F) {
 	f.Add("v0.27.1", "v0.29.3")
