@@ -105,7 +105,7 @@ func (n *nodes) describe(ctx context.Context, dir string) error {
 	defer n.mutex.Unlock()
 	for key, pod := range n.pods {
 		set := &appsv1.StatefulSet{}
-		if err := admin.Get(ctx, key, set); client.IgnoreNotFound(err) != nil {
+		if err := client.IgnoreNotFound(admin.Get(ctx, key, set)); err != nil {
 			return err
 		}
 		for i := range set.Spec.Template.Spec.Containers {

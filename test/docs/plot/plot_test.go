@@ -20,7 +20,7 @@ func TestCommittedFilesAreCurrent(t *testing.T) {
 	for path, text := range files {
 		committed, err := os.ReadFile(filepath.Join(root, path))
 		g.Expect(err).NotTo(HaveOccurred())
-		g.Expect(string(committed) == text).To(BeTrue(), "%s is not current: run make docs-plot and commit it", path)
+		g.Expect(string(committed)).To(Equal(text), "%s is not current: run make docs-plot and commit it", path)
 	}
 }
 
