@@ -7,7 +7,7 @@
 // anew. A block is told by its language what it is:
 //
 //   - sh: commands, which must succeed. They run in an empty directory with links to
-//     the clone's; those that begin with go or make run in the clone itself.
+//     the clone's; those that begin with go run in the clone itself.
 //   - console: commands after a $ and what they print. A timestamp, an age and a … stand
 //     for any.
 //   - yaml: manifests, which the API server must accept with strict validation. One
@@ -24,7 +24,12 @@
 //	<!-- test: ci -->                      make commands that .ci/run or a workflow runs
 //	<!-- test: until "WORDS" -->           runs until it prints them, and is then interrupted
 //	<!-- test: at spec.config -->          the block is a part of a Headscale, at that place
+//	<!-- test: values of the chart -->     the block is values that the chart takes
 //	<!-- test: file -->                    a manifest that is kept as a file, and would be refused
+//
+// A page that needs a Headscale from the start has this comment:
+//
+//	<!-- test: begin with a Headscale in the namespace vpn -->
 //
 // There are neither nodes nor controllers: the pods of StatefulSets run by test/podrunner,
 // and of what kubectl asks a kubelet for, logs and `exec POD -- headscale` are answered. In

@@ -1,6 +1,7 @@
 package docs_test
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -19,6 +20,8 @@ const (
 	partOf manner = "at"
 	// file is a manifest that is kept as a file and not checked.
 	file manner = "file"
+	// values are some of the chart's.
+	values manner = "values"
 	// until runs commands until they print the words.
 	until manner = "until"
 	// skip, cluster, e2e and ci are blocks that do not run here.
@@ -35,6 +38,9 @@ type instruction struct {
 	words string
 }
 
+// longRunning matches commands that no page may run.
+var longRunning = regexp.MustCompile(`(?m)\b(make|go test) `)
+
 // languages are those that say all that there is to say.
 var languages = map[string]manner{
 	"sh": commands, "console": transcript, "yaml": manifest, "text": shown, "mermaid": shown,
@@ -45,13 +51,16 @@ var (
 	anyComment     = regexp.MustCompile(`^test: `)
 	becauseComment = regexp.MustCompile(`(?s)^test: (skip|cluster) because (.+)$`)
 	quotedComment  = regexp.MustCompile(`(?s)^test: (e2e|until) "(.+)"$`)
-	plainComment   = regexp.MustCompile(`^test: (?:(ci|file)|(at) ([a-z_.]+))$`)
+	plainComment   = regexp.MustCompile(`^test: (?:(ci|file|values)(?: of the chart)?|(at) ([a-z_.]+))$`)
 )
 
 // readInstruction says what to do with a block, or why that cannot be said.
 func readInstruction(b block) (instruction, error) {
 	if anyComment.MatchString(b.comment) {
 		return parseComment(b)
+	}
+	if b.language == "sh" && longRunning.MatchString(b.text) {
+		return instruction{}, errors.New("make and go test run for long: write <!-- test: ci --> or <!-- test: skip because … --> before them")
 	}
 	known, ok := languages[b.language]
 	if !ok {
@@ -62,7 +71,7 @@ func readInstruction(b block) (instruction, error) {
 
 // languagesFor are the languages of blocks that a comment can be about.
 var languagesFor = map[manner][]string{
-	e2e: {"sh", "console"}, until: {"sh"}, cluster: {"sh", "console"}, ci: {"sh"}, partOf: {"yaml"}, file: {"yaml"},
+	e2e: {"sh", "console"}, until: {"sh"}, cluster: {"sh", "console"}, ci: {"sh"}, partOf: {"yaml"}, file: {"yaml"}, values: {"yaml"},
 }
 
 func parseComment(b block) (instruction, error) {
@@ -84,5 +93,5 @@ func parseComment(b block) (instruction, error) {
 
 // runsHere tells whether a block does something in this suite.
 func (i instruction) runsHere() bool {
-	return slices.Contains([]manner{commands, transcript, manifest, partOf, file, until}, i.manner)
+	return slices.Contains([]manner{commands, transcript, manifest, partOf, file, values, until}, i.manner)
 }

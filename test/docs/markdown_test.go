@@ -24,6 +24,8 @@ type page struct {
 	blocks  []block
 	links   []link
 	anchors []string
+	// begin is the namespace in which there is a Headscale at the beginning, or "".
+	begin string
 	// source is the whole text.
 	source string
 }
@@ -78,9 +80,15 @@ func readPages(root string) ([]page, error) {
 // markdown reads what GitHub reads.
 var markdown = goldmark.New(goldmark.WithExtensions(extension.GFM))
 
+// beginComment says in which namespace there is a Headscale at the beginning of a page.
+var beginComment = regexp.MustCompile(`(?m)^<!-- test: begin with a Headscale in the namespace ([a-z-]+) -->$`)
+
 // parsePage reads a page.
 func parsePage(path string, source []byte) page {
 	p := page{path: path, source: string(source)}
+	if match := beginComment.FindStringSubmatch(p.source); match != nil {
+		p.begin = match[1]
+	}
 	lineAt := func(offset int) int { return 1 + bytes.Count(source[:offset], []byte("\n")) }
 	line := 1
 	// The walk cannot fail, because the visitor does not.

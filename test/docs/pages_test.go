@@ -41,12 +41,28 @@ func describeBlocks(p *page) {
 	BeforeAll(func(ctx SpecContext) {
 		before = namespaces(ctx)
 		r = newReader()
+		if p.begin != "" {
+			begin(ctx, p.begin)
+		}
 	})
 	AfterAll(func(ctx SpecContext) { cleanUp(ctx, before) })
 	for _, b := range p.blocks {
 		if runsHere(b) {
 			It(b.name(), func(ctx SpecContext) { r.follow(ctx, b) })
 		}
+	}
+}
+
+// begin runs the sample in a new namespace.
+func begin(ctx context.Context, namespace string) {
+	GinkgoHelper()
+	for _, args := range [][]string{
+		{"create", "namespace", namespace},
+		{"apply", "-n", namespace, "-k", filepath.Join(root, "config", "samples")},
+		{"wait", "-n", namespace, "--for=condition=Ready", "headscale/headscale", "--timeout=2m"},
+	} {
+		_, err := plane.Kubectl(ctx, args...)
+		Expect(err).NotTo(HaveOccurred())
 	}
 }
 

@@ -50,13 +50,15 @@ func (r *reader) follow(ctx context.Context, b block) {
 		r.check(ctx, b, i)
 	case file:
 		r.keep(b)
+	case values:
+		checkValues(b)
 	case until:
 		r.interrupt(ctx, b, i.words)
 	}
 }
 
 // inClone matches commands that run in the clone.
-var inClone = regexp.MustCompile(`(?m)^(go|make) `)
+var inClone = regexp.MustCompile(`(?m)^go `)
 
 // blockScript runs a block with the variables that the blocks before have set, and keeps
 // those that it sets.
