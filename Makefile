@@ -195,7 +195,8 @@ plugin-archives: ## Make archives of kubectl headscale for all platforms, and it
 .PHONY: test-e2e
 test-e2e: bin/helm3 bin/helm4 $(KUSTOMIZE) ## Install on the cluster of KUBECONFIG and walk what users do (E2E_FLAGS=--ginkgo.focus=…).
 	@test -n "$$KUBECONFIG" || { echo "test-e2e: set KUBECONFIG to the cluster to test on; it must be one to play with"; exit 1; }
-	E2E=1 go test -count=1 -timeout 60m -v ./test/e2e -args --ginkgo.v $(E2E_FLAGS)
+	@$(SERVERS) --headscale v0.28.0,v0.29.3
+	E2E=1 go test -count=1 -timeout 45m -v ./test/e2e -args --ginkgo.v --ginkgo.timeout=40m $(E2E_FLAGS)
 
 .PHONY: test-chart
 test-chart: bin/helm3 bin/helm4 $(KUSTOMIZE) ## Lint the chart, and compare it with the manifests in config/.
