@@ -50,6 +50,9 @@ type operatorCost struct {
 	// memoryBefore and memory are in MiB: without Headscales, and after the rest. anonymous is
 	// the part of memory that is no page of the binary.
 	memoryBefore, memory, anonymous float64
+	// memoryEach is by how many KiB the operator is larger for each Headscale that it has
+	// more than in the measurement before.
+	memoryEach float64
 }
 
 // operatorBench is an operator on a stage of its own.

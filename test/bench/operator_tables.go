@@ -20,6 +20,7 @@ const (
 
 // describeOperators makes the tables of the operator's costs, with the fewest Headscales first.
 func describeOperators(costs []*operatorCost) string {
+	compareMemory(costs)
 	parts := []string{makingTable(costs), restTable(costs)}
 	if few, many := endsOf(costs); few != many {
 		parts = append(parts, growthTable(few, many))
@@ -49,15 +50,11 @@ func makingTable(costs []*operatorCost) string {
 func restTable(costs []*operatorCost) string {
 	rows := make([][]string, len(costs))
 	for i, c := range costs {
-		fewer := &operatorCost{memory: c.memoryBefore}
-		if i > 0 {
-			fewer = costs[i-1]
-		}
 		rows[i] = []string{
 			fmt.Sprint(c.size), milliseconds(figures.Median(c.changing)), milliseconds(figures.Percentile90(c.changing)),
 			fmt.Sprintf("%d and %d", c.resting.writes(), c.resting.requests), c.rest.String(),
 			fmt.Sprintf("%.2f %%", 100*c.busyResting.Seconds()/c.rest.Seconds()),
-			mebibytes(c.memory), mebibytes(c.anonymous), fmt.Sprintf("%.0f KiB", c.memoryEach(fewer)),
+			mebibytes(c.memory), mebibytes(c.anonymous), fmt.Sprintf("%.0f KiB", c.memoryEach),
 		}
 	}
 	return figures.Table([]string{
@@ -89,6 +86,7 @@ var perHeadscale = []struct {
 	{"writes", "%.1f", func(c *operatorCost) float64 { return c.each(c.making.writes()) }},
 	{"time until its StatefulSet exists", "%.1f ms", func(c *operatorCost) float64 { return c.made.Seconds() * 1000 / float64(c.size) }},
 	{"processor time until it is at rest", "%.1f ms", func(c *operatorCost) float64 { return c.busyMaking.Seconds() * 1000 / float64(c.size) }},
+	{"memory for each more", "%.0f KiB", func(c *operatorCost) float64 { return c.memoryEach }},
 	{"change until changed StatefulSet, median", "%.0f ms", func(c *operatorCost) float64 { return figures.Median(c.changing).Seconds() * 1000 }},
 }
 
@@ -134,10 +132,14 @@ func operatorTargets(costs []*operatorCost) []target {
 // each is a number for each Headscale.
 func (c *operatorCost) each(total int) float64 { return float64(total) / float64(c.size) }
 
-// memoryEach is by how many KiB the operator is larger for each Headscale that it has more
-// than another.
-func (c *operatorCost) memoryEach(fewer *operatorCost) float64 {
-	return (c.memory - fewer.memory) * 1024 / float64(c.size-fewer.size)
+// compareMemory works out by how much the operator is larger for each Headscale that it has
+// more than in the measurement before; in the first, than without any.
+func compareMemory(costs []*operatorCost) {
+	fewer := &operatorCost{memory: costs[0].memoryBefore}
+	for _, c := range costs {
+		c.memoryEach = (c.memory - fewer.memory) * 1024 / float64(c.size-fewer.size)
+		fewer = c
+	}
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }

@@ -25,6 +25,7 @@ func TestCostsAreShownForEachHeadscale(t *testing.T) {
 	g.Expect(text).To(ContainSubstring("\n| 1 | 20 ms | 30 ms | 0 and 3 | 1m0s | 1.00 % | 40.0 MiB | 20.0 MiB | 10240 KiB |\n"))
 	g.Expect(text).To(ContainSubstring("\n| 100 | 20 ms | 30 ms | 0 and 3 | 1m0s | 1.00 % | 51.0 MiB | 31.0 MiB | 128 KiB |\n"))
 	g.Expect(text).To(ContainSubstring("\n| for each Headscale | with 20 | with 100 | ratio |\n"))
+	g.Expect(text).To(ContainSubstring("\n| memory for each more | 54 KiB | 128 KiB | 2.38 |\n"))
 	g.Expect(text).To(ContainSubstring("\n| requests | 16.0 | 16.0 | 1.00 |\n"))
 	g.Expect(text).To(ContainSubstring("\n| memory with 100 Headscales | ≤ 50.0 MiB | 51.0 MiB | no |\n"))
 	g.Expect(text).To(ContainSubstring("\n| 100 StatefulSets exist after | ≤ 1.50 s | 2.00 s | no |\n"))
