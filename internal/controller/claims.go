@@ -61,6 +61,16 @@ func compareClaims(wanted, given *corev1ac.PersistentVolumeClaimApplyConfigurati
 	return nil
 }
 
+// checkClass refuses a class that the claim, which was there before, does not have.
+func checkClass(wanted *corev1ac.PersistentVolumeClaimApplyConfiguration, claim *corev1.PersistentVolumeClaim) error {
+	if wanted.Spec.StorageClassName == nil || claim.Spec.StorageClassName == nil || *wanted.Spec.StorageClassName == *claim.Spec.StorageClassName {
+		return nil
+	}
+	return &resources.InvalidError{Field: "persistent_volume_claim.storage_class_name", Message: fmt.Sprintf(
+		"is %q, and claim %s, which was there before, has %q: write %[3]q, or leave it out, or move the data by hand to a Headscale of another name",
+		*wanted.Spec.StorageClassName, claim.Name, *claim.Spec.StorageClassName)}
+}
+
 // claimSize is the size that a claim asks for.
 func claimSize(claim *corev1ac.PersistentVolumeClaimApplyConfiguration) resource.Quantity {
 	if claim.Spec == nil || claim.Spec.Resources == nil || claim.Spec.Resources.Requests == nil {

@@ -40,6 +40,15 @@ type waitError struct {
 // Error is a sentence that names what is waited for.
 func (e *waitError) Error() string { return e.message }
 
+// laterError is an error that may be over some time later, of which nothing tells.
+type laterError struct {
+	after time.Duration
+	error
+}
+
+// Unwrap returns the error itself.
+func (e *laterError) Unwrap() error { return e.error }
+
 // failure is what to make of an error of a reconcile.
 type failure struct {
 	// reason and message are for the condition Ready.
@@ -85,9 +94,14 @@ func classifyOne(err error) *failure {
 	var invalid *resources.InvalidError
 	var upgrade *resources.UpgradeError
 	var wait *waitError
+	var later *laterError
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &later):
+		failed := classifyOne(later.error)
+		failed.retryAfter = later.after
+		return failed
 	case errors.As(err, &conflict):
 		return &failure{reason: v1beta1.ReasonConflict, message: conflict.Error(), retryAfter: conflictRetry}
 	case errors.As(err, &invalid):

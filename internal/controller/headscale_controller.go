@@ -25,7 +25,7 @@ const FieldManager = "headscale-operator"
 // reads their metadata only.
 //
 // +kubebuilder:rbac:groups="",resources=configmaps,verbs=create;get;list;patch;watch
-// +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=list;patch;watch
+// +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;patch;watch
 // +kubebuilder:rbac:groups="",resources=pods,verbs=list;watch
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=create;get;list;patch;update;watch
 // +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=create;get;list;patch;watch
@@ -95,12 +95,12 @@ func (r *HeadscaleReconciler) Reconcile(ctx context.Context, request reconcile.R
 	}
 	defer func() { result, err = r.report(ctx, p, err) }()
 
-	for _, step := range []func(context.Context, *pass) error{r.build, r.apply, r.prune, r.resize} {
+	for _, step := range []func(context.Context, *pass) error{r.observeClaim, r.build, r.apply, r.prune, r.resize} {
 		if err = step(ctx, p); err != nil {
 			break
 		}
 	}
-	return result, errors.Join(err, r.observe(ctx, p), r.handOnRotationRequest(ctx, p))
+	return result, errors.Join(err, r.observe(ctx, p), r.handOnRotationRequest(ctx, p), r.noteVersion(ctx, p))
 }
 
 // fetch reads the Headscale. Without one, or with one that is being deleted, there

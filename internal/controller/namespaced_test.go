@@ -38,16 +38,24 @@ func kustomized(ctx context.Context, directory string) []*unstructured.Unstructu
 	}
 }
 
+// narrowNamespace makes a namespace in which the operator has the rights of
+// config/namespaced.
+func narrowNamespace(ctx context.Context) string {
+	GinkgoHelper()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "narrow-"}}
+	Expect(admin.Create(ctx, namespace)).To(Succeed())
+	rights := kustomized(ctx, "namespaced/rights")
+	Expect(rights).To(HaveLen(2))
+	for _, object := range rights {
+		object.SetNamespace(namespace.Name)
+		Expect(admin.Create(ctx, object)).To(Succeed())
+	}
+	return namespace.Name
+}
+
 var _ = Describe("The operator in named namespaces", func() {
 	It("works with the rights of config/namespaced and none on the cluster", func(ctx context.Context) {
-		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "narrow-"}}
-		Expect(admin.Create(ctx, namespace)).To(Succeed())
-		rights := kustomized(ctx, "namespaced/rights")
-		Expect(rights).To(HaveLen(2))
-		for _, object := range rights {
-			object.SetNamespace(namespace.Name)
-			Expect(admin.Create(ctx, object)).To(Succeed())
-		}
+		namespace := narrowNamespace(ctx)
 		may := func(verb, resource, namespace string) bool {
 			GinkgoHelper()
 			review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
@@ -57,14 +65,14 @@ var _ = Describe("The operator in named namespaces", func() {
 			Expect(admin.Create(ctx, review)).To(Succeed())
 			return review.Status.Allowed
 		}
-		Eventually(func() bool { return may("create", "secrets", namespace.Name) }).WithContext(ctx).Should(BeTrue())
+		Eventually(func() bool { return may("create", "secrets", namespace) }).WithContext(ctx).Should(BeTrue())
 		for _, elsewhere := range []string{"default", ""} {
 			Expect(may("get", "secrets", elsewhere)).To(BeFalse(), elsewhere)
 			Expect(may("list", "configmaps", elsewhere)).To(BeFalse(), elsewhere)
 		}
 
-		o := startOperatorAs(namespacedUser, namespace.Name)
-		Expect(admin.Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace.Name, Name: "keys"}})).To(Succeed())
+		o := startOperatorAs(namespacedUser, namespace)
+		Expect(admin.Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "keys"}})).To(Succeed())
 		Expect(create(ctx, o.namespace, shortest+"  secrets: {noise_private_key: {name: keys, key: noise}}\n")).To(Succeed())
 		Expect(admin.Create(ctx, keySecret(o.namespace, "headscale-api-key", o.time().Add(v1beta1.DefaultExpiration)))).To(Succeed())
 		runPod(ctx, o.namespace, "headscale", 1)

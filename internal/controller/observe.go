@@ -25,8 +25,8 @@ func (r *HeadscaleReconciler) observe(ctx context.Context, p *pass) error {
 	return r.observeSecret(ctx, p)
 }
 
-// observePod reads the pod and the claim of its data volume. A pod that lost its
-// StatefulSet for a moment, while that is made anew, is still the one.
+// observePod reads the pod. One that lost its StatefulSet for a moment, while that is made
+// anew, is still the one.
 func (r *HeadscaleReconciler) observePod(ctx context.Context, p *pass) error {
 	if p.statefulSet == nil {
 		return nil
@@ -39,23 +39,33 @@ func (r *HeadscaleReconciler) observePod(ctx context.Context, p *pass) error {
 	case metav1.IsControlledBy(pod, p.statefulSet) || metav1.GetControllerOf(pod) == nil:
 		p.pod = pod
 	}
-	claim, err := r.dataClaim(ctx, p.headscale)
-	p.claim = claim
-	return err
+	return nil
 }
 
-// dataClaim reads the claim of the data volume, which is nil where there is none.
-func (r *HeadscaleReconciler) dataClaim(ctx context.Context, headscale *v1beta1.Headscale) (*corev1.PersistentVolumeClaim, error) {
-	claim := &corev1.PersistentVolumeClaim{}
-	err := r.Client.Get(ctx, client.ObjectKey{Namespace: headscale.Namespace, Name: resources.DataClaimName(headscale)}, claim)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, nil
-	case err != nil:
-		return nil, fmt.Errorf("reading the claim of the data volume: %w", err)
-	default:
-		return claim, nil
+// observeClaim reads the claim of the data volume, which is there before the StatefulSet
+// where it was kept from a Headscale of that name. One that was made by hand, or put back
+// from a backup, may have no label by which the cache would hold it; once that of this
+// Headscale was made, there is a pod, or was.
+func (r *HeadscaleReconciler) observeClaim(ctx context.Context, p *pass) error {
+	if err := r.observeStatefulSet(ctx, p); err != nil {
+		return err
 	}
+	readers := []client.Reader{r.Client}
+	if p.statefulSet == nil || p.statefulSet.Status.Replicas > 0 {
+		readers = append(readers, r.Live)
+	}
+	for _, reader := range readers {
+		claim := &corev1.PersistentVolumeClaim{}
+		err := reader.Get(ctx, client.ObjectKey{Namespace: p.headscale.Namespace, Name: resources.DataClaimName(p.headscale)}, claim)
+		if err == nil {
+			p.claim = claim
+			return nil
+		}
+		if !apierrors.IsNotFound(err) {
+			return fmt.Errorf("reading the claim of the data volume: %w", err)
+		}
+	}
+	return nil
 }
 
 // observeStatefulSet reads the StatefulSet, unless it has just been looked at.

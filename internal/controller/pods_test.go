@@ -80,6 +80,23 @@ func makeClaim(ctx context.Context, namespace, name, class string, phase corev1.
 	return claim
 }
 
+// keepClaim makes the claim of a Headscale that is not there yet, of a class that is named
+// after the namespace, as it was left by one that was.
+func keepClaim(ctx context.Context, namespace string, annotations map[string]string) *corev1.PersistentVolumeClaim {
+	GinkgoHelper()
+	claim := &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "data-headscale-0", Annotations: annotations},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}, StorageClassName: &namespace, VolumeName: "volume-" + namespace,
+			Resources: corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}},
+		},
+	}
+	Expect(admin.Create(ctx, claim)).To(Succeed())
+	claim.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimBound, Capacity: claim.Spec.Resources.Requests}
+	Expect(admin.Status().Update(ctx, claim)).To(Succeed())
+	return claim
+}
+
 // names of the containers, short for the tests.
 const (
 	server  = resources.ContainerHeadscale

@@ -6,8 +6,10 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/resources"
 )
 
 var _ = Describe("An upgrade", func() {
@@ -86,6 +88,32 @@ var _ = Describe("An upgrade", func() {
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.29.3}}`)).To(Succeed())
 		startOperatorIn(o.namespace)
 		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(be("False", v1beta1.ReasonUpgradeRefused, "from v0.27.1"))
+	})
+})
+
+var _ = Describe("The version that ran last", func() {
+	It("is written on the claim, for a Headscale that is made anew", func(ctx context.Context) {
+		o := startOperator(ctx)
+		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
+		claim := makeClaim(ctx, o.namespace, "headscale", o.namespace, corev1.ClaimBound)
+		runPod(ctx, o.namespace, "headscale", 1)
+		Eventually(get[corev1.PersistentVolumeClaim](ctx, o.namespace, claim.Name)).WithContext(ctx).Should(
+			HaveField("Annotations", HaveKeyWithValue(resources.AnnotationVersion, "v0.29.3")))
+		o.touch(ctx, "headscale")
+		before := o.written()
+		o.touch(ctx, "headscale")
+		Expect(o.written()).To(Equal(before))
+	})
+
+	It("is believed where there is no status, before anything is made", func(ctx context.Context) {
+		o := startOperator(ctx)
+		keepClaim(ctx, o.namespace, map[string]string{resources.AnnotationVersion: "v0.30.0"})
+		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(
+			be("False", v1beta1.ReasonUpgradeRefused, "from v0.30.0 to v0.29.3"))
+		Expect(missing[appsv1.StatefulSet](ctx, o.namespace, "headscale")()).To(BeTrue())
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.30.1}}`)).To(Succeed())
+		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).Should(image("v0.30.1"))
 	})
 })
 

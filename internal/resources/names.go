@@ -20,6 +20,10 @@ const (
 	componentManager = "api-key-manager"
 )
 
+// AnnotationVersion is on the claim of the data volume: the version of Headscale that last
+// ran with it and answered. The volume outlives the Headscale, and its status.
+const AnnotationVersion = v1beta1.GroupName + "/version"
+
 // AnnotationConfigHash is on the pod: the SHA-256 digest of config.yaml in
 // hexadecimal, so that a changed config makes a new pod.
 const AnnotationConfigHash = v1beta1.GroupName + "/config-hash"
