@@ -21,6 +21,9 @@ TEST_FLAGS ?=
 RACE ?= $(shell test "$$(go env CGO_ENABLED)" = 1 && command -v "$$(go env CC)" >/dev/null && echo -race)
 
 GO_BUILD = CGO_ENABLED=0 go build -trimpath
+# Without the tracing pages of gRPC, which nobody serves, the linker can leave out a fifth
+# of the API Key Manager: docs/decisions/2026-11-24-small-sidecar.md.
+APIKEY_MANAGER_TAGS = grpcnotrace
 LDFLAGS = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)
 SERVERS = go run ./test/servers
 KUBECTL ?= kubectl
@@ -47,7 +50,7 @@ help: ## Show this list.
 .PHONY: build
 build: plugin ## Build the three binaries into bin/.
 	$(GO_BUILD) -ldflags "$(LDFLAGS)" -o bin/manager ./cmd
-	$(GO_BUILD) -ldflags "$(LDFLAGS)" -o bin/apikey-manager ./cmd/apikey-manager
+	$(GO_BUILD) -tags $(APIKEY_MANAGER_TAGS) -ldflags "$(LDFLAGS)" -o bin/apikey-manager ./cmd/apikey-manager
 
 .PHONY: plugin
 plugin: ## Build kubectl headscale into bin/: on the PATH, kubectl finds it there.
@@ -171,7 +174,7 @@ GOVULNCHECK = bin/govulncheck
 images: ## Make archives of both images in out/images, without Docker.
 	@mkdir -p $(IMAGES_DIR)
 	GOOS=linux $(GO_BUILD) -ldflags "$(LDFLAGS)" -o $(IMAGES_DIR)/manager ./cmd
-	GOOS=linux $(GO_BUILD) -ldflags "$(LDFLAGS)" -o $(IMAGES_DIR)/apikey-manager ./cmd/apikey-manager
+	GOOS=linux $(GO_BUILD) -tags $(APIKEY_MANAGER_TAGS) -ldflags "$(LDFLAGS)" -o $(IMAGES_DIR)/apikey-manager ./cmd/apikey-manager
 	cd hack/images && GOARCH= $(GO_BUILD) -o ../../bin/images .
 	bin/images --output $(IMAGES_DIR) --license LICENSE --platform linux/$$(go env GOARCH) --created $(DATE) \
 	  --label org.opencontainers.image.version=$(VERSION) --label org.opencontainers.image.revision=$(COMMIT) \

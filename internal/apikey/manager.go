@@ -3,6 +3,7 @@ package apikey
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -17,10 +18,13 @@ import (
 )
 
 const (
-	// waitInterval is the time between two looks for a Headscale that is not there. Its
-	// socket appears a moment before it answers, so this is what the first key waits
-	// for. While it waits, the process takes less than one percent of a processor.
+	// waitInterval is the time between two looks for a Headscale that does not answer on
+	// its socket. The socket appears a moment before Headscale answers, so this is what
+	// the first key waits for.
 	waitInterval = 20 * time.Millisecond
+	// absentInterval is the same where there is no socket. The watch on the socket is
+	// quicker; this is for a system that cannot tell.
+	absentInterval = 100 * time.Millisecond
 	// clockInterval is how often the clock is compared with the time to wake up. A
 	// timer alone would be late by as long as the machine slept.
 	clockInterval = 30 * time.Second
@@ -219,6 +223,8 @@ func (m *Manager) retry(ctx context.Context, err error, looking bool) time.Time 
 	switch {
 	case errors.As(err, &throttled):
 		return throttled.until
+	case looking && errors.Is(err, headscale.ErrUnavailable) && errors.Is(err, fs.ErrNotExist):
+		return m.now().Add(absentInterval)
 	case looking && errors.Is(err, headscale.ErrUnavailable):
 		return m.now().Add(waitInterval)
 	default:

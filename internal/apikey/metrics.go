@@ -183,7 +183,7 @@ var (
 	descCreation     = describe("creation_timestamp_seconds", "When the stored API key was created.")
 	descNextRotation = describe("next_rotation_timestamp_seconds", "When the stored API key is due to be replaced.")
 	descSuccess      = describe("last_success_timestamp_seconds", "When a check last ended with the API key in order.")
-	descChecks       = describe("checks_total", "Checks begun; while Headscale does not answer, fifty a second.")
+	descChecks       = describe("checks_total", "Checks begun; while Headscale does not answer, up to fifty a second.")
 	descRotations    = describe("rotations_total", "API keys stored, by the reason for a new one; KeyUnsaved: one that had been made before and could not be stored.", "reason")
 	descFailures     = describe("failures_total", "Attempts that failed or were blocked, by reason.", "reason")
 	descRevoked      = describe("keys_revoked_total", "API keys that were expired in Headscale.")

@@ -22,15 +22,11 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/headscale"
 	"infrado.cloud/headscale-operator/internal/headscale/headscaletest"
 )
-
-// A Manager is a Runnable without importing what defines one.
-var _ manager.Runnable = (*Manager)(nil)
 
 var _ = Describe("With a real API server", Ordered, func() {
 	var (

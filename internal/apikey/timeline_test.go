@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"slices"
 	"strings"
@@ -486,6 +487,21 @@ func TestHeadscaleComesLate(t *testing.T) {
 		w.Expect(w.secrets.count("get", "create", "update")).To(BeZero())
 		w.headscale.set(func() { w.headscale.failList = nil })
 		w.pass(waitInterval)
+		w.atRest()
+	})
+}
+
+func TestAHeadscaleWithoutASocketIsLookedForLessOften(t *testing.T) {
+	inWorld(t, defaults, func(w *world) {
+		looks := 0
+		w.headscale.failList = func() error {
+			looks++
+			return fmt.Errorf("%w: %w", headscale.ErrUnavailable, fs.ErrNotExist)
+		}
+		w.start().pass(time.Minute)
+		w.Expect(looks).To(BeNumerically("~", time.Minute/absentInterval, 2))
+		w.headscale.set(func() { w.headscale.failList = nil })
+		w.pass(absentInterval)
 		w.atRest()
 	})
 }

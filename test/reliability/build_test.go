@@ -15,8 +15,8 @@ var managerBinary, killableBinary string
 
 func buildManagers(ctx context.Context) {
 	GinkgoHelper()
-	managerBinary = buildManager(ctx, "apikey-manager")
-	killableBinary = buildManager(ctx, "apikey-manager-killable", "-tags=faultinjection")
+	managerBinary = buildManager(ctx, "apikey-manager", "-tags=grpcnotrace")
+	killableBinary = buildManager(ctx, "apikey-manager-killable", "-tags=grpcnotrace,faultinjection")
 }
 
 func buildManager(ctx context.Context, name string, flags ...string) string {

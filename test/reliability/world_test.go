@@ -141,7 +141,7 @@ func (w *world) start(binary string, settings []string, environment ...string) {
 	var err error
 	w.manager, err = process.Start(process.Command{
 		Name: "apikey-manager", Path: binary,
-		Args:   append([]string{"--socket-path=" + w.socket, "--secret-name=" + v1beta1.DefaultSecretName}, settings...),
+		Args:   append([]string{"--socket-path=" + w.socket, "--secret-name=" + v1beta1.DefaultSecretName, "--metrics-bind-address=127.0.0.1:0"}, settings...),
 		Env:    append([]string{"KUBECONFIG=" + w.kubeconfig, "POD_NAMESPACE=" + w.namespace}, environment...),
 		Output: w.printed, Guard: guard,
 	})

@@ -33,10 +33,14 @@ func (c cache) build(ctx context.Context, s set, target string) error {
 	return s.rename(target)
 }
 
+// releaseTags are the build tags of the Makefile's release of the API Key Manager. To the
+// other programs they mean nothing.
+const releaseTags = "grpcnotrace"
+
 // BuildProgram builds a package of this repository, as a release has it. Nothing
 // is logged unless it takes long.
 func BuildProgram(ctx context.Context, root, importPath, output string, log io.Writer) error {
-	s := set{name: filepath.Base(output), dir: root, programs: []program{{importPath: importPath}}}
+	s := set{name: filepath.Base(output), dir: root, programs: []program{{importPath: importPath}}, tags: releaseTags}
 	progress := startProgress(log, s.name)
 	defer progress.stop()
 	output, err := filepath.Abs(output)
@@ -80,7 +84,7 @@ func (s set) rename(dir string) error {
 // buildFlags are the flags of go list and go build alike. The committed go.sum
 // is complete, so nothing may change it.
 func buildFlags(s set) []string {
-	return []string{"-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags=" + s.linkFlags()}
+	return []string{"-mod=readonly", "-trimpath", "-buildvcs=false", "-tags=" + s.tags, "-ldflags=" + s.linkFlags()}
 }
 
 // countStale downloads the modules and counts the packages that the build cache

@@ -29,6 +29,7 @@ type set struct {
 	dir      string // directory of the module
 	programs []program
 	linkVars []string // importpath.name=value
+	tags     string   // build tags, with commas
 }
 
 // newKubernetesSet describes the module with the control plane and kubectl.
