@@ -28,10 +28,11 @@ const (
 type sidecarCost struct {
 	rest time.Duration
 	// memory in MiB; anonymous is the part of proportional that is no page of the binary.
-	proportional, anonymous, resident float64
-	busy                              time.Duration
-	requests                          counts
-	files, goroutines                 int
+	// scraped is proportional once the metrics have been read.
+	proportional, anonymous, resident, scraped float64
+	busy                                       time.Duration
+	requests                                   counts
+	files, goroutines                          int
 }
 
 // sidecarTakes is about how long measureSidecar takes.
@@ -95,7 +96,10 @@ func (c *sidecarCost) measure(ctx context.Context, s *site) error {
 		return err
 	}
 	c.files = len(files)
-	c.goroutines, err = goroutines(ctx, "http://"+s.metrics+"/metrics")
+	if c.goroutines, err = goroutines(ctx, "http://"+s.metrics+"/metrics"); err != nil {
+		return err
+	}
+	c.scraped, err = memory(pid)
 	return err
 }
 
@@ -135,11 +139,11 @@ func describeSidecar(c *sidecarCost) string {
 	percent := 100 * c.busy.Seconds() / c.rest.Seconds()
 	others := c.requests.requests - c.requests.watches
 	return figures.Table([]string{
-		"at rest for", "memory (PSS)", "of which anonymous", "memory (RSS)", "processor", "requests (watches begun anew)", "open files", "goroutines",
+		"at rest for", "memory (PSS)", "of which anonymous", "memory (RSS)", "processor", "requests (watches begun anew)", "open files", "goroutines", "memory after a scrape (PSS)",
 	}, [][]string{{
 		c.rest.String(), mebibytes(c.proportional), mebibytes(c.anonymous), mebibytes(c.resident),
 		fmt.Sprintf("%s (%.2f %%)", milliseconds(c.busy), percent),
-		fmt.Sprintf("%d (%d)", c.requests.requests, c.requests.watches), fmt.Sprint(c.files), fmt.Sprint(c.goroutines),
+		fmt.Sprintf("%d (%d)", c.requests.requests, c.requests.watches), fmt.Sprint(c.files), fmt.Sprint(c.goroutines), mebibytes(c.scraped),
 	}}) + "\n\n" + compare([]target{
 		atMost("memory (PSS)", c.proportional, wantedSidecarMemory, "%.1f MiB"),
 		atMost("processor", percent, wantedSidecarBusy, "%.2f %%"),

@@ -36,10 +36,10 @@ func TestRotationsAreShownByTransport(t *testing.T) {
 func TestTheSidecarAtRestIsShown(t *testing.T) {
 	g := NewWithT(t)
 	text := describeSidecar(&sidecarCost{
-		rest: 30 * time.Minute, proportional: 21.95, anonymous: 4, resident: 40, busy: 90 * time.Millisecond,
+		rest: 30 * time.Minute, proportional: 21.95, anonymous: 4, scraped: 23, resident: 40, busy: 90 * time.Millisecond,
 		requests: counts{requests: 2, watches: 1}, files: 9, goroutines: 14,
 	})
-	g.Expect(text).To(ContainSubstring("\n| 30m0s | 21.9 MiB | 4.0 MiB | 40.0 MiB | 90 ms (0.01 %) | 2 (1) | 9 | 14 |\n"))
+	g.Expect(text).To(ContainSubstring("\n| 30m0s | 21.9 MiB | 4.0 MiB | 40.0 MiB | 90 ms (0.01 %) | 2 (1) | 9 | 14 | 23.0 MiB |\n"))
 	g.Expect(text).To(ContainSubstring("\n| requests an hour, besides the watch | ≤ 2 | 2 | yes |"))
 }
 
