@@ -15,11 +15,13 @@ import (
 type machine struct {
 	commit, processor string
 	cores             int
+	// load is how many processes wanted to run in the minute before.
+	load string
 }
 
 // thisMachine asks git and the kernel. What they cannot say is called unknown.
 func thisMachine(ctx context.Context, root string) machine {
-	m := machine{commit: "an unknown commit", processor: "unknown processor", cores: runtime.NumCPU()}
+	m := machine{commit: "an unknown commit", processor: "unknown processor", cores: runtime.NumCPU(), load: "unknown"}
 	describe := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty")
 	describe.Dir = root
 	if output, err := describe.Output(); err == nil {
@@ -29,6 +31,9 @@ func thisMachine(ctx context.Context, root string) machine {
 		if model := processorModel(string(text)); model != "" {
 			m.processor = model
 		}
+	}
+	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
+		m.load, _, _ = strings.Cut(string(text), " ")
 	}
 	return m
 }
@@ -46,6 +51,6 @@ func processorModel(cpuinfo string) string {
 
 // describe is the line below each table.
 func (m machine) describe(now time.Time) string {
-	return fmt.Sprintf("Measured on %s, commit %s, %s, %d cores, %s.",
-		now.UTC().Format(time.DateOnly), m.commit, m.processor, m.cores, runtime.Version())
+	return fmt.Sprintf("Measured on %s, commit %s, %s, %d cores, load average %s before, %s.",
+		now.UTC().Format(time.DateOnly), m.commit, m.processor, m.cores, m.load, runtime.Version())
 }

@@ -51,8 +51,8 @@ func TestTheProcessorIsNamed(t *testing.T) {
 	g := NewWithT(t)
 	g.Expect(processorModel("processor\t: 0\nmodel name\t: A  processor\t2\nmodel name: another\n")).To(Equal("A processor 2"))
 	g.Expect(processorModel("processor\t: 0\n")).To(BeEmpty())
-	described := machine{commit: "v1.0.0-3-gabc", processor: "P", cores: 2}.describe(time.Date(2026, 11, 24, 1, 0, 0, 0, time.UTC))
-	g.Expect(described).To(HavePrefix("Measured on 2026-11-24, commit v1.0.0-3-gabc, P, 2 cores, go1."))
+	described := machine{commit: "v1.0.0-3-gabc", processor: "P", cores: 2, load: "0.10"}.describe(time.Date(2026, 11, 24, 1, 0, 0, 0, time.UTC))
+	g.Expect(described).To(HavePrefix("Measured on 2026-11-24, commit v1.0.0-3-gabc, P, 2 cores, load average 0.10 before, go1."))
 }
 
 func TestTheDocumentHasAPlaceForEverySubject(t *testing.T) {
