@@ -6,6 +6,12 @@ APIKEY_MANAGER_IMG ?= headscale-operator/apikey-manager:latest
 CONTAINER_TOOL ?= docker
 # Other platforms, such as linux/amd64,linux/arm64, need a builder that can do so.
 PLATFORM ?=
+# What the Dockerfiles build with and on, where it is not what they say, and further flags.
+GO_IMAGE ?=
+BASE_IMAGE ?=
+DOCKER_FLAGS ?=
+# The namespaces that the installed operator looks after: a list with commas, or all of them.
+WATCH_NAMESPACES ?=
 
 # What the binaries say when they are asked for their version.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -125,7 +131,8 @@ docker-build: ## Build both images: IMG and APIKEY_MANAGER_IMG.
 	$(CONTAINER_TOOL) build $(DOCKER_ARGS) -t $(IMG) -f Dockerfile .
 	$(CONTAINER_TOOL) build $(DOCKER_ARGS) -t $(APIKEY_MANAGER_IMG) -f Dockerfile.apikey-manager .
 
-DOCKER_ARGS = $(if $(PLATFORM),--platform $(PLATFORM)) \
+DOCKER_ARGS = $(DOCKER_FLAGS) $(if $(PLATFORM),--platform $(PLATFORM)) \
+  $(if $(GO_IMAGE),--build-arg GO_IMAGE=$(GO_IMAGE)) $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
   --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --build-arg DATE=$(DATE)
 
 .PHONY: docker-push
@@ -134,7 +141,7 @@ docker-push: ## Push both images.
 	$(CONTAINER_TOOL) push $(APIKEY_MANAGER_IMG)
 
 .PHONY: build-installer
-build-installer: dist/install.yaml ## Write all that an installation needs to dist/install.yaml.
+build-installer: dist/install.yaml ## Write all that an installation needs to dist/install.yaml (WATCH_NAMESPACES=a,b narrows it).
 
 # Before their kind goes: after that, Kubernetes may not find what belonged to them.
 DELETE_HEADSCALES = -$(KUBECTL) delete headscales --all --all-namespaces --cascade=foreground
@@ -160,7 +167,8 @@ undeploy: dist/install.yaml ## Remove the operator, and every Headscale with it.
 .PHONY: dist/install.yaml
 dist/install.yaml: $(KUSTOMIZE)
 	@mkdir -p dist
-	IMG=$(IMG) APIKEY_MANAGER_IMG=$(APIKEY_MANAGER_IMG) KUSTOMIZE=$(KUSTOMIZE) hack/render-installer >$@.unfinished
+	IMG=$(IMG) APIKEY_MANAGER_IMG=$(APIKEY_MANAGER_IMG) WATCH_NAMESPACES=$(WATCH_NAMESPACES) \
+	  KUSTOMIZE=$(KUSTOMIZE) hack/render-installer >$@.unfinished
 	mv $@.unfinished $@
 
 ##@ Releases

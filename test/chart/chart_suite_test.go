@@ -1,7 +1,11 @@
 package chart_test
 
 import (
+	"context"
+	"encoding/json"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -42,9 +46,9 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	guard, err := process.NewGuard("chart-")
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(guard.Close)
-	plane, err = env.StartControlPlane(env.ControlPlaneOptions{Servers: servers, Guard: guard, CRDs: []string{
-		filepath.Join(root, "config", "crd", "bases"), filepath.Join(root, "test", "chart", "testdata", "monitoring.yaml"),
-	}})
+	kinds, err := monitoringKinds(ctx)
+	Expect(err).NotTo(HaveOccurred())
+	plane, err = env.StartControlPlane(env.ControlPlaneOptions{Servers: servers, Guard: guard, CRDs: append(kinds, filepath.Join(root, "config", "crd", "bases"))})
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(plane.Stop)
 	for _, namespace := range []string{operatorNamespace, "team-a", "team-b"} {
@@ -52,3 +56,23 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 		Expect(err).NotTo(HaveOccurred())
 	}
 })
+
+// monitoringKinds are the files with the definitions of the Prometheus operator's kinds,
+// from the release that test/chart/kinds pins.
+func monitoringKinds(ctx context.Context) ([]string, error) {
+	command := exec.CommandContext(ctx, "go", "mod", "download", "-json", "github.com/prometheus-operator/prometheus-operator")
+	command.Dir = filepath.Join(root, "test", "chart", "kinds")
+	printed, err := command.Output()
+	if err != nil {
+		return nil, fmt.Errorf("downloading the definitions of the Prometheus operator's kinds: %w: %s", err, printed)
+	}
+	var module struct{ Dir string }
+	if err := json.Unmarshal(printed, &module); err != nil {
+		return nil, err
+	}
+	var files []string
+	for _, kind := range []string{"servicemonitors", "podmonitors", "prometheusrules"} {
+		files = append(files, filepath.Join(module.Dir, "example", "prometheus-operator-crd", "monitoring.coreos.com_"+kind+".yaml"))
+	}
+	return files, nil
+}

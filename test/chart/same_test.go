@@ -1,9 +1,11 @@
 package chart_test
 
 import (
+	"context"
+	"fmt"
 	"maps"
 	"os"
-	"path"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,29 +15,87 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// sameImages makes the chart use the images of config/default.
-const sameImages = `
-image: {repository: headscale-operator/operator, tag: latest}
-managerImage: {repository: headscale-operator/apikey-manager, tag: latest}
-crds: {keep: false}
-`
+// counterparts are values of the chart, each with what makes the same of the manifests:
+// a directory below config, or the list of namespaces for hack/render-installer.
+var counterparts = map[string]struct{ values, directory, namespaces string }{
+	"all namespaces":  {values: `{crds: {keep: false}}`, directory: "default"},
+	"one namespace":   {values: `{crds: {keep: false}, watchNamespaces: [default]}`, directory: "namespaced"},
+	"some namespaces": {values: `{crds: {keep: false}, watchNamespaces: [team-a, team-b]}`, namespaces: "team-a,team-b"},
+	"a single file":   {values: `{crds: {keep: false}}`},
+}
 
 // sameMonitoring asks the chart for what is in config/prometheus.
 const sameMonitoring = `{metrics: {podMonitor: {enabled: true}, headscales: {podMonitor: {enabled: true}}, prometheusRule: {enabled: true}}}`
 
-var _ = Describe("The chart and config/default", func() {
-	It("install the same objects", func(ctx SpecContext) {
-		manifests, err := tool(ctx, "kustomize", "build", filepath.Join(root, "config", "default"))
+// manifests are the objects of config/ that are the counterpart of the chart's.
+func manifests(ctx context.Context, directory, namespaces string) map[string]*unstructured.Unstructured {
+	GinkgoHelper()
+	if directory != "" {
+		printed, err := tool(ctx, "kustomize", "build", filepath.Join(root, "config", directory))
 		Expect(err).NotTo(HaveOccurred())
-		ofKustomize := objects(manifests)
-		// Helm does not manage the namespace that it installs into.
-		delete(ofKustomize, "Namespace "+operatorNamespace)
-		manifests, err = render(ctx, "helm4", sameImages)
-		Expect(err).NotTo(HaveOccurred())
-		ofChart := objects(manifests)
-		Expect(slices.Sorted(maps.Keys(ofChart))).To(Equal(slices.Sorted(maps.Keys(ofKustomize))))
-		for name, object := range ofKustomize {
-			Expect(withoutLabels(ofChart[name])).To(Equal(withoutLabels(object)), name)
+		return objects(printed)
+	}
+	return objects(renderInstaller(ctx, releasedImages["operator"], releasedImages["apikey-manager"], namespaces))
+}
+
+// releasedImages are the images that the chart and config/ name.
+var releasedImages = map[string]string{
+	"operator":       "ghcr.io/infrado/headscale-operator/operator:v0.1.0",
+	"apikey-manager": "ghcr.io/infrado/headscale-operator/apikey-manager:v0.1.0",
+}
+
+// renderInstaller is what hack/render-installer prints.
+func renderInstaller(ctx context.Context, operator, manager, namespaces string) string {
+	GinkgoHelper()
+	command := exec.CommandContext(ctx, filepath.Join(root, "hack", "render-installer"))
+	command.Env = append(os.Environ(), "KUSTOMIZE=bin/kustomize", "IMG="+operator, "APIKEY_MANAGER_IMG="+manager, "WATCH_NAMESPACES="+namespaces)
+	command.Stderr = GinkgoWriter
+	printed, err := command.Output()
+	Expect(err).NotTo(HaveOccurred())
+	return string(printed)
+}
+
+var _ = Describe("The chart and the manifests in config/", func() {
+	for name, test := range counterparts {
+		It("install the same objects: "+name, func(ctx SpecContext) {
+			ofKustomize := manifests(ctx, test.directory, test.namespaces)
+			// Helm does not manage the namespace that it installs into.
+			delete(ofKustomize, "Namespace "+operatorNamespace)
+			if test.directory == "namespaced" {
+				addRights(ctx, ofKustomize, "default")
+			}
+			rendered, err := render(ctx, "helm4", test.values)
+			Expect(err).NotTo(HaveOccurred())
+			ofChart := objects(rendered)
+			Expect(slices.Sorted(maps.Keys(ofChart))).To(Equal(slices.Sorted(maps.Keys(ofKustomize))))
+			for name, object := range ofKustomize {
+				Expect(withoutLabels(ofChart[name])).To(Equal(withoutLabels(object)), name)
+			}
+		})
+	}
+
+	It("change both images where an overlay names them, also on top of another", func(ctx SpecContext) {
+		for _, base := range []string{"default", "namespaced"} {
+			dir := GinkgoT().TempDir()
+			relative, err := filepath.Rel(filepath.Join(dir, "first"), filepath.Join(root, "config", base))
+			Expect(err).NotTo(HaveOccurred())
+			overlay := strings.Replace(documented("yaml", "With kustomize")[0], "https://github.com/infrado/headscale-operator//config/default?ref=v0.1.0", relative, 1)
+			Expect(overlay).To(ContainSubstring(relative))
+			for layer, kustomization := range map[string]string{
+				"first":  overlay,
+				"second": "resources: [../first]\nimages: [{name: registry.example.com/apikey-manager, digest: \"" + digest + "\"}]\n",
+			} {
+				Expect(os.Mkdir(filepath.Join(dir, layer), 0o755)).To(Succeed())
+				Expect(os.WriteFile(filepath.Join(dir, layer, "kustomization.yaml"), []byte(kustomization), 0o600)).To(Succeed())
+			}
+			for layer, manager := range map[string]string{"first": "registry.example.com/apikey-manager:v0.1.0", "second": "registry.example.com/apikey-manager@" + digest} {
+				printed, err := tool(ctx, "kustomize", "build", filepath.Join(dir, layer))
+				Expect(err).NotTo(HaveOccurred())
+				container := containerOf(objects(printed))
+				Expect(container["image"]).To(Equal("registry.example.com/headscale-operator:v0.1.0"))
+				Expect(container["env"]).To(ContainElement(map[string]any{"name": "MANAGER_IMAGE", "value": manager}))
+				Expect(printed).NotTo(ContainSubstring("ghcr.io"))
+			}
 		}
 	})
 
@@ -58,20 +118,12 @@ var _ = Describe("The chart and config/default", func() {
 		Expect(ofKustomize).To(HaveKey("PrometheusRule " + operatorNamespace + "/headscale-operator-alerts"))
 	})
 
-	It("give the same rights in a namespace, where namespaces are named", func(ctx SpecContext) {
-		manifests, err := tool(ctx, "kustomize", "build", filepath.Join(root, "config", "namespaced", "rights"))
-		Expect(err).NotTo(HaveOccurred())
-		rendered, err := render(ctx, "helm4", accepted["some namespaces"])
-		Expect(err).NotTo(HaveOccurred())
-		ofChart := objects(rendered)
-		ofKustomize := objects(manifests)
-		Expect(ofKustomize).To(HaveLen(2))
-		for name, object := range ofKustomize {
-			kind, rest, _ := strings.Cut(name, " ")
-			// Which namespace it is is said when the manifests are applied.
-			object.SetNamespace("team-a")
-			Expect(withoutLabels(ofChart[kind+" team-a/"+path.Base(rest)])).To(Equal(withoutLabels(object)), name)
-		}
+	It("are refused where a namespace cannot be one", func(ctx SpecContext) {
+		command := exec.CommandContext(ctx, filepath.Join(root, "hack", "render-installer"))
+		command.Env = append(os.Environ(), "KUSTOMIZE=bin/kustomize", "IMG=a/b:v1", "APIKEY_MANAGER_IMG=a/c:v1", "WATCH_NAMESPACES=team-a,../b")
+		said, err := command.CombinedOutput()
+		Expect(err).To(HaveOccurred())
+		Expect(string(said)).To(Equal("WATCH_NAMESPACES has \"../b\", which is not the name of a namespace: write names with commas between them, such as team-a,team-b\n"))
 	})
 
 	It("share the generated files", func() {
@@ -92,8 +144,23 @@ var _ = Describe("The chart and config/default", func() {
 	})
 })
 
+// addRights adds what config/namespaced/rights gives in a namespace.
+func addRights(ctx context.Context, to map[string]*unstructured.Unstructured, namespace string) {
+	GinkgoHelper()
+	printed, err := tool(ctx, "kustomize", "build", filepath.Join(root, "config", "namespaced", "rights"))
+	Expect(err).NotTo(HaveOccurred())
+	rights := objects(printed)
+	Expect(rights).To(HaveLen(2))
+	for _, object := range rights {
+		// Which namespace it is is said when the manifests are applied.
+		object.SetNamespace(namespace)
+		to[object.GetKind()+" "+namespace+"/"+object.GetName()] = object
+	}
+}
+
 // withoutLabels drops what is allowed to differ: the labels by which Helm and
-// kustomize know what is theirs, but not those that give rights.
+// kustomize know what is theirs, but not those that give rights; what a release adds to the
+// labels by which a Deployment knows its pods; and the order of environment variables.
 func withoutLabels(object *unstructured.Unstructured) map[string]any {
 	object = object.DeepCopy()
 	labels := object.GetLabels()
@@ -104,10 +171,13 @@ func withoutLabels(object *unstructured.Unstructured) map[string]any {
 		labels = nil
 	}
 	object.SetLabels(labels)
-	for _, path := range [][]string{{"spec", "selector", "matchLabels"}, {"spec", "template", "metadata", "labels"}} {
-		if object.GetKind() == "Deployment" {
-			unstructured.RemoveNestedField(object.Object, path...)
+	if object.GetKind() == "Deployment" {
+		for _, path := range [][]string{{"spec", "selector", "matchLabels"}, {"spec", "template", "metadata", "labels"}} {
+			unstructured.RemoveNestedField(object.Object, append(path, "app.kubernetes.io/instance")...)
 		}
+		variables, _ := containerOf(map[string]*unstructured.Unstructured{deploymentName: object})["env"].([]any)
+		Expect(variables).NotTo(BeEmpty())
+		slices.SortFunc(variables, func(a, b any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
 	}
 	return object.Object
 }

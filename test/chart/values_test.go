@@ -17,6 +17,8 @@ const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef012345678
 var accepted = map[string]string{
 	"nothing":             "",
 	"other names":         `{nameOverride: hs, fullnameOverride: a-name-of-more-than-forty-characters-in-all}`,
+	"a parent's switch":   `{enabled: true, global: {a: b}}`,
+	"no second operator":  `{leaderElection: {enabled: false}}`,
 	"several replicas":    `{replicas: 3, podDisruptionBudget: {enabled: true, maxUnavailable: 50%}, topologySpreadConstraints: [{maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: ScheduleAnyway}]}`,
 	"some namespaces":     `{watchNamespaces: [team-a, team-b]}`,
 	"without CRDs":        `{crds: {enabled: false}}`,
@@ -26,12 +28,13 @@ var accepted = map[string]string{
 	"all of the metrics":  `{metrics: {port: 9100, service: {annotations: {a: b}}, serviceMonitor: {enabled: true, labels: {release: prom}, interval: 30s}, podMonitor: {enabled: true, labels: {release: prom}, interval: 1m}}}`,
 	"all of monitoring":   `{metrics: {headscales: {serviceMonitor: {enabled: true, labels: {release: prom}, interval: 30s}, podMonitor: {enabled: true, labels: {release: prom}, interval: 1m}}, prometheusRule: {enabled: true, labels: {release: prom}}, dashboard: {enabled: true, labels: {mine: "1"}, annotations: {grafana_folder: VPN}}}}`,
 	"monitored in parts":  `{watchNamespaces: [team-a, team-b], fullnameOverride: hs, metrics: {enabled: false, headscales: {podMonitor: {enabled: true}}, prometheusRule: {enabled: true}}}`,
-	"no metrics":          `{metrics: {enabled: false, serviceMonitor: {enabled: true}}, networkPolicy: {enabled: true}}`,
+	"no metrics":          `{metrics: {enabled: false}, networkPolicy: {enabled: true}}`,
 	"a network policy":    `{networkPolicy: {enabled: true, metricsFrom: [{namespaceSelector: {matchLabels: {a: b}}}], apiServer: {to: [{ipBlock: {cidr: 10.0.0.1/32}}], ports: [6443]}}}`,
 	"digests":             `{image: {digest: "` + digest + `"}, managerImage: {digest: "` + digest + `", tag: ignored}}`,
 	"logs and flags":      `{log: {format: json, level: debug}, extraArgs: ["--pprof-bind-address=127.0.0.1:6060"], extraEnv: [{name: GOMEMLIMIT, value: 200MiB}]}`,
 	"a choice of nodes":   `{nodeSelector: {a: b}, tolerations: [{operator: Exists}], priorityClassName: system-cluster-critical, affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Exists}]}]}}}}`,
-	"marks on the pod":    `{podAnnotations: {a: b}, podLabels: {c: d}, imagePullSecrets: [{name: registry}], serviceAccount: {annotations: {e: f}}}`,
+	"marks on the pod":    `{podAnnotations: {a: b}, podLabels: {c: d, app.kubernetes.io/part-of: e}, imagePullSecrets: [{name: registry}], serviceAccount: {annotations: {e: f}}}`,
+	"everything at once, with the longest names": everything,
 	"more objects": `
 extraObjects:
 - apiVersion: headscale.infrado.cloud/v1beta1
@@ -44,6 +47,35 @@ extraObjects:
   metadata: {name: "{{ .Release.Name }}-more", namespace: team-a}
 `,
 }
+
+// everything are all options at once, with names as long as they can be.
+const everything = `
+nameOverride: a-name-override-of-sixty-three-characters-which-is-the-longest1
+fullnameOverride: a-fullname-override-of-sixty-three-characters-which-is-longest1
+image: {repository: registry.example.com/operator, tag: v1, digest: "` + digest + `", pullPolicy: Always}
+managerImage: {repository: registry.example.com/apikey-manager, tag: v1, digest: "` + digest + `"}
+imagePullSecrets: [{name: registry}]
+replicas: 3
+leaderElection: {enabled: true}
+watchNamespaces: [team-a, team-b]
+serviceAccount: {annotations: {a: b}}
+log: {format: json, level: debug}
+extraArgs: ["--pprof-bind-address=127.0.0.1:6060"]
+extraEnv: [{name: GOMEMLIMIT, value: 200MiB}]
+resources: {requests: {cpu: 20m, memory: 128Mi}, limits: {memory: 512Mi}}
+podAnnotations: {a: b, kubectl.kubernetes.io/default-container: manager}
+podLabels: {c: d}
+priorityClassName: system-cluster-critical
+nodeSelector: {a: b}
+tolerations: [{operator: Exists}]
+affinity: {podAntiAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1, podAffinityTerm: {topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {a: b}}}}]}}
+topologySpreadConstraints: [{maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: ScheduleAnyway}]
+podDisruptionBudget: {enabled: true, maxUnavailable: 1}
+metrics: {port: 9100, service: {enabled: true, annotations: {a: b}}, serviceMonitor: {enabled: true, labels: {release: prom}, interval: 30s}, podMonitor: {enabled: true, labels: {release: prom}, interval: 1m}}
+networkPolicy: {enabled: true, metricsFrom: [{namespaceSelector: {matchLabels: {a: b}}}], apiServer: {to: [{ipBlock: {cidr: 10.0.0.1/32}}], ports: [6443]}}
+test: {image: registry.example.com/kubectl:v1}
+extraObjects: [{apiVersion: v1, kind: ConfigMap, metadata: {name: more, namespace: team-a}}]
+`
 
 // refused are values that must not be rendered, with a part of what is said.
 var refused = map[string][2]string{
@@ -58,15 +90,24 @@ var refused = map[string][2]string{
 	"an unknown monitor":        {`{metrics: {headscales: {probe: {enabled: true}}}}`, "probe"},
 	"a bad interval":            {`{metrics: {headscales: {podMonitor: {interval: 1 minute}}}}`, "interval"},
 	"an impossible port":        {`{metrics: {port: 70000}}`, "port"},
+	"the port of the probes":    {`{metrics: {port: 8081}}`, "port"},
+	"a name that is none":       {`{fullnameOverride: Not_OK}`, "fullnameOverride"},
+	"a label that is none":      {`{nameOverride: "not ok"}`, "nameOverride"},
+	"a switch that is none":     {`{enabled: sometimes}`, "enabled"},
+	"a label of the selector":   {`{podLabels: {app.kubernetes.io/name: x}}`, "podLabels"},
+	"a label of a monitor":      {`{metrics: {serviceMonitor: {enabled: true, labels: {app.kubernetes.io/version: x}}}}`, "labels"},
+	"a monitor of nothing":      {`{metrics: {enabled: false, serviceMonitor: {enabled: true}}}`, "serviceMonitor"},
+	"pods to scrape nothing of": {`{metrics: {enabled: false, podMonitor: {enabled: true}}}`, "podMonitor"},
+	"a Service of nothing":      {`{metrics: {enabled: false, service: {enabled: true}}}`, "service"},
+	"a flag that has a value":   {`{extraArgs: [--leader-elect]}`, "extraArgs"},
+	"a variable that has one":   {`{extraEnv: [{name: MANAGER_IMAGE, value: x}]}`, "extraEnv"},
 }
 
 var _ = Describe("The chart's values", func() {
 	for _, helm := range helms {
 		It("pass the linter of "+helm, func(ctx SpecContext) {
 			for name, values := range accepted {
-				file := filepath.Join(GinkgoT().TempDir(), "values.yaml")
-				Expect(os.WriteFile(file, []byte(values), 0o600)).To(Succeed())
-				_, err := tool(ctx, helm, "lint", "--strict", chartDir(), "--values", file)
+				_, err := tool(ctx, helm, "lint", "--strict", chartDir(), "--values", valuesFile(values))
 				Expect(err).NotTo(HaveOccurred(), name)
 			}
 		})
@@ -85,13 +126,20 @@ var _ = Describe("The chart's values", func() {
 			Expect(err).NotTo(HaveOccurred())
 			ofHelm4, err := render(ctx, "helm4", values)
 			Expect(err).NotTo(HaveOccurred())
-			Expect(objects(ofHelm4)).To(Equal(objects(manifests)))
+			rendered := objectsAndHooks(manifests)
+			Expect(objectsAndHooks(ofHelm4)).To(Equal(rendered))
 
 			file := filepath.Join(GinkgoT().TempDir(), "manifests.yaml")
 			Expect(os.WriteFile(file, []byte(manifests), 0o600)).To(Succeed())
 			said, err := plane.Kubectl(ctx, "apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", file)
 			Expect(err).NotTo(HaveOccurred())
-			Expect(strings.Count(said, "serverside-applied")).To(BeNumerically(">=", len(objects(manifests))))
+			Expect(strings.Count(said, "serverside-applied")).To(Equal(len(rendered)))
+
+			// This also renders the notes. (The definition of the kind is there already.)
+			notes, err := toolOn(ctx, plane.Kubeconfig(), "helm4", "install", releaseName, chartDir(), "--namespace", operatorNamespace,
+				"--dry-run=server", "--take-ownership", "--values", valuesFile(values))
+			Expect(err).NotTo(HaveOccurred())
+			Expect(notes).To(ContainSubstring(" rollout status deployment/"))
 		})
 	}
 
@@ -107,7 +155,45 @@ var _ = Describe("The chart's values", func() {
 		rendered := objects(manifests)
 		Expect(rendered).NotTo(HaveKey(HavePrefix("ClusterRoleBinding ")))
 		Expect(rendered).To(And(HaveKey("Role team-a/headscale-operator-manager-role"), HaveKey("RoleBinding team-b/headscale-operator-manager-rolebinding")))
-		Expect(managerContainer(ctx, accepted["some namespaces"])["args"]).To(ContainElement("--watch-namespaces=team-a,team-b"))
+		Expect(managerContainer(ctx, accepted["some namespaces"])["env"]).To(ContainElement(map[string]any{"name": "WATCH_NAMESPACES", "value": "team-a,team-b"}))
+	})
+
+	It("end one operator before the next begins, where none is elected", func(ctx SpecContext) {
+		for values, want := range map[string]string{"": "RollingUpdate", `{leaderElection: {enabled: false}}`: "Recreate"} {
+			manifests, err := render(ctx, "helm4", values)
+			Expect(err).NotTo(HaveOccurred())
+			strategy, _, err := unstructured.NestedString(deploymentOf(objects(manifests)), "spec", "strategy", "type")
+			Expect(err).NotTo(HaveOccurred())
+			Expect(strategy).To(Equal(want), values)
+			if want == "Recreate" {
+				Expect(containerOf(objects(manifests))["args"]).NotTo(ContainElement("--leader-elect"))
+			} else {
+				Expect(containerOf(objects(manifests))["args"]).To(ContainElement("--leader-elect"))
+			}
+		}
+	})
+
+	It("leave the selector of a constraint as it is written", func(ctx SpecContext) {
+		manifests, err := render(ctx, "helm4", `{topologySpreadConstraints: [
+			{maxSkew: 1, topologyKey: a, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchExpressions: [{key: b, operator: Exists}]}},
+			{maxSkew: 1, topologyKey: c, whenUnsatisfiable: ScheduleAnyway}]}`)
+		Expect(err).NotTo(HaveOccurred())
+		deployment := deploymentOf(objects(manifests))
+		own, _, err := unstructured.NestedMap(deployment, "spec", "selector")
+		Expect(err).NotTo(HaveOccurred())
+		constraints, _, err := unstructured.NestedSlice(deployment, "spec", "template", "spec", "topologySpreadConstraints")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(constraints).To(HaveExactElements(
+			HaveKeyWithValue("labelSelector", map[string]any{"matchExpressions": []any{map[string]any{"key": "b", "operator": "Exists"}}}),
+			HaveKeyWithValue("labelSelector", own)))
+	})
+
+	It("may name another container as the pod's default", func(ctx SpecContext) {
+		manifests, err := render(ctx, "helm4", `{podAnnotations: {kubectl.kubernetes.io/default-container: mine}}`)
+		Expect(err).NotTo(HaveOccurred())
+		annotations, _, err := unstructured.NestedStringMap(deploymentOf(objects(manifests)), "spec", "template", "metadata", "annotations")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(annotations).To(Equal(map[string]string{"kubectl.kubernetes.io/default-container": "mine"}))
 	})
 
 	It("have Prometheus look where the operator does", func(ctx SpecContext) {
@@ -156,11 +242,26 @@ func managerContainer(ctx SpecContext, values string) map[string]any {
 	GinkgoHelper()
 	manifests, err := render(ctx, "helm4", values)
 	Expect(err).NotTo(HaveOccurred())
-	deployment := objects(manifests)["Deployment "+operatorNamespace+"/headscale-operator-controller-manager"]
+	return containerOf(objects(manifests))
+}
+
+// deploymentName is the operator's Deployment in what objects returns.
+const deploymentName = "Deployment " + operatorNamespace + "/headscale-operator-controller-manager"
+
+// deploymentOf is the operator's Deployment among objects.
+func deploymentOf(objects map[string]*unstructured.Unstructured) map[string]any {
+	GinkgoHelper()
+	deployment := objects[deploymentName]
 	Expect(deployment).NotTo(BeNil())
-	containers, _, err := unstructured.NestedSlice(deployment.Object, "spec", "template", "spec", "containers")
+	return deployment.Object
+}
+
+// containerOf is the operator's container among objects.
+func containerOf(objects map[string]*unstructured.Unstructured) map[string]any {
+	GinkgoHelper()
+	containers, _, err := unstructured.NestedFieldNoCopy(deploymentOf(objects), "spec", "template", "spec", "containers")
 	Expect(err).NotTo(HaveOccurred())
 	Expect(containers).To(HaveLen(1))
-	container, _ := containers[0].(map[string]any)
+	container, _ := containers.([]any)[0].(map[string]any)
 	return container
 }

@@ -18,7 +18,8 @@ import (
 )
 
 const (
-	// ManagerImage is the image of the API Key Manager in config/manager.
+	// ManagerImage is the image of the API Key Manager that the operator is told, under
+	// the name that `make docker-build` gives it.
 	ManagerImage = "headscale-operator/apikey-manager:latest"
 	// operatorNamespace and operatorAccount are what config/default makes of the
 	// operator's namespace and ServiceAccount.

@@ -2,14 +2,15 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* The prefix of all names: the release's name, and the chart's where that does not contain it. */}}
+{{/* The prefix of all names: the release's name, and the chart's where that does not contain it. The
+     name of a Service may have 63 characters, of which "-controller-manager-metrics" takes 27. */}}
 {{- define "headscale-operator.fullname" -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- .Values.fullnameOverride | trunc 36 | trimSuffix "-" -}}
 {{- else if contains (include "headscale-operator.name" .) .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- .Release.Name | trunc 36 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name (include "headscale-operator.name" .) | trunc 40 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name (include "headscale-operator.name" .) | trunc 36 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 
@@ -41,12 +42,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end -}}
 
-{{/* An image's reference, of a list: the image's values, the root. */}}
+{{/* An image's reference, of a list: the image's values, its name, the root. A released chart has the
+     references that belong to it, with digests, as annotations; they hold where none of an image's
+     repository, tag and digest was changed. */}}
 {{- define "headscale-operator.image" -}}
 {{- $image := first . -}}
 {{- $root := last . -}}
+{{- $released := index $root.Chart.Annotations (printf "headscale.infrado.cloud/%s-image" (index . 1)) -}}
 {{- if $image.digest -}}
 {{ $image.repository }}@{{ $image.digest }}
+{{- else if and (not $image.tag) (hasPrefix (printf "%s:" $image.repository) $released) -}}
+{{ $released }}
 {{- else -}}
 {{ $image.repository }}:{{ default $root.Chart.AppVersion $image.tag }}
 {{- end -}}
