@@ -217,6 +217,16 @@ var _ = Describe("key", func() {
 		}
 	})
 
+	It("is not revealed before the operator knows whose it is", func(ctx SpecContext) {
+		namespace := newNamespace(ctx)
+		headscale := newHeadscale(ctx, namespace, "headscale")
+		newSecret(ctx, namespace)
+		headscale.Status = v1beta1.HeadscaleStatus{ObservedGeneration: -1}
+		Expect(admin.Status().Update(ctx, headscale)).To(Succeed())
+		Expect(run(ctx, namespace, "key", "--reveal")).To(And(HaveField("Status", ExitFailure), HaveField("Stdout", ""),
+			HaveField("Stderr", ContainSubstring("the operator has not looked at Headscale headscale yet"))))
+	})
+
 	It("is revealed where nobody looks after it any more, with a word about it", func(ctx SpecContext) {
 		namespace := newNamespace(ctx)
 		newHeadscale(ctx, namespace, "headscale", turnedOff)

@@ -52,7 +52,8 @@ func TestKeyStates(t *testing.T) {
 		"no rights and another's Secret": {headscaleNamed("a", taken), secretView{forbidden: true}, keyNotOurs},
 		"no rights and nothing is known": {headscaleNamed("a", unmanaged), secretView{forbidden: true}, keyUnknown},
 		"no rights and another name":     {headscaleNamed("a", func(h *v1beta1.Headscale) { h.Spec.APIKey.SecretName = "new" }), secretView{forbidden: true}, keyUnknown},
-		"a conflict that was resolved":   {headscaleNamed("a", taken, func(h *v1beta1.Headscale) { h.Generation++ }), secretOf(nil), keyValid},
+		"a conflict, and another change": {headscaleNamed("a", taken, func(h *v1beta1.Headscale) { h.Generation++ }), secretOf(nil), keyNotOurs},
+		"a conflict that was resolved":   {headscaleNamed("a", taken, func(h *v1beta1.Headscale) { h.Spec.APIKey.SecretName = "new" }), secretOf(nil), keyValid},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)

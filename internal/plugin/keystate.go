@@ -151,10 +151,11 @@ func (k *keyReport) judge(spec *v1beta1.APIKeySpec, now time.Time) {
 }
 
 // conflict says why the Secret that a Headscale names is not its own, as the operator
-// found; "" where it is.
+// found; "" where it is, or where another name was given since.
 func conflict(headscale *v1beta1.Headscale) string {
 	condition := meta.FindStatusCondition(headscale.Status.Conditions, v1beta1.ConditionAPIKeyReady)
-	if condition == nil || condition.Reason != v1beta1.ReasonConflict || condition.ObservedGeneration != headscale.Generation {
+	status := headscale.Status.APIKey
+	if condition == nil || condition.Reason != v1beta1.ReasonConflict || status == nil || status.SecretName != headscale.Spec.APIKey.EffectiveSecretName() {
 		return ""
 	}
 	return condition.Message
