@@ -1,0 +1,128 @@
+package plugin
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+)
+
+// Columns that the bar of the time left has.
+const (
+	barOfOne  = 20
+	barOfMany = 10
+)
+
+// showOne prints how a Headscale is in full.
+func (s screen) showOne(out io.Writer, report *statusReport, now time.Time) {
+	state := cellOfReady(report)
+	all := []field{
+		{"Headscale", fmt.Sprintf("%s/%s, %s: %s", report.Namespace, report.Name, report.Version, state.text), state.as},
+		{"Pod", podLine(report, now), plain},
+	}
+	all = append(all, s.keyFields(&report.Key, now)...)
+	wrong := field{"Problem", "none", green}
+	if report.Problem != "" {
+		wrong = field{"Problem", report.Problem, red}
+		if report.Ready {
+			wrong.as = yellow
+		}
+	}
+	all = append(all, wrong)
+	for _, what := range report.Unread {
+		all = append(all, field{"Unread", "you are not allowed to read " + what, yellow})
+	}
+	s.fields(out, all)
+	if len(report.Conditions) == 0 {
+		return
+	}
+	_, _ = fmt.Fprintln(out)
+	rows := [][]cell{headings("CONDITION", "STATUS", "REASON", "SINCE", "MESSAGE")}
+	for i := range report.Conditions {
+		c := &report.Conditions[i]
+		rows = append(rows, []cell{{c.Type, plain}, {string(c.Status), plain}, {c.Reason, plain},
+			{span(now.Sub(c.LastTransitionTime.Time)), plain}, {oneLine(c.Message), plain}})
+	}
+	s.table(out, rows)
+}
+
+// cellOfReady is whether a Headscale is ready, in a word.
+func cellOfReady(report *statusReport) cell {
+	switch {
+	case !report.Ready && (report.Reason == "" || report.Reason == v1beta1.ReasonReady):
+		return cell{"NotReady", red}
+	case !report.Ready:
+		return cell{report.Reason, red}
+	case report.Problem != "":
+		return cell{report.Reason, yellow}
+	default:
+		return cell{report.Reason, green}
+	}
+}
+
+// podLine says how a pod is in a line.
+func podLine(report *statusReport, now time.Time) string {
+	pod := report.Pod
+	switch {
+	case report.podForbidden:
+		return report.Name + "-0: not known"
+	case pod == nil:
+		return report.Name + "-0: there is none"
+	}
+	ready, restarts := 0, int32(0)
+	trouble := ""
+	for _, container := range pod.Containers {
+		if container.Ready {
+			ready++
+		}
+		restarts += container.Restarts
+		if container.State != "Running" {
+			trouble += fmt.Sprintf("; %s: %s", container.Name, container.State)
+		}
+	}
+	return fmt.Sprintf("%s: %s for %s, %d of %d containers ready, %d restarts%s", pod.Name, pod.Phase,
+		span(now.Sub(pod.CreatedAt.Time)), ready, len(pod.Containers), restarts, trouble)
+}
+
+// showMany prints how several Headscales are in a table.
+func (s screen) showMany(out io.Writer, reports []statusReport, all bool, now time.Time) {
+	columns := []string{"NAME", "VERSION", "STATE", "KEY", "LEFT", "ROTATION", "PROBLEM"}
+	if all {
+		columns = append([]string{"NAMESPACE"}, columns...)
+	}
+	rows := [][]cell{headings(columns...)}
+	for i := range reports {
+		report := &reports[i]
+		left, rotation := cell{"-", plain}, "-"
+		if report.Key.Expiration != nil {
+			left = s.timeLeft(&report.Key, barOfMany, now)
+		}
+		if report.Key.NextRotation != nil {
+			rotation = until(report.Key.NextRotation.Time, now)
+		}
+		row := []cell{{report.Name, plain}, {report.Version, plain}, cellOfReady(report), {orDash(report.Key.Prefix), plain},
+			left, {rotation, plain}, {report.Problem, plain}}
+		if all {
+			row = append([]cell{{report.Namespace, plain}}, row...)
+		}
+		rows = append(rows, row)
+	}
+	s.table(out, rows)
+}
+
+// orDash is a text, or "-" in the place of none.
+func orDash(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return text
+}
+
+// until says how long it is to a time, or since.
+func until(t, now time.Time) string {
+	if d := t.Sub(now); d >= 0 {
+		return "in " + span(d)
+	}
+	return span(now.Sub(t)) + " late"
+}
