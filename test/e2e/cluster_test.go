@@ -6,19 +6,28 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
-	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+const (
+	// commandTimeout bounds every program that is run: one that hangs would take the
+	// evidence with it.
+	commandTimeout = 4 * time.Minute
+	// pipesTimeout is how long what a program has started may keep its output open.
+	pipesTimeout = 5 * time.Second
 )
 
 // output runs a program and returns what it printed. The error of one that failed
 // contains its complaints.
 func output(ctx context.Context, stdin, name string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
 	command := exec.CommandContext(ctx, name, args...)
+	command.WaitDelay = pipesTimeout
 	command.Dir = root
 	command.Env = append(os.Environ(), "PATH="+filepath.Dir(kubectl)+string(os.PathListSeparator)+os.Getenv("PATH"))
 	command.Stdin = strings.NewReader(stdin)
@@ -50,8 +59,9 @@ func apply(ctx context.Context, manifest string) {
 	Expect(err).NotTo(HaveOccurred())
 }
 
-// newNamespaces makes namespaces that enforce a Pod Security Standard, and removes them
-// after the spec, or after the container of specs.
+// newNamespaces makes namespaces that enforce a Pod Security Standard, waits for what
+// Kubernetes puts into them, and removes them after the spec, or after the container of
+// specs.
 func newNamespaces(ctx context.Context, standard string, names ...string) {
 	GinkgoHelper()
 	for _, name := range names {
@@ -62,28 +72,9 @@ metadata:
   name: %s
   labels: {pod-security.kubernetes.io/enforce: %s, pod-security.kubernetes.io/warn: %s}
 `, name, standard, standard))
+		mustKube(ctx, "wait", "-n", name, "--for=create", "--timeout=1m", "serviceaccount/default", "configmap/kube-root-ca.crt")
 	}
 	DeferCleanup(func(ctx SpecContext) {
 		mustKube(ctx, append([]string{"delete", "namespace", "--ignore-not-found", "--timeout=3m"}, names...)...)
 	})
-}
-
-// podNames lists all pods.
-func podNames(ctx context.Context) []client.ObjectKey {
-	pods := &corev1.PodList{}
-	if err := admin.List(ctx, pods); err != nil {
-		return nil
-	}
-	names := make([]client.ObjectKey, 0, len(pods.Items))
-	for i := range pods.Items {
-		names = append(names, client.ObjectKeyFromObject(&pods.Items[i]))
-	}
-	return names
-}
-
-var notInFileNames = regexp.MustCompile(`[^A-Za-z0-9.]+`)
-
-// fileName makes a file's name of a text.
-func fileName(text string) string {
-	return strings.Trim(notInFileNames.ReplaceAllString(text, "-"), "-")
 }

@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -49,66 +48,56 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	var err error
 	root, err = serverbuild.FindRoot()
 	Expect(err).NotTo(HaveOccurred())
+	Expect(clearEvidence()).To(Succeed())
 	servers, err := serverbuild.Ensure(ctx, serverbuild.Options{
 		Root: root, Headscale: []string{olderHeadscale, newerHeadscale}, Log: os.Stderr,
 	})
 	Expect(err).NotTo(HaveOccurred())
 	kubectl = servers.Kubectl()
-	config, err := clientcmd.BuildConfigFromFlags("", os.Getenv("KUBECONFIG"))
+	// As kubectl does: KUBECONFIG may be a list of files.
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(clientcmd.NewDefaultClientConfigLoadingRules(), nil).ClientConfig()
 	Expect(err).NotTo(HaveOccurred())
 	scheme := runtime.NewScheme()
 	Expect(errors.Join(clientgoscheme.AddToScheme(scheme), v1beta1.AddToScheme(scheme))).To(Succeed())
 	admin, err = client.New(config, client.Options{Scheme: scheme})
 	Expect(err).NotTo(HaveOccurred())
+	started := false
+	defer func() {
+		if !started {
+			keepEvidence("the tools do not start")
+		}
+	}()
 	Expect(loadImages(ctx, servers)).To(Succeed())
 	startTools(ctx)
+	started = true
+})
+
+// What failed after the last spec, while things were removed, is still there now.
+var _ = ReportAfterSuite("evidence", func(report Report) {
+	if !report.SuiteSucceeded && kubectl != "" {
+		keepEvidence("the end")
+	}
 })
 
 // The cluster is walked through in this order, and what fails keeps nothing else from
 // being looked at.
 var _ = Describe("The operator", Ordered, ContinueOnFailure, func() {
-	JustAfterEach(func(ctx SpecContext) {
+	JustAfterEach(func() {
 		if CurrentSpecReport().Failed() {
-			keepEvidence(ctx)
+			keepEvidence(CurrentSpecReport().FullText())
 		}
 	})
+	Context("installed as the README says", readmeSpecs)
 	Context("installed with install.yaml", manifestSpecs)
-	Context("installed with Helm 3", helm3Specs)
-	Context("installed with Helm 4", helm4Specs)
+	Context("installed with Helm 3", func() { helmSpecs(helmCase{helm: "helm3", namespace: "default"}) })
+	Context("installed with Helm 4 for one namespace", func() {
+		helmSpecs(helmCase{
+			helm: "helm4", namespace: "e2e-notes", removesCRD: true,
+			values: []string{"--set", "watchNamespaces={e2e-notes}", "--set", "crds.keep=false"},
+		})
+	})
+	Context("upgraded with Helm 4", walkSpecs)
 })
 
 // bin is the path of one of the repository's tools.
 func bin(name string) string { return filepath.Join(root, "bin", name) }
-
-// keepEvidence leaves what tells why a spec failed in one folder.
-func keepEvidence(ctx context.Context) {
-	dir := os.Getenv("E2E_ARTIFACTS")
-	if dir == "" {
-		dir = filepath.Join(root, "out", "e2e")
-	}
-	dir = filepath.Join(dir, fileName(CurrentSpecReport().FullText()))
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		GinkgoWriter.Println("no evidence:", err)
-		return
-	}
-	keep := func(file string, args ...string) {
-		output, err := kube(ctx, args...)
-		if err != nil {
-			output += "\n" + err.Error()
-		}
-		if err := os.WriteFile(filepath.Join(dir, file), []byte(output), 0o600); err != nil {
-			GinkgoWriter.Println("no evidence:", err)
-		}
-	}
-	keep("events.txt", "get", "events", "-A", "--sort-by=.metadata.creationTimestamp")
-	keep("objects.txt", "get", "all,headscales,roles,rolebindings,serviceaccounts,configmaps,persistentvolumeclaims", "-A", "-o", "wide")
-	keep("headscales.yaml", "get", "headscales", "-A", "-o", "yaml")
-	keep("pods.txt", "describe", "pods", "-A")
-	for _, pod := range podNames(ctx) {
-		for suffix, more := range map[string][]string{"": nil, ".previous": {"--previous"}} {
-			args := append([]string{"logs", "--all-containers", "--prefix", "-n", pod.Namespace, pod.Name}, more...)
-			keep("log-"+pod.Namespace+"-"+pod.Name+suffix+".txt", args...)
-		}
-	}
-	GinkgoWriter.Println("logs, events and objects are in", dir)
-}

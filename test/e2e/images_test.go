@@ -14,15 +14,19 @@ import (
 	"infrado.cloud/headscale-operator/test/serverbuild"
 )
 
-// Images that the suite makes. Nothing is pulled.
+// Images that the suite makes. Nothing is pulled, unless E2E_PULLS says that it can be.
 const (
 	operatorRepository = "headscale-operator/operator"
 	managerRepository  = "headscale-operator/apikey-manager"
 	currentTag         = "e2e"
 	previousTag        = "e2e-previous"
 	testpodImage       = "headscale-operator/testpod:e2e"
+	nodeImage          = "headscale-operator/node:e2e"
 	kubectlImage       = "headscale-operator/kubectl:e2e"
 )
+
+// previousRoot is the directory with the files of the revision that is upgraded.
+var previousRoot string
 
 // loadImages makes all images and loads them into the cluster.
 func loadImages(ctx context.Context, servers serverbuild.Servers) error {
@@ -30,22 +34,37 @@ func loadImages(ctx context.Context, servers serverbuild.Servers) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	programs := map[string]string{
-		kubectlImage: servers.Kubectl(),
-		testpodImage: filepath.Join(dir, "testpod"),
+	DeferCleanup(func() error { return os.RemoveAll(dir) })
+	previousRoot = filepath.Join(dir, "previous")
+	if err := checkOut(ctx, previousRoot); err != nil {
+		return err
 	}
+	programs := map[string]string{kubectlImage: servers.Kubectl()}
 	for version, program := range servers.Headscale {
 		programs["headscale/headscale:"+version] = program
 	}
+	if err := buildPrograms(ctx, dir, programs); err != nil {
+		return err
+	}
+	if err := buildOperators(ctx, dir, programs); err != nil {
+		return err
+	}
+	return makeAndLoad(ctx, dir, programs)
+}
+
+// buildPrograms builds what runs in the suite's own pods.
+func buildPrograms(ctx context.Context, dir string, programs map[string]string) error {
+	programs[testpodImage], programs[nodeImage] = filepath.Join(dir, "testpod"), filepath.Join(dir, "node")
 	if err := serverbuild.BuildProgram(ctx, root, "./test/e2e/testpod", programs[testpodImage], GinkgoWriter); err != nil {
 		return err
 	}
-	previous := filepath.Join(dir, "previous")
-	if err := checkOut(ctx, previous); err != nil {
-		return err
-	}
-	for tag, source := range map[string]string{currentTag: root, previousTag: previous} {
+	return serverbuild.BuildProgram(ctx, filepath.Join(root, "test", "e2e", "node"), ".", programs[nodeImage], GinkgoWriter)
+}
+
+// buildOperators builds the operator and the API Key Manager as they are and as they were.
+// Those of now have the names in the README's commands too.
+func buildOperators(ctx context.Context, dir string, programs map[string]string) error {
+	for tag, source := range map[string]string{currentTag: root, previousTag: previousRoot} {
 		target := filepath.Join(dir, tag)
 		if err := os.Mkdir(target, 0o755); err != nil {
 			return err
@@ -56,7 +75,12 @@ func loadImages(ctx context.Context, servers serverbuild.Servers) error {
 		}
 		programs[operatorRepository+":"+tag], programs[managerRepository+":"+tag] = binaries.Operator, binaries.Manager
 	}
-	return makeAndLoad(ctx, dir, programs)
+	operator, manager, err := readmeImages()
+	if err != nil {
+		return err
+	}
+	programs[operator], programs[manager] = programs[operatorRepository+":"+currentTag], programs[managerRepository+":"+currentTag]
+	return nil
 }
 
 // checkOut puts the files of the revision E2E_PREVIOUS into dir.

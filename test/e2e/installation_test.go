@@ -2,12 +2,10 @@ package e2e_test
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -17,31 +15,39 @@ const (
 	operatorNamespace  = "headscale-operator-system"
 	operatorDeployment = "deployment/headscale-operator-controller-manager"
 	crdName            = "crd/headscales.headscale.infrado.cloud"
-	// readyWithin is how long a new Headscale may take, as docs/install.md says.
-	readyWithin = time.Minute
+	chartPath          = "charts/headscale-operator"
 )
 
-// release is an installation with Helm.
-type release struct{ helm string }
+// release is an installation with Helm of the chart in a clone.
+type release struct{ helm, source string }
 
 // values are the flags that choose images by their tags.
 func values(operatorTag, managerTag string) []string {
-	return []string{
+	flags := []string{
 		"--set", "image.repository=" + operatorRepository, "--set", "image.tag=" + operatorTag,
 		"--set", "managerImage.repository=" + managerRepository, "--set", "managerImage.tag=" + managerTag,
-		"--set", "test.image=" + kubectlImage,
 	}
+	if os.Getenv("E2E_PULLS") == "" {
+		flags = append(flags, "--set", "test.image="+kubectlImage)
+	}
+	return flags
 }
 
-// install installs the chart, or upgrades what is installed, and returns the notes.
+// install installs the chart, or upgrades what is installed, and returns what was printed.
 func (r release) install(ctx context.Context, operatorTag, managerTag string, more ...string) string {
 	GinkgoHelper()
-	args := []string{"upgrade", "--install", "headscale-operator", filepath.Join(root, "charts", "headscale-operator"),
+	args := []string{"upgrade", "--install", "headscale-operator", filepath.Join(r.source, chartPath),
 		"--namespace", operatorNamespace, "--wait", "--timeout", "2m"}
 	args = append(append(args, values(operatorTag, managerTag)...), more...)
-	notes, err := output(ctx, "", bin(r.helm), args...)
+	printed, err := output(ctx, "", bin(r.helm), args...)
 	Expect(err).NotTo(HaveOccurred())
-	return notes
+	return printed
+}
+
+// test runs the chart's tests.
+func (r release) test(ctx context.Context, timeout string) error {
+	_, err := output(ctx, "", bin(r.helm), "test", "headscale-operator", "--namespace", operatorNamespace, "--timeout", timeout)
+	return err
 }
 
 // uninstall removes the release.
@@ -51,15 +57,22 @@ func (r release) uninstall(ctx context.Context) {
 	Expect(err).NotTo(HaveOccurred())
 }
 
-// renderInstaller makes install.yaml with the images of this commit.
-func renderInstaller(ctx context.Context) string {
+// renderInstaller makes the install.yaml of a clone.
+func renderInstaller(ctx context.Context, source, operatorTag, managerTag string) string {
 	GinkgoHelper()
 	file := filepath.Join(GinkgoT().TempDir(), "install.yaml")
-	manifests, err := output(ctx, "", "env", "KUSTOMIZE="+bin("kustomize"),
-		"IMG="+operatorRepository+":"+currentTag, "APIKEY_MANAGER_IMG="+managerRepository+":"+currentTag, filepath.Join(root, "hack", "render-installer"))
+	manifests, err := output(ctx, "", "env", "KUSTOMIZE="+bin("kustomize"), "WATCH_NAMESPACES=",
+		"IMG="+operatorRepository+":"+operatorTag, "APIKEY_MANAGER_IMG="+managerRepository+":"+managerTag, filepath.Join(source, "hack", "render-installer"))
 	Expect(err).NotTo(HaveOccurred())
 	Expect(os.WriteFile(file, []byte(manifests), 0o600)).To(Succeed())
 	return file
+}
+
+// applyInstaller does what docs/install.md says to do with an install.yaml.
+func applyInstaller(ctx context.Context, file string) {
+	GinkgoHelper()
+	mustKube(ctx, "apply", "--server-side", "-f", file)
+	mustKube(ctx, "rollout", "status", "-n", operatorNamespace, operatorDeployment, "--timeout=1m")
 }
 
 // deleteHeadscales deletes all Headscales and waits until what ran for them is gone.
@@ -69,121 +82,156 @@ func deleteHeadscales(ctx context.Context) {
 	mustKube(ctx, "delete", "headscales", "--all", "-A", "--cascade=foreground", "--timeout=2m")
 }
 
-// leftovers lists what is in the cluster that has to do with the operator.
-func leftovers(ctx context.Context) []string {
-	var found []string
-	for _, kinds := range []string{
-		"customresourcedefinitions,clusterroles,clusterrolebindings",
-		"statefulsets,deployments,pods,services,configmaps,secrets,serviceaccounts,roles,rolebindings,leases,persistentvolumeclaims",
-	} {
-		printed, err := kube(ctx, "get", kinds, "-A", "--no-headers", "-o", `custom-columns=K:.kind,NS:.metadata.namespace,N:.metadata.name,L:.metadata.labels`)
-		if err != nil {
-			found = append(found, err.Error())
-		}
-		for line := range strings.Lines(printed) {
-			fields := strings.Fields(line)
-			if strings.Contains(strings.Join(fields[2:], " "), "headscale") {
-				found = append(found, strings.Join(fields[:3], " "))
-			}
-		}
-	}
-	return found
-}
-
-// manifestSpecs install with the single file, and do what the README says.
+// manifestSpecs install with the single file, upgrade with it, and move on to the chart.
 func manifestSpecs() {
 	const namespace = "e2e-manifest"
-	var installer string
+	var (
+		before []string
+		hs     *server
+	)
 
 	BeforeAll(func(ctx SpecContext) {
-		installer = renderInstaller(ctx)
-		DeferCleanup(func(ctx SpecContext) { mustKube(ctx, "delete", "--ignore-not-found", "-f", installer) })
-		mustKube(ctx, "apply", "--server-side", "-f", installer)
-		mustKube(ctx, "rollout", "status", "-n", operatorNamespace, operatorDeployment, "--timeout=1m")
 		newNamespaces(ctx, "restricted", namespace)
+		before = everything(ctx)
+		file := renderInstaller(ctx, previousRoot, previousTag, previousTag)
+		DeferCleanup(func(ctx SpecContext) { mustKube(ctx, "delete", "--ignore-not-found", "-f", file) })
+		applyInstaller(ctx, file)
+		hs = newServer(ctx, namespace, "headscale", newerHeadscale, "")
+		hs.keepsItsPromises(ctx)
 	})
 
 	It("runs in a namespace that enforces the restricted Pod Security Standard", func(ctx SpecContext) {
 		Expect(mustKube(ctx, "get", "namespace", operatorNamespace, "-o", `jsonpath={.metadata.labels.pod-security\.kubernetes\.io/enforce}`)).To(Equal("restricted"))
 	})
 
-	readmeSpecs(namespace)
+	It("is upgraded by applying the new file, and Headscale is restarted for a new API Key Manager only", func(ctx SpecContext) {
+		upgrade{
+			operator: func(ctx context.Context) { applyInstaller(ctx, renderInstaller(ctx, root, currentTag, previousTag)) },
+			manager:  func(ctx context.Context) { applyInstaller(ctx, renderInstaller(ctx, root, currentTag, currentTag)) },
+		}.expectLittleNoticed(ctx, hs)
+	})
+
+	It("goes over to the chart, back, and over again as documented, and Headscale notices nothing", func(ctx SpecContext) {
+		pod := hs.mustPod(ctx).UID
+		user := startAPIConsumer(ctx, hs)
+		for _, way := range []struct{ helm, from, to string }{
+			{"helm3", "\n### From one way to the other\n", "\nand Helm 4,"},
+			{"helm3", "\nFrom the chart ", nextSection},
+			{"helm4", "\nand Helm 4,", "\nFrom the chart "},
+		} {
+			key := hs.keepsItsPromises(ctx)
+			goOver(ctx, way.helm, way.from, way.to)
+			hs.requestRotation(ctx)
+			hs.awaitOtherKey(ctx, key)
+		}
+		hs.keepsItsPromises(ctx)
+		Expect(hs.mustPod(ctx).UID).To(Equal(pod))
+		user.noticedNothing(ctx)
+	})
 
 	It("leaves nothing but the volume when it is uninstalled", func(ctx SpecContext) {
+		removeOurs(ctx, namespace)
 		deleteHeadscales(ctx)
-		mustKube(ctx, "delete", "-f", installer)
-		Eventually(func() []string { return leftovers(ctx) }).Should(ConsistOf("PersistentVolumeClaim " + namespace + " data-headscale-0"))
+		release{"helm4", root}.uninstall(ctx)
+		mustKube(ctx, "delete", crdName, "--timeout=1m")
+		// The chart does not make the namespace, and so leaves it.
+		mustKube(ctx, "delete", "namespace", operatorNamespace, "--timeout=1m")
+		expectOnlyKept(ctx, before, kept(hs)...)
 	})
 }
 
-// readmeSpecs do what a user does with the sample, word for word.
-func readmeSpecs(namespace string) {
-	It("makes the sample ready in time, with the commands of the README", func(ctx SpecContext) {
-		begin := time.Now()
-		mustKube(ctx, "apply", "-n", namespace, "-f", "config/samples/headscale_v1beta1_headscale.yaml")
-		mustKube(ctx, "wait", "-n", namespace, "--for=condition=Ready", "headscale/headscale", "--timeout="+readyWithin.String())
-		AddReportEntry("ready after", time.Since(begin).Round(100*time.Millisecond).String())
-		columns := strings.Split(mustKube(ctx, "get", "headscale", "-n", namespace), "\n")
-		Expect(strings.Join(strings.Fields(columns[0]), " ")).To(Equal("NAME VERSION READY REASON SECRET KEY EXPIRES AGE"))
-		Expect(strings.Fields(columns[1])).To(HaveExactElements(
-			Equal("headscale"), Equal(newerHeadscale), Equal("True"), Equal("Ready"), Equal("headscale-api-key"), MatchRegexp(`^20\d\d-.*Z$`), Not(BeEmpty())))
-		Expect(mustKube(ctx, "logs", "-n", namespace, "headscale-0", "-c", "apikey-manager")).To(ContainSubstring("Stored a new API key"))
-		Expect(mustKube(ctx, "get", "secret", "-n", namespace, "headscale-api-key", "-o",
-			`jsonpath={.metadata.annotations.api-key\.headscale\.infrado\.cloud/expiration}`)).To(MatchRegexp(`^20\d\d-.*Z$`))
-		account := "--as=system:serviceaccount:" + namespace + ":headscale"
-		for _, question := range [][]string{{"create", "secrets"}, {"update", "secrets/headscale-api-key"}} {
-			Expect(mustKube(ctx, append([]string{"auth", "can-i", "-n", namespace, account}, question...)...)).To(Equal("yes"))
-		}
-	})
+var (
+	chartAddress     = regexp.MustCompile(`oci://\S+`)
+	installerAddress = regexp.MustCompile(`https://\S+/install\.yaml`)
+)
 
-	It("stores a key that works from another pod through the Service", func(ctx SpecContext) {
-		(&server{namespace: namespace, name: "headscale", secret: "headscale-api-key"}).keepsItsPromises(ctx)
-	})
+// goOver does what docs/install.md says to change the way of the installation, with the
+// chart and the install.yaml of this clone in the places of the released ones.
+func goOver(ctx context.Context, helm, from, to string) {
+	GinkgoHelper()
+	script, err := documented("docs/install.md", from, to)
+	Expect(err).NotTo(HaveOccurred())
+	script = chartAddress.ReplaceAllString(script, strings.Join(append([]string{filepath.Join(root, chartPath)}, values(currentTag, currentTag)...), " "))
+	script = installerAddress.ReplaceAllString(script, renderInstaller(ctx, root, currentTag, currentTag))
+	programs := GinkgoT().TempDir()
+	Expect(os.Symlink(bin(helm), filepath.Join(programs, "helm"))).To(Succeed())
+	run(ctx, `PATH="`+programs+`:$PATH"`+"\n"+script)
+	mustKube(ctx, "rollout", "status", "-n", operatorNamespace, operatorDeployment, "--timeout=1m")
 }
 
-// noteCommand matches the commands in the chart's notes, which are indented.
-var noteCommand = regexp.MustCompile(`(?m)^ {2}(.*)$`)
+// helmCase is how the chart is installed.
+type helmCase struct {
+	helm string
+	// namespace is where the notes have their Headscale.
+	namespace string
+	values    []string
+	// removesCRD says that uninstalling removes the CustomResourceDefinition.
+	removesCRD bool
+}
 
-// helm3Specs install with Helm 3 and do what its notes say.
-func helm3Specs() {
-	helm := release{"helm3"}
+// helmSpecs install with Helm and do what its notes say.
+func helmSpecs(c helmCase) {
+	helm := release{helm: c.helm}
+	hs := &server{namespace: c.namespace, name: "headscale", secret: "headscale-api-key"}
+	var before []string
 
 	BeforeAll(func(ctx SpecContext) {
-		newNamespaces(ctx, "restricted", operatorNamespace, "e2e-notes")
-		DeferCleanup(func(ctx SpecContext) { mustKube(ctx, "delete", "--ignore-not-found", crdName) })
+		helm.source = root
+		newNamespaces(ctx, "restricted", operatorNamespace)
+		if c.namespace != "default" {
+			newNamespaces(ctx, "restricted", c.namespace)
+		}
+		before = everything(ctx)
+		DeferCleanup(func(ctx SpecContext) {
+			mustKube(ctx, "delete", "--ignore-not-found", crdName)
+			deleteVolume(ctx, hs)
+		})
 	})
 
-	It("prints notes whose commands work as they are, when it looks after one namespace only", func(ctx SpecContext) {
-		notes := helm.install(ctx, currentTag, currentTag, "--set", "watchNamespaces={e2e-notes}")
-		var script []string
-		for _, line := range noteCommand.FindAllStringSubmatch(notes, -1) {
-			script = append(script, line[1])
-		}
-		printed, err := output(ctx, strings.Join(script, "\n"), "sh", "-eu")
-		Expect(err).NotTo(HaveOccurred())
+	It("prints notes whose commands work as they are", func(ctx SpecContext) {
+		printed := run(ctx, noteCommands(helm.install(ctx, currentTag, currentTag, c.values...)))
 		Expect(printed).To(ContainSubstring("successfully rolled out"))
 		Expect(printed).To(MatchRegexp(`hskey-api-\S{77}$`))
+		hs.keepsItsPromises(ctx)
 	})
 
-	It("passes helm test", func(ctx SpecContext) {
-		_, err := output(ctx, "", bin("helm3"), "test", "headscale-operator", "--namespace", operatorNamespace, "--timeout", "1m")
-		Expect(err).NotTo(HaveOccurred())
+	It("passes helm test, which clears away one that failed before", func(ctx SpecContext) {
+		helm.install(ctx, currentTag, currentTag, append(c.values, "--set", "test.image=headscale-operator/missing:e2e")...)
+		Expect(helm.test(ctx, "10s")).To(MatchError(ContainSubstring("timed out")))
+		helm.install(ctx, currentTag, currentTag, c.values...)
+		Expect(helm.test(ctx, "1m")).To(Succeed())
 	})
 
-	It("keeps the resource and what runs for it when it is uninstalled", func(ctx SpecContext) {
-		s := &server{namespace: "e2e-notes", name: "headscale", secret: "headscale-api-key"}
-		pod := s.mustPod(ctx).UID
-		helm.uninstall(ctx)
-		mustKube(ctx, "get", crdName, "headscale/headscale", "-n", "e2e-notes")
-		Expect(statusOf(ctx, s.url()+"/api/v1/user", s.readKey(ctx))).To(Equal(200))
-		Expect(s.mustPod(ctx).UID).To(Equal(pod))
-	})
+	if !c.removesCRD {
+		It("keeps the resource and what runs for it when it is uninstalled", func(ctx SpecContext) {
+			pod := hs.mustPod(ctx).UID
+			helm.uninstall(ctx)
+			mustKube(ctx, "get", crdName, "headscale/headscale", "-n", c.namespace)
+			Expect(statusOf(ctx, hs.url()+"/api/v1/user", hs.readKey(ctx))).To(Equal(200))
+			Expect(hs.mustPod(ctx).UID).To(Equal(pod))
+		})
+	}
 
-	It("leaves nothing but the volume when the resource is deleted too", func(ctx SpecContext) {
+	It("leaves nothing but the volume when all is removed", func(ctx SpecContext) {
 		deleteHeadscales(ctx)
-		mustKube(ctx, "delete", crdName, "--timeout=1m")
-		Eventually(func() []string { return leftovers(ctx) }).Should(ConsistOf(
-			"PersistentVolumeClaim e2e-notes data-headscale-0",
-			fmt.Sprintf("Lease %s headscale-operator.infrado.cloud", operatorNamespace)))
+		if c.removesCRD {
+			helm.uninstall(ctx)
+		} else {
+			mustKube(ctx, "delete", crdName, "--timeout=1m")
+		}
+		expectOnlyKept(ctx, before, append(kept(hs), operatorLease)...)
 	})
+}
+
+// noteCommand matches a line of the commands in the chart's notes, which are indented.
+var noteCommand = regexp.MustCompile(`(?m)^ {2}.*$`)
+
+// noteCommands are the commands in what Helm printed, just as they stand there.
+func noteCommands(printed string) string {
+	GinkgoHelper()
+	_, notes, found := strings.Cut(printed, "NOTES:\n")
+	Expect(found).To(BeTrue(), printed)
+	commands := strings.Join(noteCommand.FindAllString(notes, -1), "\n")
+	Expect(commands).NotTo(BeEmpty())
+	return commands + "\n"
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -161,13 +160,15 @@ func (s *server) isRefused(ctx context.Context, key string) {
 	Eventually(func() int { return statusOf(ctx, s.url()+"/api/v1/user", key) }).Should(Equal(http.StatusUnauthorized))
 }
 
-// awaitRestart waits until another pod than the old one runs for the resource.
+// awaitRestart waits until another pod than the old one runs for the resource, with all
+// its containers.
 func (s *server) awaitRestart(ctx context.Context, old types.UID) {
 	GinkgoHelper()
 	Eventually(func(g Gomega) {
 		pod, err := s.pod(ctx)
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(pod.UID).NotTo(Equal(old))
+		g.Expect(pod.Status.Conditions).To(ContainElement(And(HaveField("Type", corev1.PodReady), HaveField("Status", corev1.ConditionTrue))))
 	}).Should(Succeed())
 	s.awaitReady(ctx)
 }
@@ -181,36 +182,5 @@ func (s *server) awaitContainerRestart(ctx context.Context, container string) {
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(pod.Status.ContainerStatuses).To(ContainElement(And(
 			HaveField("Name", container), HaveField("Ready", true), HaveField("RestartCount", BeNumerically("==", 1)))))
-	}).Should(Succeed())
-}
-
-// registerNode registers a node of a user, for whom there is a pre-auth key too.
-func (s *server) registerNode(ctx context.Context) {
-	GinkgoHelper()
-	call := func(path, body string) string {
-		GinkgoHelper()
-		result, err := callHeadscale(ctx, http.MethodPost, s.url()+path, s.readKey(ctx), body)
-		Expect(err).NotTo(HaveOccurred())
-		Expect(result.Status).To(Equal(http.StatusOK), path+": "+result.Body)
-		return result.Body
-	}
-	var created struct{ User struct{ ID string } }
-	Expect(json.Unmarshal([]byte(call("/api/v1/user", `{"name":"somebody"}`)), &created)).To(Succeed())
-	expiration := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
-	call("/api/v1/preauthkey", fmt.Sprintf(`{"user":%q,"reusable":true,"expiration":%q}`, created.User.ID, expiration))
-	const registration = "abcdefghijklmnopqrstuvwx"
-	call("/api/v1/debug/node", `{"user":"somebody","key":"`+registration+`","name":"laptop"}`)
-	call("/api/v1/node/register?user=somebody&key="+registration, "")
-}
-
-// hasNode sees that the node that was registered is there, under its address.
-func (s *server) hasNode(ctx context.Context) {
-	GinkgoHelper()
-	Eventually(func(g Gomega) {
-		result, err := callHeadscale(ctx, http.MethodGet, s.url()+"/api/v1/node", s.readKey(ctx), "")
-		g.Expect(err).NotTo(HaveOccurred())
-		g.Expect(result.Status).To(Equal(http.StatusOK))
-		g.Expect(strings.Count(result.Body, `"givenName":"laptop"`)).To(Equal(1), result.Body)
-		g.Expect(result.Body).To(ContainSubstring(`"100.64.0.1"`))
 	}).Should(Succeed())
 }

@@ -25,6 +25,7 @@ type counts struct {
 // consumer uses the key as an operator or a UI does.
 type consumer struct {
 	url, file, secret string
+	cluster           *cluster
 	counts            counts
 	key, lastWorked   string
 	lastAnswer        time.Time
@@ -38,6 +39,10 @@ func consume(ctx context.Context, args []string) error {
 	flags.StringVar(&c.file, "file", "", "the key in a mounted Secret")
 	flags.StringVar(&c.secret, "secret", "", "namespace/name of the Secret, read through the API")
 	_ = flags.Parse(args) // ExitOnError
+	var err error
+	if c.cluster, err = newCluster("/"); err != nil {
+		return err
+	}
 	every := time.NewTicker(consumeEvery)
 	defer every.Stop()
 	report := time.NewTicker(time.Second)
@@ -85,7 +90,11 @@ func (c *consumer) read(ctx context.Context) {
 		}
 		return
 	}
-	if key, err := readSecret(ctx, c.secret); err == nil {
+	read, err := c.cluster.readSecret(ctx, c.secret)
+	if err != nil {
+		return
+	}
+	if key, err := read.key(); err == nil {
 		c.key = key
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -32,14 +33,17 @@ var (
 	tokenPattern = regexp.MustCompile(`eyJ[0-9A-Za-z_-]{20,}\.eyJ[0-9A-Za-z_-]{20,}\.[0-9A-Za-z_-]{20,}`)
 )
 
-// inspect walks through the file system of a container, such as /proc/1/root.
+// inspect looks at a process, such as /proc/1, and walks through what is its file system.
 func inspect(_ context.Context, args []string) error {
 	if len(args) != 1 {
-		return fmt.Errorf("inspect needs a directory, such as /proc/1/root")
+		return fmt.Errorf("inspect needs the directory of a process, such as /proc/1")
 	}
 	var found findings
-	// With the slash at the end a link is followed.
-	root := strings.TrimSuffix(args[0], "/") + "/"
+	for _, file := range []string{"environ", "cmdline"} {
+		found.read(filepath.Join(args[0], file), "/proc/self/"+file)
+	}
+	// With the slash at the end the link is followed.
+	root := filepath.Join(args[0], "root") + "/"
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		inside := "/" + strings.TrimPrefix(path, root)
 		switch {
@@ -75,13 +79,28 @@ func (f *findings) tryWriting(path, inside string) {
 // look reads a file, if it is one, through the links that volumes are made of.
 func (f *findings) look(path, inside string) {
 	info, err := os.Stat(path)
-	if err != nil || !info.Mode().IsRegular() {
+	if errors.Is(err, os.ErrNotExist) {
+		return // removed since, or a link to nothing
+	}
+	if err != nil {
+		f.Unread = append(f.Unread, inside)
+		return
+	}
+	if !info.Mode().IsRegular() {
 		return
 	}
 	if info.Mode()&0o111 != 0 && !strings.Contains(inside, "/..") {
 		f.Programs = append(f.Programs, inside)
 	}
+	f.read(path, inside)
+}
+
+// read looks for secrets in a file.
+func (f *findings) read(path, inside string) {
 	file, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return
+	}
 	if err != nil {
 		f.Unread = append(f.Unread, inside)
 		return

@@ -4,9 +4,10 @@
 //	testpod idle                          does nothing, for others to exec into
 //	testpod request METHOD URL            one request to Headscale; the key is on stdin
 //	testpod consume --url … --file …      uses the key all the time, and counts
-//	testpod inspect ROOT                  what can be read and written below a directory
+//	testpod inspect DIR                   what a process, such as /proc/1, can read and write
 //	testpod kill POD-UID PROGRAM          ends a container's process at once
-//	testpod get PATH                      one request to the API server, as the pod
+//	testpod interrupt --pod=… --mark=…    ends a process in the middle of a rotation
+//	testpod get DIR PATH                  one request to the API server, as a container
 package main
 
 import (
@@ -29,10 +30,10 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	commands := map[string]func(context.Context, []string) error{
-		"idle": idle, "request": request, "consume": consume, "inspect": inspect, "kill": kill, "get": get,
+		"idle": idle, "request": request, "consume": consume, "inspect": inspect, "kill": kill, "interrupt": interrupt, "get": get,
 	}
 	if len(args) == 0 || commands[args[0]] == nil {
-		return fmt.Errorf("the first argument must be a command; there are idle, request, consume, inspect, kill and get")
+		return fmt.Errorf("the first argument must be a command; there are idle, request, consume, inspect, kill, interrupt and get")
 	}
 	return commands[args[0]](ctx, args[1:])
 }
