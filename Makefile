@@ -38,6 +38,8 @@ CONTROLLER_GEN = bin/controller-gen
 GOLANGCI_LINT = bin/golangci-lint
 KUSTOMIZE = bin/kustomize
 PROMTOOL = bin/promtool
+# Draws the picture of the dashboard.
+CHROMIUM ?= chromium
 
 # Where generated files are. They are committed, so that a clone works as it is.
 GENERATED = api/v1beta1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml \
@@ -222,6 +224,17 @@ test-alerts: $(PROMTOOL) bin/selectors ## Try the alerts on made-up series, and 
 	@assets=$$($(SERVERS) --print) || exit 1; \
 	KUBEBUILDER_ASSETS="$$assets" go test -count=1 ./test/monitoring
 
+.PHONY: picture
+picture: bin/prometheus ## Make docs/images/dashboard.png of what the programs tell Prometheus in 20 minutes (needs Chromium).
+	$(SERVERS)
+	go build -o bin/picture ./test/monitoring/picture
+	rm -rf out/picture
+	bin/picture record --data out/picture
+	bin/picture draw --data out/picture --output out/picture/dashboard.html
+	$(CHROMIUM) --headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking \
+	  --user-data-dir=$(CURDIR)/out/picture/chromium --hide-scrollbars --window-size=1580,1812 \
+	  --screenshot=$(CURDIR)/docs/images/dashboard.png file://$(CURDIR)/out/picture/dashboard.html
+
 .PHONY: lint-workflows
 lint-workflows: $(ACTIONLINT) ## Check the workflows in .github.
 	$(ACTIONLINT)
@@ -257,6 +270,10 @@ bin/helm4: hack/tools/helm4/go.mod hack/tools/helm4/go.sum
 $(PROMTOOL): hack/tools/promtool/go.mod hack/tools/promtool/go.sum
 	@echo "Building promtool; this happens once and takes some minutes."
 	cd hack/tools/promtool && $(GO_BUILD) -tags remove_all_sd,enable_kubernetes_sd -o ../../../$@ github.com/prometheus/prometheus/cmd/promtool
+
+bin/prometheus: hack/tools/promtool/go.mod hack/tools/promtool/go.sum
+	@echo "Building Prometheus; this happens once and takes some minutes."
+	cd hack/tools/promtool && $(GO_BUILD) -tags remove_all_sd -o ../../../$@ github.com/prometheus/prometheus/cmd/prometheus
 
 bin/selectors: hack/tools/promtool/selectors/main.go hack/tools/promtool/go.mod hack/tools/promtool/go.sum
 	cd hack/tools/promtool && $(GO_BUILD) -o ../../../$@ ./selectors

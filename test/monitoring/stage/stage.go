@@ -49,7 +49,7 @@ type Target struct {
 }
 
 // Start starts the servers and the operator. Of the programs, what is missing is built;
-// log receives what they say, and may be nil.
+// log receives what they say.
 func Start(ctx context.Context, root string, servers serverbuild.Servers, log io.Writer) (*Stage, error) {
 	s := &Stage{servers: servers, pods: map[client.ObjectKey]*podrunner.Runner{}}
 	if err := s.start(ctx, root, log); err != nil {
