@@ -139,6 +139,7 @@ func newReader() *reader {
 		Expect(os.Symlink(filepath.Join(root, name), filepath.Join(r.dir, name))).To(Succeed())
 	}
 	Expect(os.Symlink(filepath.Join(root, "test", "docs", "testdata", "kubectl"), filepath.Join(r.bin, "kubectl"))).To(Succeed())
+	Expect(os.Symlink(filepath.Join(guard.Dir(), pluginName), filepath.Join(r.bin, pluginName))).To(Succeed())
 	return r
 }
 

@@ -3,6 +3,7 @@ package docs_test
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -30,6 +31,9 @@ var (
 	admin    client.Client
 	node     = &nodes{pods: map[client.ObjectKey]*runningPod{}}
 )
+
+// pluginName is the program that kubectl runs as kubectl headscale.
+const pluginName = "kubectl-headscale"
 
 func TestDocs(t *testing.T) {
 	RegisterFailHandler(Fail)
@@ -59,6 +63,7 @@ func startWorld(ctx SpecContext) {
 	DeferCleanup(func() error { return guard.Close() })
 	binaries, err = env.BuildBinaries(ctx, root, guard.Dir(), GinkgoWriter)
 	Expect(err).NotTo(HaveOccurred())
+	Expect(serverbuild.BuildProgram(ctx, root, "./cmd/"+pluginName, filepath.Join(guard.Dir(), pluginName), GinkgoWriter)).To(Succeed())
 	plane, err = env.StartControlPlane(env.ControlPlaneOptions{Servers: servers, Guard: guard})
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(func() error { return plane.Stop() })
