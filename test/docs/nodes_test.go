@@ -15,7 +15,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
-	"infrado.cloud/headscale-operator/test/env"
 	"infrado.cloud/headscale-operator/test/podrunner"
 )
 
@@ -60,13 +59,9 @@ func (n *nodes) run(ctx context.Context, key client.ObjectKey) {
 	if n.pods[key] != nil {
 		return
 	}
-	programs := map[string]string{env.ManagerImage: binaries.Manager}
-	for version, program := range servers.Headscale {
-		programs[v1beta1.DefaultImage+":"+version] = program
-	}
 	ctx, stop := context.WithCancel(ctx)
 	pod := &runningPod{stop: stop, stopped: make(chan struct{}), Runner: podrunner.New(podrunner.Options{
-		Client: admin, Config: plane.Config(), Guard: guard, StatefulSet: key, Programs: programs,
+		Client: admin, Config: plane.Config(), Guard: guard, StatefulSet: key, Programs: world.Programs(),
 		Output: func(string) io.Writer { return GinkgoWriter },
 		Log:    func(line string) { GinkgoWriter.Println(line) },
 	})}
@@ -122,7 +117,7 @@ func (n *nodes) describe(ctx context.Context, dir string) error {
 				continue
 			}
 			script := fmt.Sprintf("#!/bin/sh\nHEADSCALE_CLI_ADDRESS= HEADSCALE_CONFIG=%q exec %q \"$@\"\n",
-				pod.HostPath(container.Name, "/etc/headscale/config.yaml"), servers.Headscale[version])
+				pod.HostPath(container.Name, "/etc/headscale/config.yaml"), world.Servers.Headscale[version])
 			if err := os.WriteFile(filepath.Join(files, "headscale"), []byte(script), 0o700); err != nil {
 				return err
 			}

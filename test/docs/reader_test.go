@@ -85,7 +85,7 @@ func (r *reader) start(ctx context.Context, script string) *process.Process {
 		Env: append(os.Environ(),
 			"PATH="+r.bin+string(os.PathListSeparator)+os.Getenv("PATH"),
 			"KUBECONFIG="+plane.Kubeconfig(), "KUBECACHEDIR="+filepath.Join(guard.Dir(), "kubectl"),
-			"DOCS_KUBECTL="+servers.Kubectl(), "DOCS_PODS="+r.pods, "DOCS_STATE="+r.state),
+			"DOCS_KUBECTL="+world.Servers.Kubectl(), "DOCS_PODS="+r.pods, "DOCS_STATE="+r.state),
 	})
 	Expect(err).NotTo(HaveOccurred())
 	return p
@@ -120,7 +120,7 @@ func (r *reader) compare(ctx context.Context, b block) {
 func (r *reader) interrupt(ctx context.Context, b block, words string) {
 	GinkgoHelper()
 	headscale, err := env.StartHeadscale(ctx, env.HeadscaleOptions{
-		Binary: servers.Headscale[serverbuild.DefaultHeadscale], Guard: guard, Output: GinkgoWriter,
+		Binary: world.Servers.Headscale[serverbuild.DefaultHeadscale], Guard: guard, Output: GinkgoWriter,
 	})
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(headscale.Kill)

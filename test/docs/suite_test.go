@@ -2,19 +2,15 @@ package docs_test
 
 import (
 	"context"
-	"errors"
 	"path/filepath"
 	"testing"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
-	"k8s.io/apimachinery/pkg/runtime"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/test/env"
 	"infrado.cloud/headscale-operator/test/process"
 	"infrado.cloud/headscale-operator/test/serverbuild"
@@ -22,14 +18,13 @@ import (
 
 // What all pages share.
 var (
-	root     string
-	pages    []page
-	guard    *process.Guard
-	servers  serverbuild.Servers
-	binaries env.Binaries
-	plane    *env.ControlPlane
-	admin    client.Client
-	node     = &nodes{pods: map[client.ObjectKey]*runningPod{}}
+	root  string
+	pages []page
+	world *env.World
+	guard *process.Guard
+	plane *env.ControlPlane
+	admin client.Client
+	node  = &nodes{pods: map[client.ObjectKey]*runningPod{}}
 )
 
 // pluginName is the program that kubectl runs as kubectl headscale.
@@ -54,30 +49,12 @@ func TestDocs(t *testing.T) {
 
 // startWorld starts what the commands of the pages run against.
 func startWorld(ctx SpecContext) {
-	versions, err := serverbuild.HeadscaleVersions(root)
+	var err error
+	world, err = env.StartWorld(ctx, "hs-docs-", GinkgoWriter)
 	Expect(err).NotTo(HaveOccurred())
-	servers, err = serverbuild.Find(serverbuild.Options{Root: root, Headscale: versions})
-	Expect(err).NotTo(HaveOccurred())
-	guard, err = process.NewGuard("hs-docs-")
-	Expect(err).NotTo(HaveOccurred())
-	DeferCleanup(func() error { return guard.Close() })
-	binaries, err = env.BuildBinaries(ctx, root, guard.Dir(), GinkgoWriter)
-	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(func() error { return world.Close() })
+	guard, plane, admin = world.Guard, world.Plane, world.Admin
 	Expect(serverbuild.BuildProgram(ctx, root, "./cmd/"+pluginName, filepath.Join(guard.Dir(), pluginName), GinkgoWriter)).To(Succeed())
-	plane, err = env.StartControlPlane(env.ControlPlaneOptions{Servers: servers, Guard: guard})
-	Expect(err).NotTo(HaveOccurred())
-	DeferCleanup(func() error { return plane.Stop() })
-
-	scheme := runtime.NewScheme()
-	Expect(errors.Join(clientgoscheme.AddToScheme(scheme), v1beta1.AddToScheme(scheme))).To(Succeed())
-	admin, err = client.New(plane.Config(), client.Options{Scheme: scheme})
-	Expect(err).NotTo(HaveOccurred())
-	Expect(plane.InstallOperator(ctx, root)).To(Succeed())
-	operator, err := env.StartOperator(ctx, env.OperatorOptions{
-		Binary: binaries.Operator, ControlPlane: plane, Admin: admin, Guard: guard, Output: GinkgoWriter,
-	})
-	Expect(err).NotTo(HaveOccurred())
-	DeferCleanup(func() error { return operator.Stop() })
 
 	following, stop := context.WithCancel(context.Background())
 	stopped := make(chan struct{})

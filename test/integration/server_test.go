@@ -56,13 +56,9 @@ func apply(ctx context.Context, namespace, manifest string) {
 // runPod runs the pod of a Headscale until the end of the spec, or of the
 // container of ordered specs.
 func runPod(namespace, name string) *server {
-	programs := map[string]string{env.ManagerImage: binaries.Manager}
-	for version, program := range servers.Headscale {
-		programs[v1beta1.DefaultImage+":"+version] = program
-	}
 	s := &server{key: client.ObjectKey{Namespace: namespace, Name: name}}
 	s.pod = podrunner.New(podrunner.Options{
-		Client: admin, Config: plane.Config(), Guard: guard, StatefulSet: s.key, Programs: programs,
+		Client: admin, Config: plane.Config(), Guard: guard, StatefulSet: s.key, Programs: world.Programs(),
 		Output: func(string) io.Writer { return GinkgoWriter },
 		Log:    func(line string) { GinkgoWriter.Println(line) },
 	})
