@@ -8,8 +8,8 @@
 //
 //   - sh: commands, which must succeed. They run in an empty directory with links to
 //     the clone's; those that begin with go run in the clone itself.
-//   - console: commands after a $ and what they print. A timestamp, an age and a … stand
-//     for any.
+//   - console: commands after a $ and what they print. A timestamp, an age, the prefix
+//     of a key and a … stand for any.
 //   - yaml: manifests, which the API server must accept with strict validation. One
 //     that begins with a comment that is a file name, such as # headscale.yaml, is kept
 //     as that file. A part of a Headscale begins with spec:, or says where it belongs.

@@ -53,11 +53,14 @@ func describeBlocks(p *page) {
 	}
 }
 
-// begin runs the sample in a new namespace.
+// begin runs the sample in a namespace, which it makes.
 func begin(ctx context.Context, namespace string) {
 	GinkgoHelper()
+	if namespace != workNamespace {
+		_, err := plane.Kubectl(ctx, "create", "namespace", namespace)
+		Expect(err).NotTo(HaveOccurred())
+	}
 	for _, args := range [][]string{
-		{"create", "namespace", namespace},
 		{"apply", "-n", namespace, "-k", filepath.Join(root, "config", "samples")},
 		{"wait", "-n", namespace, "--for=condition=Ready", "headscale/headscale", "--timeout=2m"},
 	} {

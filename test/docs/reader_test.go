@@ -84,6 +84,8 @@ func (r *reader) start(ctx context.Context, script string) *process.Process {
 			node.url(client.ObjectKey{Namespace: workNamespace, Name: "headscale"})},
 		Env: append(os.Environ(),
 			"PATH="+r.bin+string(os.PathListSeparator)+os.Getenv("PATH"),
+			// Some programs draw with other characters where the locale is not UTF-8.
+			"LC_ALL=C.UTF-8",
 			"KUBECONFIG="+plane.Kubeconfig(), "KUBECACHEDIR="+filepath.Join(guard.Dir(), "kubectl"),
 			"DOCS_KUBECTL="+world.Servers.Kubectl(), "DOCS_PODS="+r.pods, "DOCS_STATE="+r.state),
 	})

@@ -3,6 +3,7 @@ package docs_test
 import (
 	"regexp"
 	"strings"
+	"unicode"
 )
 
 // exchange is a command and what it is shown to print.
@@ -47,14 +48,26 @@ func pattern(output string) *regexp.Regexp {
 	return regexp.MustCompile(`^\s*` + strings.Join(lines, `\s*\n\s*`) + `\s*$`)
 }
 
+// wordPattern matches a word, with the punctuation at its end.
 func wordPattern(word string) string {
-	switch {
-	case word == "…":
+	if word == "…" {
 		return `(?s:.*)`
-	case anyAge.MatchString(word):
-		return `(?:\d+[dhmsy])+`
+	}
+	core := strings.TrimRight(word, ",.;:)")
+	end := regexp.QuoteMeta(word[len(core):])
+	switch {
+	case anyAge.MatchString(core):
+		return `(?:\d+[dhmsy])+` + end
+	case isPrefix(core):
+		return `[A-Za-z0-9_-]{12}` + end
 	default:
 		quoted := strings.ReplaceAll(regexp.QuoteMeta(word), "…", `\S*`)
 		return anyTime.ReplaceAllString(quoted, `\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z`)
 	}
+}
+
+// isPrefix tells whether a word looks like the random prefix of an API key.
+func isPrefix(word string) bool {
+	return len(word) == 12 && strings.IndexFunc(word, unicode.IsUpper) >= 0 &&
+		strings.IndexFunc(word, unicode.IsLower) >= 0 && strings.IndexFunc(word, unicode.IsDigit) >= 0
 }
