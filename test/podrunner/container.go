@@ -42,6 +42,9 @@ type container struct {
 	mutex   sync.Mutex
 	process *process.Process // the last that was started
 	passing bool             // the readiness probe passes
+	began   time.Time        // when it was started
+	starts  int32
+	ended   *corev1.ContainerStateTerminated // the last that ended by itself
 }
 
 // resolveArgs makes the command line. The image's entrypoint, or what command
@@ -146,6 +149,7 @@ func (c *container) runOnce(ctx context.Context) {
 	}
 	c.mutex.Lock()
 	c.process, c.passing = p, c.template.ReadinessProbe == nil
+	c.began, c.starts = time.Now(), c.starts+1
 	c.mutex.Unlock()
 	probing, stopProbing := context.WithCancel(ctx)
 	var wait sync.WaitGroup
@@ -153,6 +157,7 @@ func (c *container) runOnce(ctx context.Context) {
 	select {
 	case <-p.Exited():
 		c.pod.runner.options.Log(p.Name() + " ended: " + p.Describe())
+		c.noteEnd(p)
 	case <-ctx.Done():
 		if err := p.Stop(c.pod.grace()); err != nil {
 			c.pod.runner.report(err)

@@ -8,6 +8,9 @@
 // deleted; the status (replicas, ready, available, current and updated replicas,
 // current and update revision, observed generation) follows.
 //
+// There is a Pod object with the state of its containers, as the kubelet tells it: why a
+// container does not run, and the last words of one that ended.
+//
 // Of the kubelet: containers run exactly what the template says (the image, by a
 // map to a program; command and args with $(VAR) expanded; env with values,
 // field, Secret and ConfigMap references; envFrom). Volumes are directories:
@@ -32,7 +35,7 @@
 //
 // # What it does not emulate
 //
-// Pod and PersistentVolumeClaim objects, more than one replica, init containers
+// PersistentVolumeClaim objects, more than one replica, init containers
 // (refused), users, capabilities and read-only file systems, resource limits,
 // startup and liveness probes, lifecycle hooks, the update of mounted ConfigMaps
 // and Secrets in a running pod, and the network: Services lead nowhere.

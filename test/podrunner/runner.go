@@ -2,12 +2,14 @@ package podrunner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
@@ -49,6 +51,8 @@ type Runner struct {
 	current  string // revision of the last pod that was ready
 	logs     map[string]*process.Log
 	problems string // the last that was logged
+
+	shown *corev1.Pod // the Pod object; used by Run alone
 }
 
 // New returns a Runner. Run makes it work.
@@ -63,6 +67,7 @@ func New(options Options) *Runner {
 func (r *Runner) Run(ctx context.Context) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
+	defer r.hide(context.WithoutCancel(ctx))
 	defer r.stop()
 	for {
 		if err := r.step(ctx); err != nil && ctx.Err() == nil {
@@ -82,7 +87,7 @@ func (r *Runner) step(ctx context.Context) error {
 	err := r.options.Client.Get(ctx, r.options.StatefulSet, set)
 	if apierrors.IsNotFound(err) {
 		r.follow(ctx, nil, "")
-		return nil
+		return r.show(ctx, nil)
 	}
 	if err != nil {
 		return err
@@ -92,7 +97,7 @@ func (r *Runner) step(ctx context.Context) error {
 		return err
 	}
 	r.follow(ctx, set, revision)
-	return r.writeStatus(ctx, set, revision)
+	return errors.Join(r.show(ctx, set), r.writeStatus(ctx, set, revision))
 }
 
 // follow starts a pod where one is wanted and none is there, and begins to stop
