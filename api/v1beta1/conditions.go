@@ -16,7 +16,7 @@ const (
 	// is what kstatus looks for, and with it Argo CD and Flux.
 	ConditionReconciling = "Reconciling"
 	// ConditionStalled is there, and true, while only the user can put right what is
-	// wrong. It is what kstatus looks for, and with it Argo CD and Flux.
+	// wrong, or what should have come right by itself did not. It is what kstatus looks for, and with it Argo CD and Flux.
 	ConditionStalled = "Stalled"
 )
 
@@ -59,6 +59,12 @@ const (
 	ReasonUnschedulable = "Unschedulable"
 	// ReasonVolumePending says that the pod waits for its data volume.
 	ReasonVolumePending = "VolumePending"
+	// ReasonPodMissing says that Kubernetes does not make the pod.
+	ReasonPodMissing = "PodMissing"
+	// ReasonPodFailed says that the node ended the pod or refused it.
+	ReasonPodFailed = "PodFailed"
+	// ReasonNodeLost says that the pod's node does not report to Kubernetes any more.
+	ReasonNodeLost = "NodeLost"
 )
 
 // Reasons that say how the API key is.
@@ -74,6 +80,9 @@ const (
 	// ReasonKeyOverdue says that the stored key is valid and should have been
 	// rotated by now.
 	ReasonKeyOverdue = "KeyOverdue"
+	// ReasonRotationFailing says that the API Key Manager runs and does not finish what
+	// it has begun: a new key does not reach the Secret, or an old one stays valid.
+	ReasonRotationFailing = "RotationFailing"
 	// ReasonManagerFailing says that the API Key Manager does not run, so that the key
 	// will not be rotated, or was not made.
 	ReasonManagerFailing = "ManagerFailing"

@@ -164,6 +164,10 @@ type HeadscaleStatus struct {
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
+	// Reason of the last warning, until all is well again.
+	// +optional
+	Warning string `json:"warning,omitempty"`
+
 	// The API key, while it is managed.
 	// +optional
 	APIKey *APIKeyStatus `json:"api_key,omitempty"`

@@ -8,28 +8,48 @@ import (
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
 
-// verdict is the state of one condition.
-type verdict struct {
-	ok              bool
-	reason, message string
-}
-
-// availability tells whether Headscale answers, and if not, why. The pod knows best;
-// where it cannot be seen, its StatefulSet knows whether it is ready.
-func availability(p *pass) verdict {
+// availability tells whether Headscale answers, and if not, why.
+func availability(p *pass) state {
 	switch live := p.statefulSet; {
 	case stopped(p.headscale):
-		return verdict{false, v1beta1.ReasonScaledToZero, "Headscale is stopped because spec.replicas is 0; set it to 1 to start it"}
+		return state{verdict: verdict{false, v1beta1.ReasonScaledToZero, "Headscale is stopped because spec.replicas is 0; set it to 1 to start it"}}
 	case live == nil:
-		return verdict{false, v1beta1.ReasonProgressing, "There is no StatefulSet yet"}
+		return state{verdict: verdict{false, v1beta1.ReasonProgressing, "There is no StatefulSet yet"}}
 	case p.pod != nil:
-		return stateOfHeadscale(p.pod, p.claim)
-	case live.Status.ReadyReplicas == 0:
-		return verdict{false, v1beta1.ReasonProgressing, fmt.Sprintf(
-			"Pod %[1]s-0 is not ready; kubectl describe pod %[1]s-0 and kubectl logs %[1]s-0 -c headscale tell why if this lasts", live.Name)}
+		return withDeadline(p, stateOfHeadscale(p.pod, p.claim, p.now))
 	default:
-		return verdict{true, v1beta1.ReasonAvailable, fmt.Sprintf("Pod %s-0 is ready", live.Name)}
+		return stateOfMissingPod(p)
 	}
+}
+
+// stateOfMissingPod says that there is no pod, which is trouble only when it lasts.
+func stateOfMissingPod(p *pass) state {
+	missing := verdict{false, v1beta1.ReasonPodMissing, fmt.Sprintf(
+		"There is no pod %[1]s-0; kubectl describe statefulset %[1]s tells why if this lasts", p.statefulSet.Name)}
+	since, observed := lastObserved(p)
+	if !observed {
+		return state{verdict: verdict{false, v1beta1.ReasonProgressing, missing.message}}
+	}
+	return withDeadline(p, onceItLasts(missing, since, settling, p.now))
+}
+
+// withDeadline lets a state that should pass by itself count as one that does not when it
+// has lasted too long. The time begins anew with every pod, and what is wrong with an old
+// pod says nothing of the one that is to replace it.
+func withDeadline(p *pass, available state) state {
+	since := falseSince(p, v1beta1.ConditionAvailable)
+	if p.pod != nil {
+		since = latest(since, p.pod.CreationTimestamp.Time)
+	}
+	if !rollout(p).ok {
+		available.helpless = false
+		changed, observed := lastObserved(p)
+		if !observed {
+			return available
+		}
+		since = latest(since, changed)
+	}
+	return available.until(since.Add(progressDeadline), p.now)
 }
 
 // stopped tells whether the user wants no pod.
@@ -38,13 +58,15 @@ func stopped(headscale *v1beta1.Headscale) bool {
 }
 
 // rollout tells whether the pod that is there is the one that was asked for last.
-func rollout(live *appsv1.StatefulSet) verdict {
-	switch {
+func rollout(p *pass) verdict {
+	switch live := p.statefulSet; {
 	case live == nil:
 		return verdict{false, v1beta1.ReasonProgressing, "There is no StatefulSet yet"}
 	case !live.DeletionTimestamp.IsZero():
 		return verdict{false, v1beta1.ReasonProgressing, "The StatefulSet is being made anew; the pod goes on running"}
-	case live.Status.ObservedGeneration < live.Generation || live.Status.UpdatedReplicas < live.Status.Replicas || live.Status.UpdatedReplicas == 0:
+	case live.Status.ObservedGeneration < live.Generation || live.Status.UpdatedReplicas < live.Status.Replicas || live.Status.UpdatedReplicas == 0,
+		// The StatefulSet and its pod are not seen at the same time.
+		p.pod != nil && p.pod.Labels[appsv1.ControllerRevisionHashLabelKey] != live.Status.UpdateRevision:
 		return verdict{false, v1beta1.ReasonProgressing, "The pod is being replaced by one with the present settings"}
 	default:
 		return verdict{true, v1beta1.ReasonReady, ""}
@@ -55,19 +77,33 @@ func rollout(live *appsv1.StatefulSet) verdict {
 func progress(p *pass, parts judgement) verdict {
 	failed := parts.failed
 	switch {
-	case failed != nil && failed.stalled():
-		return verdict{false, failed.reason, failed.message}
 	case failed != nil:
-		return verdict{true, failed.reason, failed.message}
+		return verdict{!failed.stalled(), failed.reason, failed.message}
 	case stopped(p.headscale) && p.statefulSet != nil && p.statefulSet.Status.Replicas == 0:
 		return verdict{false, v1beta1.ReasonScaledToZero, parts.available.message}
 	case !parts.rolledOut.ok && !stopped(p.headscale) && parts.available.ok:
 		return verdict{true, parts.rolledOut.reason, parts.rolledOut.message}
 	case !parts.available.ok:
-		return verdict{true, parts.available.reason, parts.available.message}
-	case parts.key.reason == v1beta1.ReasonKeyPending:
-		return verdict{true, parts.key.reason, parts.key.message}
+		return verdict{!parts.available.helpless, parts.available.reason, parts.available.message}
+	case !parts.key.ok:
+		return verdict{!parts.key.helpless, parts.key.reason, parts.key.message}
 	default:
 		return verdict{false, v1beta1.ReasonComplete, "Nothing is under way"}
+	}
+}
+
+// stall tells whether only the user can put right what is wrong. It is never true at the
+// same time as progress.
+func stall(parts judgement) verdict {
+	failed := parts.failed
+	switch {
+	case failed != nil:
+		return verdict{failed.stalled(), failed.reason, failed.message}
+	case !parts.available.ok:
+		return verdict{parts.available.helpless, parts.available.reason, parts.available.message}
+	case !parts.key.ok && parts.rolledOut.ok:
+		return verdict{parts.key.helpless, parts.key.reason, parts.key.message}
+	default:
+		return verdict{}
 	}
 }

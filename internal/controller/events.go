@@ -39,7 +39,8 @@ var alarms = []string{
 	v1beta1.ReasonConflict, v1beta1.ReasonInvalidConfig, v1beta1.ReasonUpgradeRefused,
 	v1beta1.ReasonCrashing, v1beta1.ReasonImagePullFailed, v1beta1.ReasonCannotStart, v1beta1.ReasonUnschedulable,
 	v1beta1.ReasonVolumePending, v1beta1.ReasonNotAnswering,
-	v1beta1.ReasonKeyExpired, v1beta1.ReasonKeyOverdue, v1beta1.ReasonManagerFailing,
+	v1beta1.ReasonPodMissing, v1beta1.ReasonPodFailed, v1beta1.ReasonNodeLost,
+	v1beta1.ReasonKeyExpired, v1beta1.ReasonKeyOverdue, v1beta1.ReasonManagerFailing, v1beta1.ReasonRotationFailing,
 }
 
 // record hands events on.
@@ -61,7 +62,7 @@ func (r *HeadscaleReconciler) record(headscale *v1beta1.Headscale, events ...occ
 func occurrences(before, after *v1beta1.HeadscaleStatus) []occurrence {
 	events := keyChanges(before.APIKey, after.APIKey)
 	var noted []string
-	for _, kind := range []string{v1beta1.ConditionReady, v1beta1.ConditionAvailable, v1beta1.ConditionAPIKeyReady} {
+	for _, kind := range alarming {
 		was, is := reasonOf(before, kind), meta.FindStatusCondition(after.Conditions, kind)
 		if is == nil || is.Reason == was || !slices.Contains(alarms, is.Reason) || slices.Contains(noted, is.Reason) {
 			continue
@@ -69,35 +70,50 @@ func occurrences(before, after *v1beta1.HeadscaleStatus) []occurrence {
 		noted = append(noted, is.Reason)
 		events = append(events, occurrence{true, is.Reason, is.Message})
 	}
-	if was := reasonOf(before, v1beta1.ConditionReady); slices.Contains(alarms, was) && reasonOf(after, v1beta1.ConditionReady) == v1beta1.ReasonReady {
-		events = append(events, occurrence{false, v1beta1.EventRecovered, fmt.Sprintf("Headscale is running as asked for again, after %s", was)})
+	if before.Warning != "" && after.Warning == "" {
+		events = append(events, occurrence{false, v1beta1.EventRecovered, fmt.Sprintf("Headscale is running as asked for again, after %s", before.Warning)})
 	}
 	return events
 }
 
-// keyChanges are the events of a change of the API key.
+// alarming are the conditions whose reasons may be alarms.
+var alarming = []string{v1beta1.ConditionReady, v1beta1.ConditionAvailable, v1beta1.ConditionAPIKeyReady}
+
+// openWarning is the reason of the last warning, until all is well again. What comes in
+// between, such as the start of a new pod, does not end it.
+func openWarning(status *v1beta1.HeadscaleStatus) string {
+	for _, kind := range alarming {
+		if reason := reasonOf(status, kind); slices.Contains(alarms, reason) {
+			return reason
+		}
+	}
+	if reasonOf(status, v1beta1.ConditionReady) == v1beta1.ReasonReady {
+		return ""
+	}
+	return status.Warning
+}
+
+// keyChanges are the events of a change of the API key. A key that is there when the
+// operator begins to look at its Secret was not stored now.
 func keyChanges(before, after *v1beta1.APIKeyStatus) []occurrence {
 	if before == nil {
-		before = &v1beta1.APIKeyStatus{}
-	}
-	if after == nil {
 		return nil
 	}
-	var events []occurrence
-	if before.SecretName != after.SecretName && before.KeyPrefix != "" {
-		note := fmt.Sprintf("Secret %s is not looked after any more and stays as it is, with its key: delete it when nobody reads it", before.SecretName)
-		events = append(events, occurrence{false, v1beta1.EventSecretLeft, note})
+	if after == nil || before.SecretName != after.SecretName {
+		if before.KeyPrefix == "" {
+			return nil
+		}
+		return []occurrence{{false, v1beta1.EventSecretLeft, fmt.Sprintf(
+			"Secret %s is not looked after any more and stays as it is, with its key: delete it when nobody reads it", before.SecretName)}}
 	}
-	if before.SecretName != after.SecretName {
-		before = &v1beta1.APIKeyStatus{}
+	switch {
+	case after.KeyPrefix == "" || after.KeyPrefix == before.KeyPrefix:
+		return nil
+	case before.KeyPrefix == "":
+		return []occurrence{{false, v1beta1.EventKeyStored, fmt.Sprintf("Secret %s holds the API key %s", after.SecretName, describeKey(after))}}
+	default:
+		return []occurrence{{false, v1beta1.EventKeyRotated, fmt.Sprintf("Secret %s holds the API key %s in place of %s", after.SecretName, describeKey(after), before.KeyPrefix)}}
 	}
-	if after.KeyPrefix == "" || after.KeyPrefix == before.KeyPrefix {
-		return events
-	}
-	if before.KeyPrefix == "" {
-		return append(events, occurrence{false, v1beta1.EventKeyStored, fmt.Sprintf("Secret %s holds the API key %s", after.SecretName, describeKey(after))})
-	}
-	return append(events, occurrence{false, v1beta1.EventKeyRotated, fmt.Sprintf("Secret %s holds the API key %s in place of %s", after.SecretName, describeKey(after), before.KeyPrefix)})
 }
 
 // describeKey names a key by its public part and its end.

@@ -17,6 +17,10 @@ import (
 // tells it when an object that is not its own goes away: it does not watch those.
 const conflictRetry = time.Minute
 
+// outdatedRetry is how long after a write that came too late the operator looks again.
+// What it did not know yet arrives in the meantime.
+const outdatedRetry = time.Second
+
 // conflictError says that a name which a Headscale needs is taken.
 type conflictError struct {
 	message string
@@ -60,16 +64,29 @@ type failure struct {
 	transient error
 	// waiting tells that something else happens first, of which the operator will hear.
 	waiting bool
+	// outdated tells that somebody else wrote first, so that the pass acted on what is no
+	// longer true. That is nobody's fault, and nothing to tell anyone of.
+	outdated bool
 }
 
 // stalled tells whether only the user can put it right.
 func (f *failure) stalled() bool {
-	return f.transient == nil && !f.waiting
+	return f.transient == nil && !f.waiting && !f.outdated
+}
+
+// within is the failure, tried again after that time or sooner.
+func (f *failure) within(retryAfter time.Duration) *failure {
+	sooner := *f
+	if f.retryAfter == 0 || f.retryAfter > retryAfter {
+		sooner.retryAfter = retryAfter
+	}
+	return &sooner
 }
 
 // classify decides for every error of a pass whether to wait for a known time, for
 // the user, or for better luck. It returns nil for nil. Of several errors, one that
-// may pass soon comes first: it must be tried again whatever else is wrong.
+// may pass soon comes first: it must be tried again whatever else is wrong. One that is
+// of no interest to anyone comes last.
 func classify(err error) *failure {
 	several, ok := err.(interface{ Unwrap() []error })
 	if !ok {
@@ -81,8 +98,13 @@ func classify(err error) *failure {
 		if failed.transient != nil {
 			return &failure{reason: failed.reason, message: err.Error(), transient: err}
 		}
-		if first == nil {
+		switch {
+		case first == nil:
 			first = failed
+		case first.outdated && !failed.outdated:
+			first = failed.within(first.retryAfter)
+		case failed.outdated:
+			first = first.within(failed.retryAfter)
 		}
 	}
 	return first
@@ -114,6 +136,8 @@ func classifyOne(err error) *failure {
 		return &failure{reason: v1beta1.ReasonReconcileFailed, message: "The namespace is being deleted"}
 	case apierrors.IsInvalid(err):
 		return &failure{reason: v1beta1.ReasonInvalidConfig, message: "The API server refuses what spec asks for: " + err.Error()}
+	case apierrors.IsConflict(err):
+		return &failure{reason: v1beta1.ReasonReconcileFailed, message: err.Error(), retryAfter: outdatedRetry, outdated: true}
 	default:
 		return &failure{reason: v1beta1.ReasonReconcileFailed, message: err.Error(), transient: err}
 	}

@@ -64,7 +64,7 @@ var _ = Describe("A larger data volume", func() {
 		orphan(ctx, o.namespace, pod)
 		renewed := get[appsv1.StatefulSet](ctx, o.namespace, "headscale")(NewGomega(Fail))
 		Expect(renewed.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests.Storage().String()).To(Equal("2Gi"))
-		Expect(renewed.Spec.Template.Labels).To(Equal(pod.Labels))
+		Expect(podOf(renewed).Labels).To(Equal(pod.Labels))
 		Expect(get[corev1.Pod](ctx, o.namespace, "headscale-0")(NewGomega(Fail)).UID).To(Equal(pod.UID))
 		runPod(ctx, o.namespace, "headscale", 1)
 		Eventually(ready).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, ""))

@@ -89,8 +89,24 @@ func be(status metav1.ConditionStatus, reason, message string) gtypes.GomegaMatc
 	)
 }
 
-// runPod says what the StatefulSet controller would when the pod is ready, or not.
+// runPod does what the StatefulSet controller and the kubelet would until the pod, made
+// of the present template, runs and is ready, or not; for no replicas there is none.
 func runPod(ctx context.Context, namespace, name string, ready int32) {
+	GinkgoHelper()
+	live := rollOut(ctx, namespace, name, ready)
+	if *live.Spec.Replicas == 0 {
+		Expect(client.IgnoreNotFound(admin.Delete(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name + "-0"}}))).To(Succeed())
+		return
+	}
+	var states []corev1.ContainerStatus
+	for i := range live.Spec.Template.Spec.Containers {
+		states = append(states, running(live.Spec.Template.Spec.Containers[i].Name, ready > 0))
+	}
+	setPod(ctx, makePod(ctx, namespace, name), nil, states...)
+}
+
+// rollOut says of a StatefulSet what its controller would when the pod is ready, or not.
+func rollOut(ctx context.Context, namespace, name string, ready int32) *appsv1.StatefulSet {
 	GinkgoHelper()
 	Eventually(func(g Gomega) {
 		live := get[appsv1.StatefulSet](ctx, namespace, name)(g)
@@ -100,11 +116,12 @@ func runPod(ctx context.Context, namespace, name string, ready int32) {
 			ReadyReplicas:      ready,
 			AvailableReplicas:  ready,
 			UpdatedReplicas:    *live.Spec.Replicas,
-			CurrentRevision:    "one",
-			UpdateRevision:     "one",
+			CurrentRevision:    revisionOf(live),
+			UpdateRevision:     revisionOf(live),
 		}
 		g.Expect(admin.Status().Update(ctx, live)).To(Succeed())
 	}).WithContext(ctx).Should(Succeed())
+	return get[appsv1.StatefulSet](ctx, namespace, name)(NewGomega(Fail))
 }
 
 // keySecret is a Secret as the API Key Manager writes it.

@@ -15,34 +15,31 @@ const overdueAfter = 30 * time.Second
 
 // keyState is what the Secret's metadata says of the API key at some time.
 type keyState struct {
-	verdict
+	state
 	// status is for the resource's status; nil while no key is managed.
 	status *v1beta1.APIKeyStatus
-	// changesAt is when the same metadata will mean something else; zero: never.
-	changesAt time.Time
 }
 
-// stateOfKey judges the API key. It is a function of the resource, the Secret's
-// metadata and the time alone.
-func stateOfKey(p *pass) keyState {
+// stateOfKey judges the API key. It is a function of the resource with its status, the
+// pod, the Secret's metadata and the time alone.
+func stateOfKey(p *pass, available state) keyState {
 	key := &p.headscale.Spec.APIKey
 	if !key.Managed() {
-		return keyState{verdict: verdict{true, v1beta1.ReasonNotManaged,
-			"No API key is managed because spec.api_key.auto_manage is false; a Secret from before stays as it is"}}
+		return keyState{state: state{verdict: verdict{true, v1beta1.ReasonNotManaged,
+			"No API key is managed because spec.api_key.auto_manage is false; a Secret from before stays as it is"}}}
 	}
 	name := key.EffectiveSecretName()
 	status := &v1beta1.APIKeyStatus{SecretName: name, LastRotationRequest: p.handedOn}
 	if p.secretTaken != "" {
-		return keyState{status: status, verdict: verdict{false, v1beta1.ReasonConflict, p.secretTaken}}
+		return keyState{status: status, state: state{helpless: true, verdict: verdict{false, v1beta1.ReasonConflict, p.secretTaken}}}
 	}
 	if p.secret != nil && !ours(p.secret) {
-		return keyState{status: status, verdict: verdict{false, v1beta1.ReasonConflict, fmt.Sprintf(
-			"Secret %s exists already and was not made by the API Key Manager, so it is left alone: delete it, or set spec.api_key.secret_name to another name", name)}}
+		return keyState{status: status, state: state{helpless: true, verdict: verdict{false, v1beta1.ReasonConflict, fmt.Sprintf(
+			"Secret %s exists already and was not made by the API Key Manager, so it is left alone: delete it, or set spec.api_key.secret_name to another name", name)}}}
 	}
 	expiration, stored := storedExpiration(p.secret)
-	trouble := troubleOfManager(p.pod)
 	if !stored {
-		return keyState{status: status, verdict: pendingKey(name, p.headscale.Name, trouble)}
+		return keyState{status: status, state: withKeyDeadline(p, available, stateOfMissingKey(p, name, available))}
 	}
 	status.KeyPrefix = p.secret.Annotations[v1beta1.AnnotationKeyPrefix]
 	status.Expiration = seconds(expiration)
@@ -51,19 +48,35 @@ func stateOfKey(p *pass) keyState {
 		due = expiration.Add(-lifetime.RotationBuffer)
 		status.NextRotation = seconds(due)
 	}
-	state := stateOfStoredKey(p, name, due, expiration)
-	state.status = status
-	state.verdict = withTrouble(state.verdict, trouble)
-	return state
+	state := stateOfStoredKey(p, name, due, expiration, available)
+	state.verdict = withTrouble(state.verdict, troubleOfManager(p.pod))
+	return keyState{status: status, state: withKeyDeadline(p, available, state)}
 }
 
-// pendingKey says why there is no key yet.
-func pendingKey(secret, headscale, trouble string) verdict {
-	if trouble != "" {
-		return verdict{false, v1beta1.ReasonManagerFailing, fmt.Sprintf("No API key is in Secret %s yet. %s", secret, trouble)}
+// withKeyDeadline lets a key that should come by itself count as one that does not when
+// it has not come for too long, while Headscale was there to make it.
+func withKeyDeadline(p *pass, available, key state) state {
+	if !available.ok {
+		return key
 	}
-	return verdict{false, v1beta1.ReasonKeyPending, fmt.Sprintf(
-		"No API key is in Secret %s yet; kubectl logs %s-0 -c apikey-manager tells why if this lasts", secret, headscale)}
+	since := latest(falseSince(p, v1beta1.ConditionAPIKeyReady), trueSince(p, v1beta1.ConditionAvailable))
+	return key.until(since.Add(progressDeadline), p.now)
+}
+
+// stateOfMissingKey says why there is no key yet.
+func stateOfMissingKey(p *pass, secret string, available state) state {
+	if trouble := troubleOfManager(p.pod); trouble != "" {
+		return state{verdict: verdict{false, v1beta1.ReasonManagerFailing, fmt.Sprintf("No API key is in Secret %s yet. %s", secret, trouble)}}
+	}
+	pending := verdict{false, v1beta1.ReasonKeyPending, fmt.Sprintf(
+		"No API key is in Secret %s yet; kubectl logs %s-0 -c apikey-manager tells why if this lasts", secret, p.headscale.Name)}
+	failing := keyIsLate(p, available)
+	if failing.IsZero() || p.now.Before(failing) {
+		return state{verdict: pending, changesAt: failing}
+	}
+	return state{verdict: verdict{false, v1beta1.ReasonRotationFailing, fmt.Sprintf(
+		"No API key has come to Secret %s, although Headscale answers and the API Key Manager runs; kubectl logs %s-0 -c apikey-manager tells why",
+		secret, p.headscale.Name)}}
 }
 
 // withTrouble adds to what is said of a key that nobody looks after it. A key that is
@@ -73,31 +86,30 @@ func withTrouble(state verdict, trouble string) verdict {
 		return state
 	}
 	state.message += ". " + trouble
-	if state.reason == v1beta1.ReasonKeyValid {
+	if state.reason == v1beta1.ReasonKeyValid || state.reason == v1beta1.ReasonRotationFailing {
 		state.reason = v1beta1.ReasonManagerFailing
 	}
 	return state
 }
 
 // stateOfStoredKey judges a key by the times at which it should be replaced and at
-// which it expires.
-func stateOfStoredKey(p *pass, secret string, due, expiration time.Time) keyState {
+// which it expires, and by what the ledger says of work that is not done.
+func stateOfStoredKey(p *pass, secret string, due, expiration time.Time, available state) state {
 	overdue := due.Add(overdueAfter)
+	failing, work := unfinished(p, available)
+	logs := fmt.Sprintf("kubectl logs %s-0 -c apikey-manager tells why", p.headscale.Name)
 	switch {
 	case !p.now.Before(expiration):
-		return keyState{verdict: verdict{false, v1beta1.ReasonKeyExpired, fmt.Sprintf(
-			"The API key in Secret %s expired at %s and was not replaced; kubectl logs %s-0 -c apikey-manager tells why",
-			secret, text(expiration), p.headscale.Name)}}
+		return state{verdict: verdict{false, v1beta1.ReasonKeyExpired, fmt.Sprintf(
+			"The API key in Secret %s expired at %s and was not replaced; %s", secret, text(expiration), logs)}}
+	case !failing.IsZero() && !p.now.Before(failing):
+		return state{changesAt: expiration, verdict: verdict{true, v1beta1.ReasonRotationFailing, fmt.Sprintf(
+			"%s; the API key in Secret %s expires at %s; %s", work, secret, text(expiration), logs)}}
 	case !p.now.Before(overdue):
-		return keyState{changesAt: expiration, verdict: verdict{true, v1beta1.ReasonKeyOverdue, fmt.Sprintf(
-			"The API key in Secret %s should have been replaced at %s and expires at %s; kubectl logs %s-0 -c apikey-manager tells why",
-			secret, text(due), text(expiration), p.headscale.Name)}}
+		return state{changesAt: soonest(failing, expiration), verdict: verdict{true, v1beta1.ReasonKeyOverdue, fmt.Sprintf(
+			"The API key in Secret %s should have been replaced at %s and expires at %s; %s", secret, text(due), text(expiration), logs)}}
 	default:
-		changes := expiration
-		if overdue.Before(expiration) {
-			changes = overdue
-		}
-		return keyState{changesAt: changes, verdict: verdict{true, v1beta1.ReasonKeyValid, fmt.Sprintf(
+		return state{changesAt: soonest(failing, overdue, expiration), verdict: verdict{true, v1beta1.ReasonKeyValid, fmt.Sprintf(
 			"The API key in Secret %s is valid until %s", secret, text(expiration))}}
 	}
 }

@@ -32,7 +32,7 @@ func TestStateOfKey(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
-			state := stateOfKey(passWith(test.now, expiration.Format(time.RFC3339Nano)))
+			state := stateOfKey(passWith(test.now, expiration.Format(time.RFC3339Nano)), state{})
 			g.Expect(state.ok).To(Equal(test.ok))
 			g.Expect(state.reason).To(Equal(test.reason))
 			g.Expect(state.changesAt).To(BeTemporally("==", test.changesAt))
@@ -48,7 +48,7 @@ func TestStateOfShortLivedKey(t *testing.T) {
 	expiration := time.Date(2027, 3, 1, 12, 0, 0, 0, time.UTC)
 	p := passWith(expiration.Add(-time.Second), expiration.Format(time.RFC3339))
 	p.headscale.Spec.APIKey.Expiration, p.headscale.Spec.APIKey.RotationBuffer = "60s", "5s"
-	g.Expect(stateOfKey(p).changesAt).To(BeTemporally("==", expiration))
+	g.Expect(stateOfKey(p, state{}).changesAt).To(BeTemporally("==", expiration))
 }
 
 func TestStateOfKeyWithoutOne(t *testing.T) {
@@ -72,7 +72,7 @@ func TestStateOfKeyWithoutOne(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
-			state := stateOfKey(test.pass())
+			state := stateOfKey(test.pass(), state{})
 			g.Expect(state.ok).To(Equal(test.ok))
 			g.Expect(state.reason).To(Equal(test.reason))
 			g.Expect(state.message).NotTo(BeEmpty())

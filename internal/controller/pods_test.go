@@ -2,47 +2,90 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"maps"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
-// makePod makes the pod of a Headscale as the StatefulSet controller would.
+// makePod makes the pod of a Headscale as the StatefulSet controller would: one of
+// another template makes way, and one that lost its StatefulSet gets the new one.
 func makePod(ctx context.Context, namespace, name string) *corev1.Pod {
 	GinkgoHelper()
 	var live *appsv1.StatefulSet
 	Eventually(func(g Gomega) { live = get[appsv1.StatefulSet](ctx, namespace, name)(g) }).WithContext(ctx).Should(Succeed())
-	yes := true
-	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: namespace, Name: name + "-0", Labels: live.Spec.Template.Labels, Annotations: live.Spec.Template.Annotations,
-			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "StatefulSet", Name: live.Name, UID: live.UID, Controller: &yes, BlockOwnerDeletion: &yes}},
-		},
-		Spec: *live.Spec.Template.Spec.DeepCopy(),
+	pod := podOf(live)
+	old := &corev1.Pod{}
+	switch err := admin.Get(ctx, client.ObjectKeyFromObject(pod), old); {
+	case apierrors.IsNotFound(err):
+	case err != nil:
+		Fail(err.Error())
+	case old.Labels[appsv1.ControllerRevisionHashLabelKey] == revisionOf(live):
+		old.OwnerReferences = pod.OwnerReferences
+		Expect(admin.Update(ctx, old)).To(Succeed())
+		return old
+	default:
+		Expect(admin.Delete(ctx, old)).To(Succeed())
 	}
-	pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: "data", VolumeSource: corev1.VolumeSource{
-		PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data-" + name + "-0"},
-	}})
 	// Nobody makes ServiceAccounts' tokens here; nothing asks for one.
 	Expect(admin.Create(ctx, pod)).To(Succeed())
 	return pod
 }
 
+// podOf is the pod that the StatefulSet controller would make.
+func podOf(set *appsv1.StatefulSet) *corev1.Pod {
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: set.Namespace, Name: set.Name + "-0", Labels: maps.Clone(set.Spec.Template.Labels), Annotations: set.Spec.Template.Annotations,
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(set, appsv1.SchemeGroupVersion.WithKind("StatefulSet"))},
+		},
+		Spec: *set.Spec.Template.Spec.DeepCopy(),
+	}
+	pod.Labels[appsv1.ControllerRevisionHashLabelKey] = revisionOf(set)
+	pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: "data", VolumeSource: corev1.VolumeSource{
+		PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data-" + set.Name + "-0"},
+	}})
+	return pod
+}
+
+// revisionOf names the version of a StatefulSet's template.
+func revisionOf(set *appsv1.StatefulSet) string {
+	GinkgoHelper()
+	template, err := json.Marshal(set.Spec.Template)
+	Expect(err).NotTo(HaveOccurred())
+	hash := fnv.New32a()
+	_, _ = hash.Write(template)
+	return fmt.Sprintf("%s-%x", set.Name, hash.Sum32())
+}
+
 // setPod writes the state of a pod, as the scheduler and the kubelet would.
 func setPod(ctx context.Context, pod *corev1.Pod, conditions []corev1.PodCondition, containers ...corev1.ContainerStatus) {
 	GinkgoHelper()
-	for i := range containers {
-		if containers[i].Image == "" {
-			containers[i].Image = "headscale/headscale:v0.29.3"
+	setPodStatus(ctx, pod, corev1.PodStatus{Conditions: conditions, ContainerStatuses: containers})
+}
+
+// setPodStatus is setPod for all that is said of a pod.
+func setPodStatus(ctx context.Context, pod *corev1.Pod, status corev1.PodStatus) {
+	GinkgoHelper()
+	for i := range status.ContainerStatuses {
+		if status.ContainerStatuses[i].Image == "" {
+			status.ContainerStatuses[i].Image = "headscale/headscale:v0.29.3"
 		}
 	}
-	pod.Status.Conditions, pod.Status.ContainerStatuses = conditions, containers
+	Expect(admin.Get(ctx, client.ObjectKeyFromObject(pod), pod)).To(Succeed())
+	status.QOSClass = pod.Status.QOSClass
+	pod.Status = status
 	Expect(admin.Status().Update(ctx, pod)).To(Succeed())
 }
 

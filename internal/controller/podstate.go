@@ -3,6 +3,7 @@ package controller
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -20,45 +21,90 @@ var (
 // calls it.
 const reasonCrashLoop = "CrashLoopBackOff"
 
+// helplessReasons are those of imageReasons that stay until somebody does something.
+var helplessReasons = []string{"ErrImageNeverPull", "InvalidImageName"}
+
+// reasonReadinessGates is why the kubelet calls a pod unready whose containers are
+// ready, where something outside the pod has a say.
+const reasonReadinessGates = "ReadinessGatesNotReady"
+
+// settling is how long something that belongs to a start may last before it counts as
+// trouble.
+const settling = 30 * time.Second
+
+// startLimit is how long Headscale may take to start: 300 tries of the startup probe, 2 s
+// apart.
+const startLimit = 10 * time.Minute
+
 // stateOfHeadscale judges the pod by Headscale's container alone: trouble with the
 // API Key Manager does not keep Headscale from working.
-func stateOfHeadscale(pod *corev1.Pod, claim *corev1.PersistentVolumeClaim) verdict {
-	if !pod.DeletionTimestamp.IsZero() {
-		return verdict{false, v1beta1.ReasonProgressing, fmt.Sprintf("Pod %s is being stopped", pod.Name)}
-	}
+func stateOfHeadscale(pod *corev1.Pod, claim *corev1.PersistentVolumeClaim, now time.Time) state {
 	container := containerStatus(pod, resources.ContainerHeadscale)
-	if container == nil {
-		return stateOfPending(pod, claim)
-	}
-	if container.Ready {
-		return verdict{true, v1beta1.ReasonAvailable, fmt.Sprintf("Headscale in pod %s is ready", pod.Name)}
+	switch {
+	case nodeLost(pod):
+		return state{verdict: verdict{false, v1beta1.ReasonNodeLost, fmt.Sprintf(
+			"Node %[2]s does not report to Kubernetes any more, so nobody knows whether Headscale in pod %[1]s runs; kubectl describe node %[2]s tells more. "+
+				"If the node is gone for good, kubectl delete pod %[1]s --force has the pod made on another one", pod.Name, pod.Spec.NodeName)}}
+	case !pod.DeletionTimestamp.IsZero():
+		return state{verdict: verdict{false, v1beta1.ReasonProgressing, fmt.Sprintf("Pod %s is being stopped", pod.Name)}}
+	case pod.Status.Phase == corev1.PodFailed && pod.Status.Reason != "":
+		return state{verdict: verdict{false, v1beta1.ReasonPodFailed, fmt.Sprintf(
+			"The node ended or refused pod %s: %s", pod.Name, said(pod.Status.Reason, pod.Status.Message))}}
+	case container == nil:
+		return stateOfPending(pod, claim, now)
+	case container.Ready:
+		return state{verdict: verdict{true, v1beta1.ReasonAvailable, fmt.Sprintf("Headscale in pod %s is ready", pod.Name)}}
 	}
 	if trouble := stateOfContainer(pod.Name, "Headscale", container); trouble != nil {
-		return *trouble
+		waiting := container.State.Waiting
+		return state{verdict: *trouble, helpless: waiting != nil && slices.Contains(helplessReasons, waiting.Reason)}
 	}
 	if container.State.Running != nil && container.Started != nil && *container.Started {
-		return verdict{false, v1beta1.ReasonNotAnswering, fmt.Sprintf(
-			"Headscale in pod %[1]s runs and fails its health check; kubectl logs %[1]s -c %[2]s tells why", pod.Name, container.Name)}
+		return stateOfUnready(pod, container, now)
 	}
-	return verdict{false, v1beta1.ReasonProgressing, fmt.Sprintf(
-		"Pod %[1]s is not ready; kubectl describe pod %[1]s and kubectl logs %[1]s -c %[2]s tell why if this lasts", pod.Name, container.Name)}
+	return state{verdict: verdict{false, v1beta1.ReasonProgressing, fmt.Sprintf(
+		"Pod %[1]s is not ready; kubectl describe pod %[1]s and kubectl logs %[1]s -c %[2]s tell why if this lasts", pod.Name, container.Name)}}
+}
+
+// stateOfUnready judges a Headscale that has started and is not ready. One that was ready
+// before, in the same run, fails its health check. Of one that was not, the kubelet may
+// not have asked yet.
+func stateOfUnready(pod *corev1.Pod, container *corev1.ContainerStatus, now time.Time) state {
+	unanswered := verdict{false, v1beta1.ReasonNotAnswering, fmt.Sprintf(
+		"Headscale in pod %[1]s runs and has not passed its health check; kubectl logs %[1]s -c %[2]s tells why", pod.Name, container.Name)}
+	began := container.State.Running.StartedAt.Time
+	if ready := podCondition(pod, corev1.ContainersReady); ready != nil && ready.LastTransitionTime.After(began) {
+		return state{verdict: unanswered}
+	}
+	return onceItLasts(unanswered, began, startLimit, now)
+}
+
+// nodeLost tells whether the node of a pod is cut off. Nobody knows how the containers
+// are then, which Kubernetes says by calling a pod unready whose containers were ready
+// when they were last heard of.
+func nodeLost(pod *corev1.Pod) bool {
+	ready, containers := podCondition(pod, corev1.PodReady), podCondition(pod, corev1.ContainersReady)
+	return ready != nil && ready.Status == corev1.ConditionFalse && ready.Reason != reasonReadinessGates &&
+		containers != nil && containers.Status == corev1.ConditionTrue
 }
 
 // stateOfPending judges a pod whose containers no node has begun to make.
-func stateOfPending(pod *corev1.Pod, claim *corev1.PersistentVolumeClaim) verdict {
+func stateOfPending(pod *corev1.Pod, claim *corev1.PersistentVolumeClaim, now time.Time) state {
 	scheduled := podCondition(pod, corev1.PodScheduled)
 	switch {
 	case claim != nil && claim.Status.Phase == corev1.ClaimLost:
-		return verdict{false, v1beta1.ReasonVolumePending, fmt.Sprintf(
-			"The volume of claim %[1]s is lost, and Headscale's data with it, unless the volume can be brought back; kubectl describe pvc %[1]s tells more", claim.Name)}
+		return state{helpless: true, verdict: verdict{false, v1beta1.ReasonVolumePending, fmt.Sprintf(
+			"The volume of claim %[1]s is lost, and Headscale's data with it, unless the volume can be brought back; kubectl describe pvc %[1]s tells more", claim.Name)}}
 	case claim != nil && claim.Status.Phase != corev1.ClaimBound:
-		return verdict{false, v1beta1.ReasonVolumePending, fmt.Sprintf(
-			"Pod %s waits for its volume: claim %[2]s is not bound; see that spec.persistent_volume_claim names a StorageClass that makes volumes; kubectl describe pvc %[2]s tells more", pod.Name, claim.Name) + quote(scheduled)}
+		return onceItLasts(verdict{false, v1beta1.ReasonVolumePending, fmt.Sprintf(
+			"Pod %s waits for its volume: claim %[2]s is not bound; see that spec.persistent_volume_claim names a StorageClass that makes volumes; kubectl describe pvc %[2]s tells more", pod.Name, claim.Name) + quote(scheduled)},
+			latest(pod.CreationTimestamp.Time, claim.CreationTimestamp.Time), settling, now)
 	case scheduled != nil && scheduled.Status == corev1.ConditionFalse && scheduled.Reason == corev1.PodReasonUnschedulable:
-		return verdict{false, v1beta1.ReasonUnschedulable, fmt.Sprintf("No node takes pod %s", pod.Name) + quote(scheduled)}
+		return onceItLasts(verdict{false, v1beta1.ReasonUnschedulable, fmt.Sprintf("No node takes pod %s", pod.Name) + quote(scheduled)},
+			scheduled.LastTransitionTime.Time, settling, now)
 	default:
-		return verdict{false, v1beta1.ReasonProgressing, fmt.Sprintf(
-			"Pod %[1]s is being started; kubectl describe pod %[1]s tells why if this lasts", pod.Name)}
+		return state{verdict: verdict{false, v1beta1.ReasonProgressing, fmt.Sprintf(
+			"Pod %[1]s is being started; kubectl describe pod %[1]s tells why if this lasts", pod.Name)}}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,13 +19,27 @@ import (
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
+// statusTimeout ends a write of the status that hangs. It is not the pass's own: a pass
+// that took too long must be able to say so.
+const statusTimeout = 10 * time.Second
+
 // report writes what the pass found to the status, and decides when to come back.
 // It is the end of every pass, whatever became of the others of its steps.
 func (r *HeadscaleReconciler) report(ctx context.Context, p *pass, err error) (reconcile.Result, error) {
 	failed := classify(err)
-	key := stateOfKey(p)
-	parts := judgement{available: availability(p), rolledOut: rollout(p.statefulSet), key: key.verdict, failed: failed}
-	patchErr := r.patchStatus(ctx, p.headscale, func(status *v1beta1.HeadscaleStatus) {
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		// The operator is being stopped. Whatever failed, failed because of that.
+		return reconcile.Result{}, nil
+	case failed != nil && failed.outdated:
+		return reconcile.Result{RequeueAfter: failed.retryAfter}, nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statusTimeout)
+	defer cancel()
+	available := availability(p)
+	key := stateOfKey(p, available)
+	parts := judgement{available: available, rolledOut: rollout(p), key: key.state, failed: failed}
+	patchErr := r.patchStatus(ctx, p.headscale, parts, func(status *v1beta1.HeadscaleStatus) {
 		describeStatus(status, p, key.status, parts)
 	})
 	r.metrics.count(p.headscale, classify(errors.Join(err, patchErr)))
@@ -34,7 +49,7 @@ func (r *HeadscaleReconciler) report(ctx context.Context, p *pass, err error) (r
 	if patchErr != nil {
 		return reconcile.Result{}, patchErr
 	}
-	return reconcile.Result{RequeueAfter: comeBack(p.now, key.changesAt, failed)}, nil
+	return reconcile.Result{RequeueAfter: comeBack(p.now, soonest(available.changesAt, key.changesAt), failed)}, nil
 }
 
 // comeBack is how long until the next thing happens that no event tells of; zero:
@@ -54,16 +69,17 @@ func comeBack(now, changesAt time.Time, failed *failure) time.Duration {
 func describeStatus(status *v1beta1.HeadscaleStatus, p *pass, key *v1beta1.APIKeyStatus, parts judgement) {
 	status.ObservedGeneration = p.headscale.Generation
 	status.APIKey = key
-	if parts.available.ok && parts.rolledOut.ok {
-		status.Version = appliedVersion(p.statefulSet)
+	if running := runningVersion(p); running != "" {
+		status.Version = running
 	}
 	progressing := progress(p, parts)
 	setCondition(status, p, v1beta1.ConditionReady, withWarnings(readiness(parts), p.objects))
-	setCondition(status, p, v1beta1.ConditionAvailable, parts.available)
-	setCondition(status, p, v1beta1.ConditionAPIKeyReady, parts.key)
+	setCondition(status, p, v1beta1.ConditionAvailable, parts.available.verdict)
+	setCondition(status, p, v1beta1.ConditionAPIKeyReady, parts.key.verdict)
 	setCondition(status, p, v1beta1.ConditionProgressing, progressing)
 	setWhileTrue(status, p, v1beta1.ConditionReconciling, progressing)
-	setWhileTrue(status, p, v1beta1.ConditionStalled, stall(parts.failed))
+	setWhileTrue(status, p, v1beta1.ConditionStalled, stall(parts))
+	status.Warning = openWarning(status)
 }
 
 // setCondition sets a condition that is always there.
@@ -89,7 +105,9 @@ func setWhileTrue(status *v1beta1.HeadscaleStatus, p *pass, kind string, state v
 
 // judgement is what a pass found, part by part.
 type judgement struct {
-	available, rolledOut, key verdict
+	available state
+	rolledOut verdict
+	key       state
 	// failed is what became of an error of the pass; nil without one.
 	failed *failure
 }
@@ -100,13 +118,13 @@ func readiness(parts judgement) verdict {
 	if parts.failed != nil {
 		return verdict{false, parts.failed.reason, parts.failed.message}
 	}
-	for _, part := range []verdict{parts.available, parts.rolledOut, parts.key} {
+	for _, part := range []verdict{parts.available.verdict, parts.rolledOut, parts.key.verdict} {
 		if !part.ok {
 			return part
 		}
 	}
-	if parts.key.reason == v1beta1.ReasonKeyOverdue || parts.key.reason == v1beta1.ReasonManagerFailing {
-		return parts.key
+	if slices.Contains(alarms, parts.key.reason) {
+		return parts.key.verdict
 	}
 	return verdict{true, v1beta1.ReasonReady, "Headscale is running as asked for"}
 }
@@ -120,17 +138,9 @@ func withWarnings(ready verdict, objects *resources.Objects) verdict {
 	return ready
 }
 
-// stall tells whether an error is one that only the user can put right.
-func stall(failed *failure) verdict {
-	if failed == nil || !failed.stalled() {
-		return verdict{}
-	}
-	return verdict{true, failed.reason, failed.message}
-}
-
 // patchStatus writes the status if it differs from what it should be: first from
 // what the cache says, and then, because the cache may be old, from what is true.
-func (r *HeadscaleReconciler) patchStatus(ctx context.Context, headscale *v1beta1.Headscale, describe func(*v1beta1.HeadscaleStatus)) error {
+func (r *HeadscaleReconciler) patchStatus(ctx context.Context, headscale *v1beta1.Headscale, parts judgement, describe func(*v1beta1.HeadscaleStatus)) error {
 	wanted := headscale.Status.DeepCopy()
 	describe(wanted)
 	if equality.Semantic.DeepEqual(&headscale.Status, wanted) {
@@ -148,7 +158,10 @@ func (r *HeadscaleReconciler) patchStatus(ctx context.Context, headscale *v1beta
 	if equality.Semantic.DeepEqual(&before.Status, &live.Status) {
 		return nil
 	}
-	logChange(ctx, &before.Status, &live.Status)
+	if parts.failed == nil || parts.failed.transient == nil {
+		// Else the error is logged by whoever tries again.
+		logChange(ctx, &before.Status, &live.Status)
+	}
 	after := live.Status.DeepCopy()
 	if err := r.Client.Status().Patch(ctx, live, client.MergeFrom(before), client.FieldOwner(FieldManager)); err != nil {
 		return wrapUnlessGone(err, "writing the status")

@@ -21,6 +21,7 @@ import (
 func TestClassify(t *testing.T) {
 	kind := schema.GroupKind{Kind: "StatefulSet"}
 	broken := errors.New("broken")
+	outdated := apierrors.NewConflict(schema.GroupResource{}, "x", broken)
 	terminating := &apierrors.StatusError{ErrStatus: metav1.Status{
 		Reason: metav1.StatusReasonForbidden, Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}},
 	}}
@@ -36,7 +37,10 @@ func TestClassify(t *testing.T) {
 		"a namespace that goes away":     {fmt.Errorf("applying: %w", terminating), v1beta1.ReasonReconcileFailed, 0, false},
 		"a right that is missing":        {apierrors.NewForbidden(schema.GroupResource{}, "x", broken), v1beta1.ReasonReconcileFailed, 0, true},
 		"an API server that is away":     {broken, v1beta1.ReasonReconcileFailed, 0, true},
-		"a write that came in between":   {apierrors.NewConflict(schema.GroupResource{}, "x", broken), v1beta1.ReasonReconcileFailed, 0, true},
+		"a write that came in between":   {errors.Join(fmt.Errorf("growing: %w", outdated), nil), v1beta1.ReasonReconcileFailed, outdatedRetry, false},
+		"that, and one for the user":     {errors.Join(outdated, &resources.InvalidError{Field: "config", Message: "is wrong"}), v1beta1.ReasonInvalidConfig, outdatedRetry, false},
+		"one for the user, and that":     {errors.Join(foreignObjects([]string{"Role x"}), outdated), v1beta1.ReasonConflict, outdatedRetry, false},
+		"that, and a broken one":         {errors.Join(outdated, broken), v1beta1.ReasonReconcileFailed, 0, true},
 		"two errors, one for the user":   {errors.Join(&resources.InvalidError{Field: "config", Message: "is wrong"}, broken), v1beta1.ReasonReconcileFailed, 0, true},
 		"two errors, one of them a name": {errors.Join(broken, foreignObjects([]string{"Role x"})), v1beta1.ReasonReconcileFailed, 0, true},
 	} {
@@ -80,19 +84,23 @@ func TestComeBack(t *testing.T) {
 func TestReadiness(t *testing.T) {
 	good := verdict{ok: true, reason: v1beta1.ReasonReady}
 	bad := func(reason string) verdict { return verdict{false, reason, reason + "!"} }
+	late := verdict{true, v1beta1.ReasonKeyOverdue, "late"}
+	failing := verdict{true, v1beta1.ReasonRotationFailing, "failing"}
 	for name, test := range map[string]struct {
 		available, rolledOut, key verdict
 		failed                    *failure
 		want                      verdict
 	}{
-		"all is well":        {good, good, good, nil, verdict{true, v1beta1.ReasonReady, "Headscale is running as asked for"}},
-		"an error":           {bad("A"), bad("B"), bad("C"), &failure{reason: "X", message: "x"}, verdict{false, "X", "x"}},
-		"the pod":            {bad("A"), bad("B"), bad("C"), nil, bad("A")},
-		"the pod being old":  {good, bad("B"), bad("C"), nil, bad("B")},
-		"the key":            {good, good, bad("C"), nil, bad("C")},
-		"the key being late": {good, good, verdict{true, v1beta1.ReasonKeyOverdue, "late"}, nil, verdict{true, v1beta1.ReasonKeyOverdue, "late"}},
+		"all is well":       {good, good, good, nil, verdict{true, v1beta1.ReasonReady, "Headscale is running as asked for"}},
+		"an error":          {bad("A"), bad("B"), bad("C"), &failure{reason: "X", message: "x"}, verdict{false, "X", "x"}},
+		"the pod":           {bad("A"), bad("B"), bad("C"), nil, bad("A")},
+		"the pod being old": {good, bad("B"), bad("C"), nil, bad("B")},
+		"the key":           {good, good, bad("C"), nil, bad("C")},
+		"a late key":        {good, good, late, nil, late},
+		"a failing key":     {good, good, failing, nil, failing},
 	} {
-		NewWithT(t).Expect(readiness(judgement{test.available, test.rolledOut, test.key, test.failed})).To(Equal(test.want), name)
+		parts := judgement{available: state{verdict: test.available}, rolledOut: test.rolledOut, key: state{verdict: test.key}, failed: test.failed}
+		NewWithT(t).Expect(readiness(parts)).To(Equal(test.want), name)
 	}
 }
 

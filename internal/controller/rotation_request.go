@@ -23,12 +23,13 @@ func (r *HeadscaleReconciler) handOnRotationRequest(ctx context.Context, p *pass
 	}
 	live := &v1beta1.Headscale{}
 	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(p.headscale), live); err != nil {
-		return fmt.Errorf("reading the Headscale to hand on its rotation request: %w", err)
+		return wrapUnlessGone(err, "reading the Headscale to hand on its rotation request")
 	}
 	known := p.secret.Annotations
 	if request != handedOn(live) && request != known[v1beta1.AnnotationRotateRequestedAt] && request != known[v1beta1.AnnotationRotateHandled] {
 		if err := r.requestRotation(ctx, p.secret, request); err != nil {
-			return err
+			// A Secret that is gone gets the request when it has been made again.
+			return client.IgnoreNotFound(err)
 		}
 	}
 	p.handedOn = request

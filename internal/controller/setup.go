@@ -47,7 +47,7 @@ func CacheOptions(namespaces []string) cache.Options {
 			v1beta1.LabelManagedBy: v1beta1.ManagedBy,
 			v1beta1.LabelComponent: v1beta1.ComponentAPIKey,
 		}),
-		Transform: cache.TransformStripManagedFields(),
+		Transform: stripSecret,
 	}
 	claims := cache.ByObject{Label: ours.Label, Transform: cache.TransformStripManagedFields()}
 	options := cache.Options{ByObject: map[client.Object]cache.ByObject{
@@ -80,10 +80,12 @@ func stripPod(object any) (any, error) {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
-			Labels: pod.Labels, OwnerReferences: pod.OwnerReferences, DeletionTimestamp: pod.DeletionTimestamp,
+			Labels: pod.Labels, OwnerReferences: pod.OwnerReferences,
+			CreationTimestamp: pod.CreationTimestamp, DeletionTimestamp: pod.DeletionTimestamp,
 		},
+		Spec: corev1.PodSpec{NodeName: pod.Spec.NodeName},
 		Status: corev1.PodStatus{
-			Phase: pod.Status.Phase, Conditions: pod.Status.Conditions,
+			Phase: pod.Status.Phase, Reason: pod.Status.Reason, Message: pod.Status.Message, Conditions: pod.Status.Conditions,
 			ContainerStatuses: pod.Status.ContainerStatuses, InitContainerStatuses: pod.Status.InitContainerStatuses,
 		},
 	}, nil

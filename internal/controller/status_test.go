@@ -4,10 +4,12 @@ import (
 	"context"
 	"time"
 
+	"github.com/go-logr/logr/funcr"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
@@ -21,13 +23,13 @@ var _ = Describe("The status", func() {
 		key := condition(ctx, o.namespace, "headscale", v1beta1.ConditionAPIKeyReady)
 
 		By("starting")
-		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonProgressing, "Pod headscale-0 is not ready"))
-		Expect(available(NewGomega(Fail))).To(be("False", v1beta1.ReasonProgressing, "kubectl describe pod headscale-0"))
+		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonProgressing, "There is no pod headscale-0"))
+		Expect(available(NewGomega(Fail))).To(be("False", v1beta1.ReasonProgressing, "kubectl describe statefulset headscale"))
 		Expect(key(NewGomega(Fail))).To(be("False", v1beta1.ReasonKeyPending, "No API key is in Secret headscale-api-key yet; kubectl logs headscale-0 -c apikey-manager"))
 
 		By("the pod being ready")
 		runPod(ctx, o.namespace, "headscale", 1)
-		Eventually(available).WithContext(ctx).Should(be("True", v1beta1.ReasonAvailable, "Pod headscale-0 is ready"))
+		Eventually(available).WithContext(ctx).Should(be("True", v1beta1.ReasonAvailable, "Headscale in pod headscale-0 is ready"))
 		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonKeyPending, "No API key is in Secret headscale-api-key"))
 
 		By("the Secret being there without a key")
@@ -117,13 +119,54 @@ var _ = Describe("The status", func() {
 	})
 
 	It("says that the API server fails, and recovers by itself", func(ctx context.Context) {
+		errors := errorsSoFar()
 		o := startOperator(ctx)
 		o.refuse.Store(new("/statefulsets/"))
 		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
 		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(
 			be("False", v1beta1.ReasonReconcileFailed, "applying the StatefulSet headscale"))
+		Expect(errorsSoFar()).To(BeNumerically(">", errors))
 		o.refuse.Store(nil)
 		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(HaveField("Reason", v1beta1.ReasonProgressing))
+	})
+
+	It("is written though the pass took too long, and not when the operator is being stopped", func(ctx context.Context) {
+		o := startOperator(ctx)
+		o.stop()
+		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
+		live := get[v1beta1.Headscale](ctx, o.namespace, "headscale")
+		var lines []string
+		logger := funcr.New(func(_, line string) { lines = append(lines, line) }, funcr.Options{})
+
+		stopped, stop := context.WithCancel(ctx)
+		stop()
+		result, err := o.reconciler.report(stopped, &pass{headscale: live(NewGomega(Fail)), now: o.time()}, stopped.Err())
+		Expect(err).NotTo(HaveOccurred())
+		Expect(result).To(BeZero())
+		Expect(live(NewGomega(Fail)).Status.Conditions).To(BeEmpty())
+
+		late, end := context.WithDeadline(log.IntoContext(ctx, logger), time.Now())
+		defer end()
+		_, err = o.reconciler.report(late, &pass{headscale: live(NewGomega(Fail)), now: o.time()}, late.Err())
+		Expect(err).To(MatchError(context.DeadlineExceeded), "it is tried again, and logged by whoever does so")
+		Expect(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)(NewGomega(Fail))).To(be("False", v1beta1.ReasonReconcileFailed, "context deadline exceeded"))
+		Expect(lines).To(BeEmpty(), "an error is logged once")
+
+		_, err = o.reconciler.report(log.IntoContext(ctx, logger), &pass{headscale: live(NewGomega(Fail)), now: o.time()}, nil)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(lines).To(HaveExactElements(ContainSubstring("Status changed")))
+	})
+
+	It("does not tell of a write that came too late", func(ctx context.Context) {
+		errors := errorsSoFar()
+		o := startOperator(ctx)
+		o.conflict.Store(new("/statefulsets/"))
+		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
+		Eventually(o.written).WithContext(ctx).Should(ContainElement(HaveSuffix("/statefulsets/headscale")))
+		o.conflict.Store(nil)
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(HaveField("Reason", v1beta1.ReasonProgressing))
+		Expect(errorsSoFar()).To(Equal(errors))
+		Consistently(recorded(ctx, o.namespace), "300ms").WithContext(ctx).Should(HaveEach(HavePrefix("Normal ")))
 	})
 
 	It("is written later when it cannot be written now", func(ctx context.Context) {

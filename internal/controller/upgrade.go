@@ -55,13 +55,13 @@ func (r *HeadscaleReconciler) noteVersion(ctx context.Context, p *pass) error {
 	return nil
 }
 
-// runningVersion is the version of Headscale that answers, or "" where none does or one is
-// being replaced by another.
+// runningVersion is the version of Headscale that answers, as its pod says, or "" where
+// none does or one is being replaced by another.
 func runningVersion(p *pass) string {
-	if !availability(p).ok || !rollout(p.statefulSet).ok {
+	if !availability(p).ok || !rollout(p).ok {
 		return ""
 	}
-	return appliedVersion(p.statefulSet)
+	return resources.VersionOf(p.pod.Labels)
 }
 
 // appliedVersion is the version of Headscale that a StatefulSet runs.
