@@ -21,7 +21,8 @@ func recorded(ctx context.Context, namespace string) func(Gomega) []string {
 		list := &eventsv1.EventList{}
 		g.Expect(admin.List(ctx, list, client.InNamespace(namespace))).To(Succeed())
 		var all []string
-		for _, e := range list.Items {
+		for i := range list.Items {
+			e := &list.Items[i]
 			g.Expect(e.Series).To(BeNil(), "%s is recorded again", e.Reason)
 			g.Expect(e.Regarding).To(And(HaveField("Kind", "Headscale"), HaveField("Namespace", namespace)))
 			g.Expect(e.ReportingController).To(Equal("headscale-operator"))

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
@@ -140,7 +139,7 @@ func ownsRequest(entry metav1.ManagedFieldsEntry) bool {
 			Annotations map[string]json.RawMessage `json:"f:annotations"`
 		} `json:"f:metadata"`
 	}
-	if err := json.Unmarshal(entry.FieldsV1.Raw, &fields); err != nil {
+	if err := json.Unmarshal(entry.FieldsV1.GetRawBytes(), &fields); err != nil {
 		return false
 	}
 	_, owns := fields.Metadata.Annotations["f:"+v1beta1.AnnotationRotateRequestedAt]
@@ -148,18 +147,18 @@ func ownsRequest(entry metav1.ManagedFieldsEntry) bool {
 }
 
 // requestField is what is kept of the fields of who wrote the request.
-var requestField = []byte(`{"f:metadata":{"f:annotations":{"f:` + v1beta1.AnnotationRotateRequestedAt + `":{}}}}`)
+const requestField = `{"f:metadata":{"f:annotations":{"f:` + v1beta1.AnnotationRotateRequestedAt + `":{}}}}`
 
 // stripSecret leaves of the managed fields of a Secret who wrote the request for a new key.
 func stripSecret(object any) (any, error) {
-	secret, err := meta.Accessor(object)
-	if err != nil {
+	secret, ok := object.(metav1.Object)
+	if !ok {
 		return object, nil
 	}
 	var kept []metav1.ManagedFieldsEntry
 	for _, entry := range secret.GetManagedFields() {
 		if ownsRequest(entry) {
-			kept = append(kept, metav1.ManagedFieldsEntry{Manager: entry.Manager, Time: entry.Time, FieldsV1: &metav1.FieldsV1{Raw: requestField}})
+			kept = append(kept, metav1.ManagedFieldsEntry{Manager: entry.Manager, Time: entry.Time, FieldsV1: metav1.NewFieldsV1(requestField)})
 		}
 	}
 	secret.SetManagedFields(kept)

@@ -37,7 +37,7 @@ func asked(before time.Duration) string {
 // writtenBy is who wrote fields of a Secret, some time ago.
 func writtenBy(manager, fields string, before time.Duration) metav1.ManagedFieldsEntry {
 	at := ago(before)
-	return metav1.ManagedFieldsEntry{Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate, Time: &at, FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: []byte(fields)}}
+	return metav1.ManagedFieldsEntry{Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate, Time: &at, FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(fields)}
 }
 
 func TestStateOfLedger(t *testing.T) {
@@ -164,7 +164,7 @@ func TestStripSecretKeepsWhoAskedForAKey(t *testing.T) {
 	_, err := stripSecret(secret)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(secret.ManagedFields).To(HaveExactElements(HaveField("Manager", "kubectl")))
-	g.Expect(len(secret.ManagedFields[0].FieldsV1.Raw)).To(BeNumerically("<", 100))
+	g.Expect(len(secret.ManagedFields[0].FieldsV1.GetRawBytes())).To(BeNumerically("<", 100))
 	g.Expect(requestedSince(secret)).To(BeTemporally("==", podNow.Add(-time.Hour)))
 }
 

@@ -94,13 +94,15 @@ func TestStateOfHeadscale(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
 			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "hs-0", CreationTimestamp: ago(test.age)}, Spec: corev1.PodSpec{NodeName: "n1"}, Status: test.status}
-			stripped, err := stripPod(pod)
+			kept, err := stripPod(pod)
 			g.Expect(err).NotTo(HaveOccurred())
+			stripped, isPod := kept.(*corev1.Pod)
+			g.Expect(isPod).To(BeTrue())
 			var claim *corev1.PersistentVolumeClaim
 			if test.claim != "" {
 				claim = &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "data-hs-0", CreationTimestamp: ago(time.Hour)}, Status: corev1.PersistentVolumeClaimStatus{Phase: test.claim}}
 			}
-			got := stateOfHeadscale(stripped.(*corev1.Pod), claim, podNow)
+			got := stateOfHeadscale(stripped, claim, podNow)
 			g.Expect(fmt.Sprint(got.ok, " ", got.reason, " ", got.message)).To(
 				And(HavePrefix(fmt.Sprint(test.ok, " ", test.reason, " ")), ContainSubstring(test.message)))
 			g.Expect(got.helpless).To(Equal(test.helpless))

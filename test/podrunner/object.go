@@ -66,7 +66,7 @@ func (r *Runner) hide(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, hideTimeout)
 	defer cancel()
-	if err := r.options.Client.Delete(ctx, r.shown, client.GracePeriodSeconds(0)); client.IgnoreNotFound(err) != nil {
+	if err := client.IgnoreNotFound(r.options.Client.Delete(ctx, r.shown, client.GracePeriodSeconds(0))); err != nil {
 		r.report(err)
 	}
 	r.shown = nil
