@@ -155,6 +155,10 @@ var _ = Describe("The chart's values", func() {
 		rendered := objects(manifests)
 		Expect(rendered).NotTo(HaveKey(HavePrefix("ClusterRoleBinding ")))
 		Expect(rendered).To(And(HaveKey("Role team-a/headscale-operator-manager-role"), HaveKey("RoleBinding team-b/headscale-operator-manager-rolebinding")))
+		rules, _, err := unstructured.NestedSlice(rendered["Role team-a/headscale-operator-manager-role"].Object, "rules")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(rules).To(And(ContainElement(HaveKeyWithValue("resources", ContainElement("secrets"))),
+			Not(ContainElement(HaveKeyWithValue("resources", ContainElement("storageclasses"))))), "which are in no namespace")
 		Expect(managerContainer(ctx, accepted["some namespaces"])["env"]).To(ContainElement(map[string]any{"name": "WATCH_NAMESPACES", "value": "team-a,team-b"}))
 	})
 
