@@ -166,7 +166,7 @@ func (r *HeadscaleReconciler) patchStatus(ctx context.Context, headscale *v1beta
 	if err := r.Client.Status().Patch(ctx, live, client.MergeFrom(before), client.FieldOwner(FieldManager)); err != nil {
 		return wrapUnlessGone(err, "writing the status")
 	}
-	r.record(live, occurrences(&before.Status, after)...)
+	r.record(live, r.withUnexpired(ctx, before, occurrences(&before.Status, after))...)
 	return nil
 }
 
