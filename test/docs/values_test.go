@@ -11,9 +11,24 @@ import (
 
 // schema is what matters here of the chart's values.schema.json.
 type schema struct {
-	// Type is a name, or a list of names.
+	// Type is a name, or a list of names; nil: any.
 	Type       any               `json:"type"`
 	Properties map[string]schema `json:"properties"`
+	never      bool
+}
+
+// UnmarshalJSON reads a schema, which may also be true (anything is right) or false.
+func (s *schema) UnmarshalJSON(text []byte) error {
+	type fields schema
+	switch string(text) {
+	case "true":
+		return nil
+	case "false":
+		s.never = true
+		return nil
+	default:
+		return json.Unmarshal(text, (*fields)(s))
+	}
 }
 
 // checkValues sees to it that the chart has the values that a block sets.
@@ -37,8 +52,9 @@ func unknownValues(known schema, values map[string]any, path string) []string {
 		section, isSection := value.(map[string]any)
 		_, isFlag := value.(bool)
 		switch {
-		case !ok:
+		case !ok || property.never:
 			unknown = append(unknown, path+name+" is no value of the chart")
+		case property.Type == nil:
 		case isSection != (property.Type == "object"), isFlag != (property.Type == "boolean"):
 			unknown = append(unknown, fmt.Sprintf("%s%s must be of the type %v", path, name, property.Type))
 		case isSection:
