@@ -71,7 +71,7 @@ tolerations: [{operator: Exists}]
 affinity: {podAntiAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1, podAffinityTerm: {topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {a: b}}}}]}}
 topologySpreadConstraints: [{maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: ScheduleAnyway}]
 podDisruptionBudget: {enabled: true, maxUnavailable: 1}
-metrics: {port: 9100, service: {enabled: true, annotations: {a: b}}, serviceMonitor: {enabled: true, labels: {release: prom}, interval: 30s}, podMonitor: {enabled: true, labels: {release: prom}, interval: 1m}}
+metrics: {port: 9100, service: {enabled: true, annotations: {a: b}}, serviceMonitor: {enabled: true, labels: {release: prom}, interval: 30s}, podMonitor: {enabled: true, labels: {release: prom}, interval: 1m}, headscales: {serviceMonitor: {enabled: true, labels: {release: prom}, interval: 30s}, podMonitor: {enabled: true, labels: {release: prom}, interval: 1m}}, prometheusRule: {enabled: true, labels: {release: prom}}, dashboard: {enabled: true, labels: {mine: "1"}, annotations: {grafana_folder: VPN}}}
 networkPolicy: {enabled: true, metricsFrom: [{namespaceSelector: {matchLabels: {a: b}}}], apiServer: {to: [{ipBlock: {cidr: 10.0.0.1/32}}], ports: [6443]}}
 test: {image: registry.example.com/kubectl:v1}
 extraObjects: [{apiVersion: v1, kind: ConfigMap, metadata: {name: more, namespace: team-a}}]
@@ -96,6 +96,7 @@ var refused = map[string][2]string{
 	"a switch that is none":     {`{enabled: sometimes}`, "enabled"},
 	"a label of the selector":   {`{podLabels: {app.kubernetes.io/name: x}}`, "podLabels"},
 	"a label of a monitor":      {`{metrics: {serviceMonitor: {enabled: true, labels: {app.kubernetes.io/version: x}}}}`, "labels"},
+	"a label of the dashboard":  {`{metrics: {dashboard: {enabled: true, labels: {app.kubernetes.io/name: x}}}}`, "labels"},
 	"a monitor of nothing":      {`{metrics: {enabled: false, serviceMonitor: {enabled: true}}}`, "serviceMonitor"},
 	"pods to scrape nothing of": {`{metrics: {enabled: false, podMonitor: {enabled: true}}}`, "podMonitor"},
 	"a Service of nothing":      {`{metrics: {enabled: false, service: {enabled: true}}}`, "service"},
