@@ -38,20 +38,15 @@ func (e *Endpoint) Start(ctx context.Context) error {
 	again := backoff{most: maxRebind, jitter: rand.Float64}
 	failing := false
 	for ctx.Err() == nil {
-		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", e.Address)
-		if err == nil {
+		problem := e.serve(ctx, func(address net.Addr) {
 			if failing {
-				e.Log.Info("Serving metrics and health after all", "address", listener.Addr())
+				e.Log.Info("Serving metrics and health after all", "address", address)
 			}
 			failing = false
 			again.reset()
-			err = e.serve(ctx, listener)
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		if !failing {
-			e.Log.Warn("Cannot serve metrics and health; trying again", "address", e.Address, "message", err)
+		})
+		if !failing && ctx.Err() == nil {
+			e.Log.Warn("Cannot serve metrics and health; trying again", "address", e.Address, "message", problem)
 		}
 		failing = true
 		pause(ctx, again.grow())
@@ -59,8 +54,14 @@ func (e *Endpoint) Start(ctx context.Context) error {
 	return nil
 }
 
-// serve answers requests until the context ends or the listener fails.
-func (e *Endpoint) serve(ctx context.Context, listener net.Listener) error {
+// serve listens, says so, and answers requests until the context ends or the listener
+// fails. It returns why it ended.
+func (e *Endpoint) serve(ctx context.Context, listening func(net.Addr)) error {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", e.Address)
+	if err != nil {
+		return err
+	}
+	listening(listener.Addr())
 	server := &http.Server{
 		Handler:     e.handler(),
 		ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: idleTimeout,

@@ -30,7 +30,7 @@ import (
 func (w *world) scrape() string {
 	w.t.Helper()
 	recorder := httptest.NewRecorder()
-	w.metrics.Handler().ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
+	w.metrics.Handler().ServeHTTP(recorder, httptest.NewRequestWithContext(w.t.Context(), http.MethodGet, "/metrics", http.NoBody))
 	w.Expect(recorder.Code).To(Equal(http.StatusOK))
 	return recorder.Body.String()
 }
@@ -75,9 +75,10 @@ func TestTheMetricsOfAKey(t *testing.T) {
 		w.Expect(w.value("rotations_total{reason=\"SecretMissing\"}")).To(Equal(1.0))
 		w.Expect(w.value("keys_revoked_total")).To(Equal(0.0))
 
-		checks := w.value("checks_total")
+		checks, known := w.value("checks_total").(float64)
+		w.Expect(known).To(BeTrue())
 		w.pass(CheckInterval)
-		w.Expect(w.value("checks_total")).To(BeNumerically("==", checks.(float64)+1))
+		w.Expect(w.value("checks_total")).To(Equal(checks + 1))
 		w.Expect(w.value("last_success_timestamp_seconds")).To(at(time.Now()))
 
 		w.pass(80*day + time.Minute)
@@ -259,13 +260,19 @@ func declaredReasons(t *testing.T) []string {
 		if !is {
 			return true
 		}
-		if kind, named := spec.Type.(*ast.Ident); named && kind.Name == "Reason" {
-			text, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
-			if err != nil {
-				t.Fatal(err)
-			}
-			values = append(values, text)
+		kind, named := spec.Type.(*ast.Ident)
+		if !named || kind.Name != "Reason" {
+			return false
 		}
+		literal, written := spec.Values[0].(*ast.BasicLit)
+		if !written {
+			t.Fatalf("%s is no literal", spec.Names[0].Name)
+		}
+		text, err := strconv.Unquote(literal.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		values = append(values, text)
 		return false
 	})
 	return values
