@@ -74,7 +74,7 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 
 // What failed after the last spec, while things were removed, is still there now.
 var _ = ReportAfterSuite("evidence", func(report Report) {
-	if !report.SuiteSucceeded && kubectl != "" {
+	if !report.SuiteSucceeded && admin != nil {
 		keepEvidence("the end")
 	}
 })

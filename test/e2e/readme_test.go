@@ -20,7 +20,7 @@ import (
 const readyWithin = time.Minute
 
 // shellBlock matches a block of shell commands in Markdown.
-var shellBlock = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
+var shellBlock = regexp.MustCompile("(?s)\n```sh\n(.*?\n)```\n")
 
 // documented returns the blocks of shell commands in a document that are between two texts,
 // as one script.
