@@ -144,12 +144,7 @@ func TestStateOfMissingKey(t *testing.T) {
 			got := stateOfKey(test.pass, availableWith(test.pass))
 			g.Expect(got.ok).To(BeFalse())
 			g.Expect(got.reason).To(Equal(test.reason))
-			g.Expect(got.helpless).To(Equal(test.helpless))
-			if test.changesIn == 0 {
-				g.Expect(got.changesAt).To(BeZero())
-			} else {
-				g.Expect(got.changesAt).To(BeTemporally("==", podNow.Add(test.changesIn)))
-			}
+			expectOutlook(g, got.state, test.helpless, test.changesIn)
 		})
 	}
 }

@@ -105,14 +105,19 @@ func TestStateOfHeadscale(t *testing.T) {
 			got := stateOfHeadscale(stripped, claim, podNow)
 			g.Expect(fmt.Sprint(got.ok, " ", got.reason, " ", got.message)).To(
 				And(HavePrefix(fmt.Sprint(test.ok, " ", test.reason, " ")), ContainSubstring(test.message)))
-			g.Expect(got.helpless).To(Equal(test.helpless))
-			if test.changesIn == 0 {
-				g.Expect(got.changesAt).To(BeZero())
-			} else {
-				g.Expect(got.changesAt).To(BeTemporally("==", podNow.Add(test.changesIn)))
-			}
+			expectOutlook(g, got, test.helpless, test.changesIn)
 		})
 	}
+}
+
+// expectOutlook checks what becomes of a state: nothing changes by itself in no time.
+func expectOutlook(g Gomega, got state, helpless bool, changesIn time.Duration) {
+	g.Expect(got.helpless).To(Equal(helpless))
+	if changesIn == 0 {
+		g.Expect(got.changesAt).To(BeZero())
+		return
+	}
+	g.Expect(got.changesAt).To(BeTemporally("==", podNow.Add(changesIn)))
 }
 
 func TestStateOfPodThatIsStopped(t *testing.T) {
