@@ -132,6 +132,12 @@ var _ = Describe("A pod", Ordered, func() {
 		}
 	}
 
+	object := func(ctx context.Context) (*corev1.Pod, error) {
+		pod := &corev1.Pod{}
+		err := admin.Get(ctx, client.ObjectKey{Namespace: key.Namespace, Name: key.Name + "-0"}, pod)
+		return pod, client.IgnoreNotFound(err)
+	}
+
 	It("waits for what it mounts", func(ctx SpecContext) {
 		set := &appsv1.StatefulSet{}
 		Expect(yaml.UnmarshalStrict([]byte(statefulSetYAML), set)).To(Succeed())
@@ -152,6 +158,9 @@ var _ = Describe("A pod", Ordered, func() {
 		now, err := status(ctx)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(now.CurrentRevision).To(Equal(now.UpdateRevision))
+		Eventually(object).WithContext(ctx).Should(And(
+			HaveField("Labels", And(HaveKeyWithValue("app", "web"), HaveKeyWithValue(appsv1.ControllerRevisionHashLabelKey, now.UpdateRevision))),
+			HaveField("Status.ContainerStatuses", And(HaveLen(2), HaveEach(HaveField("Ready", BeTrue()))))))
 	})
 
 	It("acts with the rights of its ServiceAccount", func() {
@@ -159,9 +168,12 @@ var _ = Describe("A pod", Ordered, func() {
 		Expect(os.ReadFile(runner.HostPath("client", "/var/run/secrets/kubernetes.io/serviceaccount/namespace"))).To(BeEquivalentTo("default"))
 	})
 
-	It("has a container started again that ended", func() {
+	It("has a container started again that ended", func(ctx SpecContext) {
 		Expect(os.WriteFile(filepath.Join(runner.HostPath("main", "/scratch"), "end"), nil, 0o600)).To(Succeed())
 		Eventually(runner.Log).WithArguments("main").Should(ContainSubstring("starts=2 marks=2"))
+		Eventually(object).WithContext(ctx).Should(HaveField("Status.ContainerStatuses", ContainElement(And(
+			HaveField("Name", "main"), HaveField("RestartCount", Equal(int32(1))),
+			HaveField("LastTerminationState.Terminated", And(HaveField("ExitCode", Equal(int32(7))), HaveField("Message", ContainSubstring("ns=default generation=1"))))))))
 	})
 
 	It("is replaced when the template changes: claims stay, the rest is new", func(ctx SpecContext) {
@@ -194,6 +206,7 @@ var _ = Describe("A pod", Ordered, func() {
 		Eventually(process.Exited()).Should(BeClosed())
 		Expect(process.ExitCode()).To(Equal(0))
 		Eventually(status).WithContext(ctx).Should(HaveField("Replicas", BeZero()))
+		Eventually(object).WithContext(ctx).Should(HaveField("UID", BeEmpty()), "there is no Pod object either")
 	})
 
 	It("is started for a replica, also when the one before is still being stopped", func(ctx SpecContext) {
