@@ -31,7 +31,8 @@ func lookedAfter(ctx context.Context, namespace string) func(Gomega) map[string]
 			allowed[roles.Items[i].Name] = secretsOf(&roles.Items[i])
 		}
 		found := map[string][]string{}
-		for _, set := range sets.Items {
+		for i := range sets.Items {
+			set := &sets.Items[i]
 			for _, container := range set.Spec.Template.Spec.Containers {
 				for _, argument := range container.Args {
 					secret, named := strings.CutPrefix(argument, "--secret-name=")

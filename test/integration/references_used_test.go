@@ -63,7 +63,9 @@ func database(ctx context.Context) (port int, passwords <-chan string) {
 			_ = connection.Close()
 		}
 	}()
-	return listener.Addr().(*net.TCPAddr).Port, given
+	address, ok := listener.Addr().(*net.TCPAddr)
+	Expect(ok).To(BeTrue())
+	return address.Port, given
 }
 
 // askPassword asks a client of PostgreSQL's protocol, version 3, for its password in clear.
