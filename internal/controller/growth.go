@@ -94,7 +94,7 @@ func (r *HeadscaleReconciler) growClaim(ctx context.Context, claim *corev1.Persi
 	if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) {
 		return cannotGrow(grow, "the API server refuses it: "+err.Error(), "see to what it says")
 	}
-	if err != nil {
+	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("growing claim %s: %w", claim.Name, err)
 	}
 	return nil
