@@ -157,7 +157,7 @@ func (h *Headscale) waitUntilUp(ctx context.Context) error {
 		if !h.process.Running() {
 			return false, errors.New("it ended")
 		}
-		if status, _ := getStatus(ctx, h.URL()+"/health", ""); status != http.StatusOK {
+		if status, _, _ := get(ctx, h.URL()+"/health", ""); status != http.StatusOK {
 			return false, nil
 		}
 		_, err := os.Stat(h.SocketPath())

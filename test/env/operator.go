@@ -147,7 +147,7 @@ func (o *Operator) waitUntilReady(ctx context.Context) error {
 		if !o.process.Running() {
 			return false, errors.New("it ended")
 		}
-		status, _ := getStatus(ctx, "http://"+o.probes+"/readyz", "")
+		status, _, _ := get(ctx, "http://"+o.probes+"/readyz", "")
 		return status == http.StatusOK, nil
 	})
 }

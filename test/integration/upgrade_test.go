@@ -17,11 +17,11 @@ import (
 	"infrado.cloud/headscale-operator/test/serverbuild"
 )
 
-var _ = Describe("An upgrade from v0.27.1 over v0.28.0 to v0.29.3", func() {
+var _ = Describe("An upgrade from v0.26.1 over v0.27.1 and v0.28.0 to v0.29.3", func() {
 	It("keeps users, nodes, pre-auth keys and a working API key", func(ctx SpecContext) {
 		namespace := newNamespace(ctx)
 		hs := runPod(namespace, "headscale")
-		apply(ctx, namespace, strings.Replace(shortestManifest, serverbuild.DefaultHeadscale, "v0.27.1", 1))
+		apply(ctx, namespace, strings.Replace(shortestManifest, serverbuild.DefaultHeadscale, "v0.26.1", 1))
 		hs.awaitReady(ctx)
 		first := keyOf(hs.awaitRest(ctx, secretName))
 
@@ -35,14 +35,14 @@ var _ = Describe("An upgrade from v0.27.1 over v0.28.0 to v0.29.3", func() {
 		hs.call(ctx, first, http.MethodPost, "/api/v1/debug/node", map[string]any{"user": "ada", "key": registration, "name": "laptop"})
 		hs.call(ctx, first, http.MethodPost, "/api/v1/node/register?user=ada&key="+registration, nil)
 
-		By("being refused to leave out v0.28")
+		By("being refused to leave out two")
 		hs.patch(ctx, `{"spec":{"version":"v0.29.3"}}`)
 		Eventually(func() any {
 			return meta.FindStatusCondition(hs.get(ctx).Status.Conditions, v1beta1.ConditionReady)
 		}).Should(HaveField("Reason", v1beta1.ReasonUpgradeRefused))
 		Expect(hs.keyStatus(ctx, first)).To(Equal(http.StatusOK), "the pod goes on running")
 
-		for _, version := range []string{"v0.28.0", "v0.29.3"} {
+		for _, version := range []string{"v0.27.1", "v0.28.0", "v0.29.3"} {
 			By("going to " + version)
 			hs.patch(ctx, `{"spec":{"version":"`+version+`"}}`)
 			hs.awaitReady(ctx)

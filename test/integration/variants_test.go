@@ -25,7 +25,7 @@ spec: {version: ` + serverbuild.DefaultHeadscale + `, config: {server_url: "http
 `
 
 var _ = Describe("The shortest manifest", func() {
-	for _, version := range []string{"v0.27.1", "v0.28.0", "v0.29.3"} {
+	for _, version := range []string{"v0.26.1", "v0.27.1", "v0.28.0", "v0.29.3"} {
 		It("gets a working key from Headscale "+version+", and another one after it", func(ctx SpecContext) {
 			namespace := newNamespace(ctx)
 			hs := runPod(namespace, "headscale")
