@@ -76,6 +76,7 @@ func startOperatorAs(userName, namespace string) *operator {
 	o := &operator{namespace: namespace}
 	user := rest.CopyConfig(adminConfig)
 	user.Impersonate = rest.ImpersonationConfig{UserName: userName}
+	user.Wrap(func(next http.RoundTripper) http.RoundTripper { return noteRights{next} })
 	user.Wrap(func(next http.RoundTripper) http.RoundTripper { return &recorder{o, next} })
 	skip := true
 	m, err := manager.New(user, manager.Options{

@@ -20,7 +20,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/yaml"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
@@ -87,10 +86,7 @@ func connect(raw []byte) {
 
 // grantOperatorItsRole installs the ClusterRole that the operator is shipped with.
 func grantOperatorItsRole(ctx context.Context) {
-	raw, err := os.ReadFile(filepath.Join("..", "..", "config", "rbac", "role.yaml"))
-	Expect(err).NotTo(HaveOccurred())
-	role := &rbacv1.ClusterRole{}
-	Expect(yaml.UnmarshalStrict(raw, role)).To(Succeed())
+	role := shippedRole()
 	Expect(admin.Create(ctx, role)).To(Succeed())
 	Expect(admin.Create(ctx, &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: role.Name},
