@@ -76,6 +76,13 @@ test-slow: ## Run the long randomized tests of the API Key Manager's reliability
 	@assets=$$($(SERVERS) --headscale $(HEADSCALE_VERSIONS) --print) || exit 1; \
 	KUBEBUILDER_ASSETS="$$assets" go test -count=1 -timeout 180m -v ./test/reliability -args -ginkgo.label-filter=slow -ginkgo.timeout=170m $(TEST_FLAGS)
 
+# How long each target is run.
+FUZZ_TIME ?= 30s
+
+.PHONY: fuzz
+fuzz: ## Try every fuzz target on inputs of its own for a while (FUZZ_TIME=30s each).
+	FUZZ_TIME=$(FUZZ_TIME) hack/fuzz
+
 .PHONY: bench
 bench: images ## Measure what the programs cost and how fast they are (BENCH_FLAGS="--only=operator --sizes=20 --rest=30s").
 	@assets=$$($(SERVERS) --print) || exit 1; \
