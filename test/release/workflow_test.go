@@ -119,14 +119,17 @@ func TestAPreviewIsMarkedAsOne(t *testing.T) {
 			g := NewWithT(t)
 			s := newStage(t, tag, map[string]string{"path/gh": "", "path/cosign": "", "hack/release-notes": "echo notes"})
 			g.Expect(os.Mkdir(filepath.Join(s.dir, "dist"), 0o755)).To(Succeed())
-			for _, file := range []string{"install.yaml", "headscale-operator-" + strings.TrimPrefix(tag, "v") + ".tgz"} {
+			for _, file := range []string{
+				"install.yaml", "headscale-operator-" + strings.TrimPrefix(tag, "v") + ".tgz",
+				"kubectl-headscale_" + tag + "_linux_amd64.tar.gz", "krew-headscale.yaml",
+			} {
 				g.Expect(os.WriteFile(filepath.Join(s.dir, "dist", file), nil, 0o600)).To(Succeed())
 			}
 			output, calls, err := s.run(t, "Publish the release")
 			g.Expect(err).NotTo(HaveOccurred(), output)
 			g.Expect(strings.Contains(calls, "--prerelease")).To(Equal(preview), calls)
 			// What docs/install.md tells users to download.
-			g.Expect(calls).To(MatchRegexp(`gh release create %s --verify-tag .* install\.yaml headscale-operator-\S+\.tgz checksums\.txt checksums\.txt\.sigstore\.json\n`, tag))
+			g.Expect(calls).To(MatchRegexp(`gh release create %s --verify-tag .* install\.yaml headscale-operator-\S+\.tgz kubectl-headscale_\S+\.tar\.gz krew-headscale\.yaml checksums\.txt checksums\.txt\.sigstore\.json\n`, tag))
 			g.Expect(filepath.Join(s.dir, "dist", "checksums.txt")).To(BeAnExistingFile())
 		})
 	}
