@@ -44,17 +44,12 @@ func (r *HeadscaleReconciler) observePod(ctx context.Context, p *pass) error {
 
 // observeClaim reads the claim of the data volume, which is there before the StatefulSet
 // where it was kept from a Headscale of that name. One that was made by hand, or put back
-// from a backup, may have no label by which the cache would hold it; once that of this
-// Headscale was made, there is a pod, or was.
+// from a backup, may have no label by which the cache would hold it.
 func (r *HeadscaleReconciler) observeClaim(ctx context.Context, p *pass) error {
 	if err := r.observeStatefulSet(ctx, p); err != nil {
 		return err
 	}
-	readers := []client.Reader{r.Client}
-	if p.statefulSet == nil || p.statefulSet.Status.Replicas > 0 {
-		readers = append(readers, r.Live)
-	}
-	for _, reader := range readers {
+	for _, reader := range []client.Reader{r.Client, r.Live} {
 		claim := &corev1.PersistentVolumeClaim{}
 		err := reader.Get(ctx, client.ObjectKey{Namespace: p.headscale.Namespace, Name: resources.DataClaimName(p.headscale)}, claim)
 		if err == nil {
