@@ -37,22 +37,11 @@ func unexpired(secret *metav1.PartialObjectMetadata) string {
 		return ""
 	}
 	var note strings.Builder
-	for _, prefix := range ledgerNames(secret, v1beta1.AnnotationRetiring) {
+	for prefix := range marks(secret.Annotations[v1beta1.AnnotationRetiring]) {
 		fmt.Fprintf(&note, "; key %[1]s was replaced and is valid until its own expiration, unless you expire it: headscale apikeys expire --prefix %[1]s", prefix)
 	}
-	for _, expiration := range ledgerNames(secret, v1beta1.AnnotationPending) {
+	for expiration := range marks(secret.Annotations[v1beta1.AnnotationPending]) {
 		fmt.Fprintf(&note, "; a key was on its way: if headscale apikeys list shows one that expires at %s, expire it", expiration)
 	}
 	return note.String()
-}
-
-// ledgerNames are the names in a ledger's list of "<name>@<time>".
-func ledgerNames(secret *metav1.PartialObjectMetadata, annotation string) []string {
-	var names []string
-	for entry := range strings.SplitSeq(secret.Annotations[annotation], ",") {
-		if name, _, complete := strings.Cut(strings.TrimSpace(entry), "@"); complete && name != "" {
-			names = append(names, name)
-		}
-	}
-	return names
 }
