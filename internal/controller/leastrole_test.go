@@ -74,15 +74,17 @@ type noteRights struct{ next http.RoundTripper }
 
 func (n noteRights) RoundTrip(request *http.Request) (*http.Response, error) {
 	response, err := n.next.RoundTrip(request)
-	if err != nil || response.StatusCode == http.StatusForbidden {
-		return response, err
+	if err == nil && response.StatusCode == http.StatusForbidden {
+		return response, nil
 	}
+	// A request without an answer is one in whose midst the operator was stopped, by a spec
+	// that has seen what it did.
 	used.Lock()
 	defer used.Unlock()
-	for _, right := range rightsFor(request, response.StatusCode == http.StatusCreated) {
+	for _, right := range rightsFor(request, err == nil && response.StatusCode == http.StatusCreated) {
 		used.rights[right] = true
 	}
-	return response, nil
+	return response, err
 }
 
 // rightsFor are the rights that a request needs, which may make an object.
