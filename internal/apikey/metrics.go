@@ -109,7 +109,11 @@ func (m *Metrics) Decided(view View, d Decision) {
 	m.key, m.blocked = factsOf(view), ""
 	switch d.Action {
 	case None:
-		m.success = view.Now
+		// A key that Headscale will not expire is left alone between two tries, and is
+		// not in order for that.
+		if len(view.Stuck) == 0 {
+			m.success = view.Now
+		}
 	case Blocked:
 		m.blocked = d.Reason
 		m.failures[d.Reason]++

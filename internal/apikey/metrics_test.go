@@ -171,6 +171,29 @@ func TestTheMetricsOfABlockedManager(t *testing.T) {
 	})
 }
 
+func TestAKeyThatCannotBeExpiredIsNoSuccess(t *testing.T) {
+	settings := Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute}
+	inWorld(t, settings, func(w *world) {
+		w.start().pass(time.Minute)
+		w.headscale.set(func() { w.headscale.failExpire = func() error { return errors.New("database is read-only for this") } })
+		w.pass(30 * time.Minute)
+		success := w.value("last_success_timestamp_seconds")
+		w.Expect(w.value("rotations_total{reason=\"RotationDue\"}")).To(Equal(1.0), "%s", w.log)
+		w.Expect(w.value("keys_revoked_total")).To(Equal(0.0))
+		for range 20 {
+			failures := w.value("failures_total{reason=\"HeadscaleFailed\"}")
+			w.pass(maxRetry + time.Second)
+			w.Expect(w.value("failures_total{reason=\"HeadscaleFailed\"}")).To(BeNumerically(">", failures))
+			w.Expect(w.value("last_success_timestamp_seconds")).To(Equal(success), "between two tries nothing is done, but not all is well")
+		}
+
+		w.headscale.set(func() { w.headscale.failExpire = nil })
+		w.pass(maxRetry + time.Second)
+		w.Expect(w.value("keys_revoked_total")).To(Equal(1.0))
+		w.Expect(w.value("last_success_timestamp_seconds")).To(BeNumerically(">", success))
+	})
+}
+
 func TestAKeyThatIsStoredLateCounts(t *testing.T) {
 	inWorld(t, defaults, func(w *world) {
 		w.secrets.fail = func(_ string, secret *corev1.Secret) error {
