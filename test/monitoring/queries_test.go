@@ -61,6 +61,15 @@ var _ = Describe("The queries", func() {
 		check(ctx, expressions)
 	})
 
+	It("of the alert about operators without a leader has the name that the operator's election goes by", func() {
+		leaders := ofOperator["leader_election_master_status"].GetMetric()
+		Expect(leaders).To(HaveLen(1))
+		Expect(leaders[0].GetGauge().GetValue()).To(Equal(1.0))
+		Expect(leaders[0].GetLabel()).To(HaveLen(1))
+		Expect(alerts(NewGomega(Fail))["HeadscaleOperatorDown"].Expr).To(
+			ContainSubstring(`leader_election_master_status{name="` + leaders[0].GetLabel()[0].GetValue() + `"}`))
+	})
+
 	It("of the dashboard are about series that there are", func(ctx SpecContext) {
 		expressions := dashboardQueries(NewGomega(Fail))
 		Expect(len(expressions)).To(BeNumerically(">", 25))

@@ -41,6 +41,9 @@ func TestMonitoring(t *testing.T) {
 // exposed maps the name of every series that the programs have to its labels.
 var exposed = map[string][]string{}
 
+// ofOperator is what the operator told, which leads.
+var ofOperator map[string]*dto.MetricFamily
+
 var _ = BeforeSuite(func(ctx SpecContext) {
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
 		Fail("these tests need a kube-apiserver: run `make test`, which builds one and sets KUBEBUILDER_ASSETS")
@@ -68,6 +71,7 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 		for _, families := range []map[string]*dto.MetricFamily{operator, manager, scrape(ctx, g, headscales[0])} {
 			note(families)
 		}
+		ofOperator = operator
 	}).WithContext(ctx).Should(Succeed())
 })
 
