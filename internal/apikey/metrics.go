@@ -194,7 +194,7 @@ var (
 	descRetiring     = describe("retiring_keys", "API keys that were replaced and are not expired yet.")
 	descPending      = describe("pending_keys", "API keys that Headscale was asked for and that may still appear in its list.")
 	descBlocked      = describe("blocked", "1 while a person must clear the way, by reason.", "reason")
-	descUp           = describe("headscale_up", "1 if Headscale answered the last call on its socket.")
+	descUp           = describe("headscale_up", "1 if Headscale answered the last call on its socket, which may be an hour ago: at rest there is one an hour.")
 	descHeadscale    = describe("headscale_info", "The Headscale next to this API Key Manager.", "version", "transport")
 	descBuild        = describe("build_info", "The build of this API Key Manager.", "version", "commit", "go_version")
 )
