@@ -143,27 +143,38 @@ func (a *artist) draw(ctx context.Context, p *panel) (box, error) {
 	return b, err
 }
 
-// stat draws one number.
+// stat draws one number, or one with a name for each series of a query that has a legend.
 func (a *artist) stat(ctx context.Context, p *panel) (template.HTML, error) {
 	lines, err := a.at(ctx, withVariables(p.Targets[0].Expr, resolution), a.to)
 	if err != nil {
 		return "", err
 	}
-	said, value := p.FieldConfig.Defaults.NoValue, 0.0
-	if len(lines) > 0 {
-		value = lines[0].points[0].value
+	if len(lines) == 0 {
+		return p.number("", p.FieldConfig.Defaults.NoValue, 0), nil
+	}
+	var numbers template.HTML
+	for _, l := range lines {
+		value := l.points[0].value
 		if p.FieldConfig.Defaults.Unit != "s" {
 			value = float64(int(value + 0.5))
 		}
-		said = text(value, p.FieldConfig.Defaults.Unit)
+		numbers += p.number(legend(p.Targets[0].LegendFormat, l.labels), text(value, p.FieldConfig.Defaults.Unit), value)
 	}
+	return numbers, nil
+}
+
+// number is a value as a stat says it, in its color, under its name if it has one.
+func (p *panel) number(name, said string, value float64) template.HTML {
 	color := colors["green"]
 	for _, step := range p.FieldConfig.Defaults.Thresholds.Steps {
 		if step.Value == nil || value >= *step.Value {
 			color = colors[step.Color]
 		}
 	}
-	return template.HTML(fmt.Sprintf(`<div class="stat" style="color:%s">%s</div>`, color, html.EscapeString(said))), nil
+	if name != "" {
+		name = `<div class="name">` + html.EscapeString(name) + `</div>`
+	}
+	return template.HTML(fmt.Sprintf(`<div class="stat" style="color:%s">%s%s</div>`, color, name, html.EscapeString(said)))
 }
 
 // series draws lines or bars over time.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -27,6 +28,14 @@ func TestTicks(t *testing.T) {
 	g.Expect(ticks(0, 1, "bool_yes_no", true)).To(Equal([]float64{0, 1}))
 	g.Expect(ticks(-70, 620, "s", false)).To(Equal([]float64{0, 300, 600}))
 	g.Expect(ticks(0, 100000, "none", false)).NotTo(BeEmpty())
+}
+
+func TestNumbers(t *testing.T) {
+	g := NewWithT(t)
+	p := &panel{}
+	g.Expect(json.Unmarshal([]byte(`{"fieldConfig": {"defaults": {"thresholds": {"steps": [{"color": "green"}, {"color": "red", "value": 1}]}}}}`), p)).To(Succeed())
+	g.Expect(p.number("", "0", 0)).To(BeEquivalentTo(`<div class="stat" style="color:` + colors["green"] + `">0</div>`))
+	g.Expect(p.number("a<b", "1", 1)).To(BeEquivalentTo(`<div class="stat" style="color:` + colors["red"] + `"><div class="name">a&lt;b</div>1</div>`))
 }
 
 func TestVariablesAndLegends(t *testing.T) {

@@ -18,6 +18,7 @@ section { position: absolute; background: #181b1f; border: 1px solid #25282d; bo
 section h2 { margin: 0; padding: 7px 10px 0; font-size: 13px; font-weight: 600; height: 23px; }
 .row { position: absolute; font-size: 15px; font-weight: 600; padding-top: 3px; }
 .stat { text-align: center; font-size: 34px; font-weight: 600; padding-top: 14px; }
+.stat .name { font-size: 13px; margin-top: -10px; }
 svg { display: block; }
 svg text { fill: #9fa3ab; font-size: 11px; }
 svg text.none { font-size: 14px; }
