@@ -227,6 +227,41 @@ var _ = Describe("key", func() {
 			HaveField("Stderr", ContainSubstring("the operator has not looked at Headscale headscale yet"))))
 	})
 
+	It("is not revealed, nor shown, where it is another Headscale's", func(ctx SpecContext) {
+		namespace := newNamespace(ctx)
+		first := newHeadscale(ctx, namespace, "first")
+		newHeadscale(ctx, namespace, "second", turnedOff)
+		newHeadscale(ctx, namespace, "third", func(h *v1beta1.Headscale) { h.Spec.APIKey.SecretName = "third" })
+		newSecret(ctx, namespace, func(s *corev1.Secret) {
+			s.OwnerReferences = []metav1.OwnerReference{{APIVersion: v1beta1.GroupVersion.String(), Kind: v1beta1.Kind, Name: first.Name, UID: first.UID}}
+		})
+		By("turning to its Secret while the operator is away")
+		third := &v1beta1.Headscale{}
+		Expect(admin.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "third"}, third)).To(Succeed())
+		third.Status.APIKey.SecretName = "third"
+		Expect(admin.Status().Update(ctx, third)).To(Succeed())
+		third.Spec.APIKey.SecretName = v1beta1.DefaultSecretName
+		Expect(admin.Update(ctx, third)).To(Succeed())
+
+		Expect(run(ctx, namespace, "key", "first", "--reveal")).To(Equal(result{testKey + "\n", "", 0}))
+		for _, name := range []string{"second", "third"} {
+			Expect(run(ctx, namespace, "key", name, "--reveal")).To(Equal(result{"", "error: Secret headscale-api-key is that of Headscale first, and so is the API key in it: " +
+				"set spec.api_key.secret_name to another name\n", ExitFailure}))
+			Expect(run(ctx, namespace, "key", name)).To(And(HaveField("Status", ExitNotReady), HaveField("Stdout", And(
+				ContainSubstring("NotOurs, Secret headscale-api-key"), Not(ContainSubstring("9ac3e6a37ae0"))))))
+			Expect(run(ctx, namespace, "status", name, "-o", "json").Stdout).To(And(ContainSubstring(`"state": "NotOurs"`), Not(ContainSubstring("9ac3e6a37ae0"))))
+		}
+
+		By("not knowing its owner")
+		secret := &corev1.Secret{}
+		Expect(admin.Get(ctx, client.ObjectKey{Namespace: namespace, Name: v1beta1.DefaultSecretName}, secret)).To(Succeed())
+		secret.OwnerReferences = nil
+		Expect(admin.Update(ctx, secret)).To(Succeed())
+		Expect(run(ctx, namespace, "key", "third", "--reveal")).To(And(HaveField("Status", ExitFailure), HaveField("Stdout", ""),
+			HaveField("Stderr", ContainSubstring("the operator has not looked at Headscale third yet"))))
+		Expect(run(ctx, namespace, "key", "third").Stdout).To(And(ContainSubstring("Unknown, Secret"), Not(ContainSubstring("9ac3e6a37ae0"))))
+	})
+
 	It("is revealed where nobody looks after it any more, with a word about it", func(ctx SpecContext) {
 		namespace := newNamespace(ctx)
 		newHeadscale(ctx, namespace, "headscale", turnedOff)

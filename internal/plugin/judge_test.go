@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
@@ -27,6 +28,24 @@ const conflictMessage = "Secret headscale-api-key is that of Headscale first"
 var taken = says(
 	condition(v1beta1.ConditionReady, false, v1beta1.ReasonConflict, conflictMessage),
 	condition(v1beta1.ConditionAPIKeyReady, false, v1beta1.ReasonConflict, conflictMessage))
+
+// renamed names another Secret, which the operator has not seen.
+func renamed(h *v1beta1.Headscale) { h.Spec.APIKey.SecretName = "new" }
+
+// seenAsNamed is what the operator says when it has.
+func seenAsNamed(h *v1beta1.Headscale) { h.Status.APIKey.SecretName = "new" }
+
+// managed turns the API Key Manager on again, which the operator has not seen.
+func managed(h *v1beta1.Headscale) { h.Spec.APIKey.AutoManage = nil }
+
+// ownedBy gives a Secret to the Headscale of some UID.
+func ownedBy(view secretView, uid types.UID) secretView {
+	view.metadata.OwnerReferences = []metav1.OwnerReference{
+		{APIVersion: "v1", Kind: "ConfigMap", Name: "else", UID: "89ab"},
+		{APIVersion: v1beta1.GroupVersion.String(), Kind: v1beta1.Kind, Name: "first", UID: uid},
+	}
+	return view
+}
 
 func TestKeyStates(t *testing.T) {
 	expires := func(offset time.Duration) secretView {
@@ -48,12 +67,22 @@ func TestKeyStates(t *testing.T) {
 		"an expiration that is none":     {headscaleNamed("a"), secretOf(map[string]string{v1beta1.AnnotationExpiration: "soon"}), keyMissing},
 		"another's Secret":               {headscaleNamed("a"), foreignSecret(), keyNotOurs},
 		"another Headscale's Secret":     {headscaleNamed("a", taken), secretOf(nil), keyNotOurs},
+		"one that goes with it":          {headscaleNamed("a"), ownedBy(secretOf(nil), "0123"), keyValid},
+		"not rotated, and its own":       {headscaleNamed("a", unmanaged), ownedBy(secretOf(nil), "0123"), keyValid},
+		"not rotated, and another's":     {headscaleNamed("a", unmanaged), ownedBy(secretOf(nil), "4567"), keyNotOurs},
+		"not ready, and another's":       {headscaleNamed("a", crashing...), ownedBy(secretOf(nil), "4567"), keyNotOurs},
+		"handed over by another":         {headscaleNamed("a"), ownedBy(secretOf(nil), "4567"), keyValid},
+		"another name, another's Secret": {headscaleNamed("a", renamed), ownedBy(secretOf(nil), "4567"), keyNotOurs},
+		"another name, and not seen":     {headscaleNamed("a", renamed), secretOf(nil), keyUnknown},
+		"managed again, and not seen":    {headscaleNamed("a", unmanaged, managed), secretOf(nil), keyUnknown},
+		"managed again, without a key":   {headscaleNamed("a", unmanaged, managed), secretView{}, keyMissing},
 		"no rights":                      {headscaleNamed("a"), secretView{forbidden: true}, keyValid},
 		"no rights and another's Secret": {headscaleNamed("a", taken), secretView{forbidden: true}, keyNotOurs},
 		"no rights and nothing is known": {headscaleNamed("a", unmanaged), secretView{forbidden: true}, keyUnknown},
-		"no rights and another name":     {headscaleNamed("a", func(h *v1beta1.Headscale) { h.Spec.APIKey.SecretName = "new" }), secretView{forbidden: true}, keyUnknown},
+		"no rights and another name":     {headscaleNamed("a", renamed), secretView{forbidden: true}, keyUnknown},
 		"a conflict, and another change": {headscaleNamed("a", taken, func(h *v1beta1.Headscale) { h.Generation++ }), secretOf(nil), keyNotOurs},
-		"a conflict that was resolved":   {headscaleNamed("a", taken, func(h *v1beta1.Headscale) { h.Spec.APIKey.SecretName = "new" }), secretOf(nil), keyValid},
+		"a conflict, and another name":   {headscaleNamed("a", taken, renamed), secretOf(nil), keyUnknown},
+		"a conflict that was resolved":   {headscaleNamed("a", renamed, seenAsNamed), secretOf(nil), keyValid},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)

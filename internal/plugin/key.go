@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
@@ -101,10 +100,6 @@ func (a *app) revealKey(ctx context.Context, args []string, format *output) erro
 	key := describeKey(headscale, view, a.Now())
 	if wrong := key.complaint(headscale); wrong != "" {
 		return errors.New(oneLine(wrong))
-	}
-	// Until then, the Secret may as well be that of another Headscale.
-	if key.Managed && meta.FindStatusCondition(headscale.Status.Conditions, v1beta1.ConditionAPIKeyReady) == nil {
-		return fmt.Errorf("the operator has not looked at Headscale %s yet, so that nobody knows whose key is in Secret %s; %s", headscale.Name, name, whereOperator)
 	}
 	if key.Value, err = storedKey(secret); err != nil {
 		return err

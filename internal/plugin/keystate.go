@@ -24,7 +24,8 @@ const (
 	// keyNotOurs says that the Secret belongs to someone else.
 	keyNotOurs = "NotOurs"
 	// keyUnknown says that the Secret may not be read, and that the Headscale's status
-	// says nothing of a key.
+	// says nothing of a key; or that it can be read, and the operator has not said yet
+	// whose it is.
 	keyUnknown = "Unknown"
 )
 
@@ -64,6 +65,8 @@ type keyReport struct {
 
 	// lifetime is how long the key lives in all; zero where that is not known.
 	lifetime time.Duration
+	// owner is the Headscale that the Secret goes with, where that is another one.
+	owner string
 }
 
 // retiringKey is a key that was replaced and is valid until it is revoked.
@@ -92,7 +95,15 @@ func describeKey(headscale *v1beta1.Headscale, secret secretView, now time.Time)
 	case secret.metadata != nil && !ours(secret.metadata.Labels):
 		key.State = keyNotOurs
 		return key
-	case secret.metadata != nil:
+	case secret.metadata != nil && conflict(headscale) == "":
+		if key.owner = otherOwner(headscale, secret.metadata); key.owner != "" {
+			key.State = keyNotOurs
+			return key
+		}
+		if key.Managed && !lookedAt(headscale) {
+			key.State = keyUnknown
+			return key
+		}
 		key.fromAnnotations(secret.metadata.Annotations)
 	}
 	if conflict(headscale) != "" {
@@ -161,6 +172,35 @@ func conflict(headscale *v1beta1.Headscale) string {
 	return condition.Message
 }
 
+// lookedAt tells whether the operator has looked at a Headscale's key since it is in the
+// Secret that is named now. Before, that Secret may as well be another Headscale's.
+func lookedAt(headscale *v1beta1.Headscale) bool {
+	status := headscale.Status.APIKey
+	return status != nil && status.SecretName == headscale.Spec.APIKey.EffectiveSecretName() &&
+		meta.FindStatusCondition(headscale.Status.Conditions, v1beta1.ConditionAPIKeyReady) != nil
+}
+
+// otherOwner is the name of the other Headscale that a Secret goes with, or "". A Secret
+// that one Headscale gave up and another looks after now keeps its owner: that it is so,
+// the operator says by finding everything as asked for.
+func otherOwner(headscale *v1beta1.Headscale, secret *metav1.PartialObjectMetadata) string {
+	if headscale.Spec.APIKey.Managed() && lookedAt(headscale) && meta.IsStatusConditionTrue(headscale.Status.Conditions, v1beta1.ConditionReady) {
+		return ""
+	}
+	other := ""
+	for _, owner := range secret.OwnerReferences {
+		group, _, _ := strings.Cut(owner.APIVersion, "/")
+		switch {
+		case group != v1beta1.GroupName || owner.Kind != v1beta1.Kind:
+		case owner.UID == headscale.UID:
+			return ""
+		default:
+			other = owner.Name
+		}
+	}
+	return other
+}
+
 // ours tells whether a Secret with these labels is one of the API Key Manager's.
 func ours(labels map[string]string) bool {
 	return labels[v1beta1.LabelManagedBy] == v1beta1.ManagedBy && labels[v1beta1.LabelComponent] == v1beta1.ComponentAPIKey
@@ -198,10 +238,16 @@ func (k *keyReport) complaint(headscale *v1beta1.Headscale) string {
 		}
 		return fmt.Sprintf("no API key is in Secret %s yet; %s if this lasts", k.Secret, logs)
 	case keyUnknown:
+		if k.Source == sourceSecret {
+			return fmt.Sprintf("the operator has not looked at Headscale %s yet as it is now, so that nobody knows whose key is in Secret %s; %s", headscale.Name, k.Secret, whereOperator)
+		}
 		return fmt.Sprintf("nothing is known of the API key: you are not allowed to read Secret %s, and the status of Headscale %s says nothing of it", k.Secret, headscale.Name)
 	case keyNotOurs:
 		if told := conflict(headscale); told != "" {
 			return told
+		}
+		if k.owner != "" {
+			return fmt.Sprintf("Secret %s is that of Headscale %s, and so is the API key in it: set spec.api_key.secret_name to another name", k.Secret, k.owner)
 		}
 		return fmt.Sprintf("Secret %s was not made by the API Key Manager and is left alone: delete it, or set spec.api_key.secret_name to another name", k.Secret)
 	case keyExpired:
