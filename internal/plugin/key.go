@@ -36,7 +36,8 @@ with status 1 and a sentence.
 
 Without --reveal, ends with status 3 if there is no key that can be used.`,
 		Example: `  kubectl headscale key
-  HEADSCALE_CLI_API_KEY=$(kubectl headscale key headscale --reveal)`,
+  HEADSCALE_CLI_API_KEY=$(kubectl headscale key headscale --reveal) || exit
+  export HEADSCALE_CLI_API_KEY`,
 		Args:              oneName,
 		ValidArgsFunction: a.completeName,
 		RunE: func(c *cobra.Command, args []string) error {
