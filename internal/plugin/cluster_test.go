@@ -193,7 +193,11 @@ var _ = DescribeTable("A key that a script could not use is not revealed",
 	Entry("because it has expired", "expired at 2026-01-01T00:00:00Z", func(s *corev1.Secret) {
 		s.Annotations[v1beta1.AnnotationExpiration] = "2026-01-01T00:00:00Z"
 	}),
-	Entry("because somebody changed it", "somebody changed it", func(s *corev1.Secret) { s.Data[v1beta1.SecretDataKey] = []byte(testKey + "\n") }),
+	Entry("because somebody changed it", "somebody changed it", func(s *corev1.Secret) { s.Data[v1beta1.SecretDataKey] = []byte(testKey + "x") }),
+	Entry("because it is none", "holds something that is no API key", func(s *corev1.Secret) {
+		s.Data[v1beta1.SecretDataKey] = []byte("\x1b]0;title\a")
+		delete(s.Annotations, v1beta1.AnnotationKeyDigest)
+	}),
 )
 
 // turnedOff has no API Key Manager.

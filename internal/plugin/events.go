@@ -125,7 +125,7 @@ func concerns(headscale *v1beta1.Headscale, object *corev1.ObjectReference) bool
 // older API have their times and counts elsewhere.
 func describeEvent(event *eventsv1.Event) eventReport {
 	report := eventReport{
-		Type: event.Type, Reason: event.Reason, Kind: event.Regarding.Kind, Name: event.Regarding.Name,
+		Type: oneLine(event.Type), Reason: oneLine(event.Reason), Kind: event.Regarding.Kind, Name: event.Regarding.Name,
 		Message: oneLine(event.Note), Reporter: event.ReportingController, Count: max(event.DeprecatedCount, 1),
 	}
 	if report.Reporter == "" {

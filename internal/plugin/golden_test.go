@@ -112,7 +112,7 @@ func TestGoldenKey(t *testing.T) {
 		secret secretView
 	}{
 		"key-valid":    {pipe, secretOf(nil)},
-		"key-retiring": {pipe, secretOf(map[string]string{v1beta1.AnnotationRetiring: "31b0b7c1e2d4@2026-11-27T12:05:00Z,, bad,x@y"})},
+		"key-retiring": {pipe, secretOf(map[string]string{v1beta1.AnnotationRetiring: "31b0b7c1e2d4\x1b@2026-11-27T12:05:00Z,, bad,x@y", v1beta1.AnnotationKeyPrefix: "9ac3e6a37ae0\x1b"})},
 		"key-expired":  {inPOSIX, secretOf(map[string]string{v1beta1.AnnotationExpiration: "2026-11-27T12:00:00Z"})},
 		"key-missing":  {pipe, secretView{}},
 		"key-foreign":  {pipe, foreignSecret()},

@@ -138,6 +138,11 @@ func TestStoredKey(t *testing.T) {
 	}{
 		"as it was stored": {map[string][]byte{v1beta1.SecretDataKey: []byte(value)}, noted, ""},
 		"without a digest": {map[string][]byte{v1beta1.SecretDataKey: []byte(value)}, "", ""},
+		"an older release": {map[string][]byte{v1beta1.SecretDataKey: []byte("Kazn4vL.aRo2L-_aaaaaaaaaaaaaaaaaaaaaaaaa")}, "", ""},
+		"with an escape":   {map[string][]byte{v1beta1.SecretDataKey: []byte(value + "\x1b[2J")}, "", "is no API key"},
+		"with a newline":   {map[string][]byte{v1beta1.SecretDataKey: []byte(value + "\n")}, "", "is no API key"},
+		"two words":        {map[string][]byte{v1beta1.SecretDataKey: []byte(value + " x")}, "", "is no API key"},
+		"not in ASCII":     {map[string][]byte{v1beta1.SecretDataKey: []byte(value + "\u202e")}, "", "is no API key"},
 		"changed":          {map[string][]byte{v1beta1.SecretDataKey: []byte(value + "x")}, noted, "somebody changed it"},
 		"taken out":        {nil, noted, "has no entry api-key"},
 		"emptied":          {map[string][]byte{v1beta1.SecretDataKey: {}}, noted, "has no entry api-key"},
@@ -147,7 +152,7 @@ func TestStoredKey(t *testing.T) {
 			got, err := storedKey(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "s", Annotations: map[string]string{v1beta1.AnnotationKeyDigest: test.digest}}, Data: test.data})
 			if test.refuse == "" {
 				g.Expect(err).NotTo(HaveOccurred())
-				g.Expect(got).To(Equal(value))
+				g.Expect(got).To(BeEquivalentTo(test.data[v1beta1.SecretDataKey]))
 				return
 			}
 			g.Expect(err).To(MatchError(ContainSubstring(test.refuse)))

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -115,12 +116,19 @@ func (a *app) revealKey(ctx context.Context, args []string, format *output) erro
 	return err
 }
 
+// keyText is what every release's keys are written in: the characters of URL-safe base64,
+// and the dot of the older ones. Anything else could do things to a terminal or a script.
+var keyText = regexp.MustCompile(`^[\w.-]+$`)
+
 // storedKey is the key that a Secret holds, if it is the one that the API Key Manager
 // stored.
 func storedKey(secret *corev1.Secret) (string, error) {
 	value := secret.Data[v1beta1.SecretDataKey]
 	if len(value) == 0 {
 		return "", fmt.Errorf("the Secret %s has no entry %s: it was taken out, and the API Key Manager stores a new key", secret.Name, v1beta1.SecretDataKey)
+	}
+	if !keyText.Match(value) {
+		return "", fmt.Errorf("the Secret %s holds something that is no API key: it has characters that no key has; the API Key Manager replaces it, unless spec.api_key.auto_manage is false", secret.Name)
 	}
 	digest := sha256.Sum256(value)
 	if noted := secret.Annotations[v1beta1.AnnotationKeyDigest]; noted != "" && noted != hex.EncodeToString(digest[:]) {

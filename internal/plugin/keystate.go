@@ -121,12 +121,12 @@ func (k *keyReport) fromStatus(status *v1beta1.APIKeyStatus) {
 		k.State = keyUnknown
 		return
 	}
-	k.Prefix, k.Expiration = status.KeyPrefix, status.Expiration
+	k.Prefix, k.Expiration = oneLine(status.KeyPrefix), status.Expiration
 }
 
 // fromAnnotations takes what the API Key Manager wrote to the Secret.
 func (k *keyReport) fromAnnotations(notes map[string]string) {
-	k.Prefix = notes[v1beta1.AnnotationKeyPrefix]
+	k.Prefix = oneLine(notes[v1beta1.AnnotationKeyPrefix])
 	k.Expiration = readTime(notes[v1beta1.AnnotationExpiration])
 	k.CreatedAt = readTime(notes[v1beta1.AnnotationCreatedAt])
 	k.Retiring = readRetiring(notes[v1beta1.AnnotationRetiring])
@@ -221,7 +221,7 @@ func readRetiring(text string) []retiringKey {
 	for entry := range strings.SplitSeq(text, ",") {
 		prefix, until, _ := strings.Cut(strings.TrimSpace(entry), "@")
 		if instant := readTime(until); prefix != "" && instant != nil {
-			keys = append(keys, retiringKey{Prefix: prefix, ValidUntil: *instant})
+			keys = append(keys, retiringKey{Prefix: oneLine(prefix), ValidUntil: *instant})
 		}
 	}
 	return keys

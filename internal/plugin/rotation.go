@@ -43,9 +43,9 @@ func newRotation(headscale *v1beta1.Headscale, secret secretView, request string
 func prefixOf(headscale *v1beta1.Headscale, secret secretView) string {
 	switch {
 	case secret.metadata != nil:
-		return secret.metadata.Annotations[v1beta1.AnnotationKeyPrefix]
+		return oneLine(secret.metadata.Annotations[v1beta1.AnnotationKeyPrefix])
 	case secret.forbidden && headscale.Status.APIKey != nil:
-		return headscale.Status.APIKey.KeyPrefix
+		return oneLine(headscale.Status.APIKey.KeyPrefix)
 	default:
 		return ""
 	}
