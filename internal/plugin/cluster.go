@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -16,6 +17,7 @@ import (
 	eventsv1client "k8s.io/client-go/kubernetes/typed/events/v1"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/pager"
 
 	// Ways to log in that a kubeconfig may name.
 	_ "k8s.io/client-go/plugin/pkg/client/auth"
@@ -86,18 +88,30 @@ func (c *cluster) headscales(namespace string) *gentype.ClientWithList[*v1beta1.
 
 // listHeadscales reads all Headscales of a namespace, or of all with "".
 func (c *cluster) listHeadscales(ctx context.Context, namespace string) ([]v1beta1.Headscale, error) {
-	var all []v1beta1.Headscale
-	options := metav1.ListOptions{Limit: page}
-	for {
-		list, err := c.headscales(namespace).List(ctx, options)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, list.Items...)
-		if options.Continue = list.Continue; options.Continue == "" {
-			return all, nil
-		}
+	return listAll[v1beta1.Headscale](ctx, nil, func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+		return c.headscales(namespace).List(ctx, options)
+	})
+}
+
+// listAll reads all objects that have some labels, page by page.
+func listAll[T any, P interface {
+	*T
+	runtime.Object
+}](ctx context.Context, with labels.Set, read pager.ListPageFunc) ([]T, error) {
+	list, _, err := pager.New(read).List(ctx, metav1.ListOptions{Limit: page, LabelSelector: with.String()})
+	if err != nil {
+		return nil, err
 	}
+	var all []T
+	err = meta.EachListItem(list, func(item runtime.Object) error {
+		object, ok := item.(P)
+		if !ok {
+			return fmt.Errorf("the API server listed a %T", item)
+		}
+		all = append(all, *object)
+		return nil
+	})
+	return all, err
 }
 
 // requestRotation asks for a new key by the annotation of the Headscale, which must
@@ -121,13 +135,10 @@ func (c *cluster) secretMetadata(ctx context.Context, namespace, name string) (*
 
 // listSecretMetadata reads the API key Secrets of a namespace without their data.
 func (c *cluster) listSecretMetadata(ctx context.Context, namespace string) ([]metav1.PartialObjectMetadata, error) {
-	list, err := c.meta.Resource(secretsResource).Namespace(namespace).List(ctx, metav1.ListOptions{
-		LabelSelector: labels.Set{v1beta1.LabelManagedBy: v1beta1.ManagedBy, v1beta1.LabelComponent: v1beta1.ComponentAPIKey}.String(),
+	with := labels.Set{v1beta1.LabelManagedBy: v1beta1.ManagedBy, v1beta1.LabelComponent: v1beta1.ComponentAPIKey}
+	return listAll[metav1.PartialObjectMetadata](ctx, with, func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+		return c.meta.Resource(secretsResource).Namespace(namespace).List(ctx, options)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return list.Items, nil
 }
 
 // secretsResource names the resource of which only the metadata is read.
@@ -145,11 +156,8 @@ func (c *cluster) pod(ctx context.Context, namespace, name string) (*corev1.Pod,
 
 // listPods reads the pods that the operator made in a namespace, or in all with "".
 func (c *cluster) listPods(ctx context.Context, namespace string) ([]corev1.Pod, error) {
-	list, err := c.core.Pods(namespace).List(ctx, metav1.ListOptions{
-		LabelSelector: labels.Set{v1beta1.LabelManagedBy: v1beta1.ManagedBy}.String(),
+	with := labels.Set{v1beta1.LabelManagedBy: v1beta1.ManagedBy}
+	return listAll[corev1.Pod](ctx, with, func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+		return c.core.Pods(namespace).List(ctx, options)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return list.Items, nil
 }

@@ -15,6 +15,9 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -80,6 +83,32 @@ var _ = Describe("A cluster without the operator", func() {
 			Stderr: "error: the cluster does not know the kind Headscale (headscale.infrado.cloud/v1beta1): install the operator first\n",
 			Status: ExitFailure,
 		}))
+	})
+})
+
+var _ = Describe("A list", func() {
+	It("is read page by page", func(ctx SpecContext) {
+		namespace := newNamespace(ctx)
+		for _, name := range []string{"a", "b", "c", "other"} {
+			newSecret(ctx, namespace, func(s *corev1.Secret) {
+				if s.Name = name; name == "other" {
+					s.Labels = nil
+				}
+			})
+		}
+		c, err := newCluster(plane.Config(), namespace)
+		Expect(err).NotTo(HaveOccurred())
+		requests := 0
+		found, err := listAll[metav1.PartialObjectMetadata](ctx, labels.Set{v1beta1.LabelComponent: v1beta1.ComponentAPIKey},
+			func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+				Expect(options.Limit).To(BeEquivalentTo(page))
+				requests, options.Limit = requests+1, 1
+				return c.meta.Resource(secretsResource).Namespace(namespace).List(ctx, options)
+			})
+		Expect(err).NotTo(HaveOccurred())
+		// The API server looks further when a page is full, though nothing else may match.
+		Expect(requests).To(BeNumerically(">=", 3))
+		Expect(found).To(ConsistOf(HaveField("Name", "a"), HaveField("Name", "b"), HaveField("Name", "c")))
 	})
 })
 
@@ -301,19 +330,19 @@ var _ = Describe("rotate", func() {
 		namespace := newNamespace(ctx)
 		headscale := newHeadscale(ctx, namespace, "headscale")
 		ended := make(chan result, 1)
-		rotate := func(ctx context.Context) {
+		rotate := func(ctx context.Context) *lines {
+			said := &lines{}
 			go func() {
-				defer GinkgoRecover()
-				ended <- run(ctx, namespace, "rotate", "--timeout=5m")
+				status := Run(ctx, []string{"--kubeconfig", plane.Kubeconfig(), "-n", namespace, "rotate", "--timeout=5m"},
+					Environment{Streams: genericiooptions.IOStreams{Out: GinkgoWriter, ErrOut: said}, Getenv: variables(nil), Now: time.Now})
+				ended <- result{Stderr: said.String(), Status: status}
 			}()
-		}
-		requested := func(g Gomega) {
-			g.Expect(admin.Get(ctx, client.ObjectKeyFromObject(headscale), headscale)).To(Succeed())
-			g.Expect(headscale.Annotations).To(HaveKey(v1beta1.AnnotationRotateRequestedAt))
+			return said
 		}
 		interruptible, interrupt := context.WithCancel(ctx)
-		rotate(interruptible)
-		Eventually(requested).Should(Succeed())
+		Eventually(rotate(interruptible).String).Should(ContainSubstring("Asked for a new API key"))
+		Expect(admin.Get(ctx, client.ObjectKeyFromObject(headscale), headscale)).To(Succeed())
+		Expect(headscale.Annotations).To(HaveKey(v1beta1.AnnotationRotateRequestedAt))
 		interrupt()
 		Eventually(ended).Should(Receive(And(HaveField("Status", ExitInterrupted), HaveField("Stderr", ContainSubstring("interrupted; the request for a new key stays")))))
 
@@ -382,6 +411,27 @@ var _ = Describe("events", func() {
 			stop()
 			Eventually(ended).Should(Receive(BeZero()))
 		}
+	})
+
+	It("are forgotten when Kubernetes forgets them", func(ctx SpecContext) {
+		namespace := newNamespace(ctx)
+		headscale := newHeadscale(ctx, namespace, "headscale")
+		record(ctx, headscale, "First")
+		c, err := newCluster(plane.Config(), namespace)
+		Expect(err).NotTo(HaveOccurred())
+		shown := make(chan string, 10)
+		w := &eventWatch{source: c.events(namespace), headscale: headscale, show: func(r *eventReport) error { shown <- r.Reason; return nil },
+			shown: map[types.UID]string{"of one before the last list": "1"}}
+		watching, stop := context.WithCancel(ctx)
+		ended := make(chan error, 1)
+		go func() { ended <- w.run(watching) }()
+		Eventually(shown).Should(Receive(Equal("First")))
+		Expect(admin.DeleteAllOf(ctx, &eventsv1.Event{}, client.InNamespace(namespace))).To(Succeed())
+		record(ctx, headscale, "Second")
+		Eventually(shown).Should(Receive(Equal("Second")))
+		stop()
+		Eventually(ended).Should(Receive(BeNil()))
+		Expect(w.shown).To(HaveLen(1))
 	})
 
 	It("are read by the older API where events.k8s.io is forbidden", func(ctx SpecContext) {

@@ -19,7 +19,7 @@ type eventWatch struct {
 	source    *eventSource
 	headscale *v1beta1.Headscale
 	show      func(*eventReport) error
-	// shown is the version in which each event was shown.
+	// shown is the version in which each event was shown that Kubernetes remembers.
 	shown map[types.UID]string
 }
 
@@ -46,10 +46,22 @@ func (w *eventWatch) listAndFollow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	w.forgetAllBut(found)
 	if err := w.showNew(found); err != nil {
 		return err
 	}
 	return w.follow(ctx, version)
+}
+
+// forgetAllBut forgets what was shown of all events but these.
+func (w *eventWatch) forgetAllBut(found []eventsv1.Event) {
+	kept := make(map[types.UID]string, len(found))
+	for i := range found {
+		if version, shown := w.shown[found[i].UID]; shown {
+			kept[found[i].UID] = version
+		}
+	}
+	w.shown = kept
 }
 
 // showNew shows those of the events that were not shown in their present version.
@@ -86,8 +98,12 @@ func (w *eventWatch) follow(ctx context.Context, version string) error {
 					return err
 				}
 			}
-		case watch.Deleted, watch.Bookmark:
+		case watch.Deleted:
 			// That Kubernetes forgets an event is none.
+			if event, ok := eventIn(change.Object); ok {
+				delete(w.shown, event.UID)
+			}
+		case watch.Bookmark:
 		}
 	}
 	return nil
