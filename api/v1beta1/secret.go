@@ -1,5 +1,11 @@
 package v1beta1
 
+import (
+	"iter"
+	"strings"
+	"time"
+)
+
 // The API key Secret is the contract between the API Key Manager, which writes
 // it, and everyone who reads it. Its labels:
 const (
@@ -60,3 +66,29 @@ const (
 	// AnnotationRotateRequestedAt that was acted upon.
 	AnnotationRotateHandled = AnnotationPrefix + "rotate-handled"
 )
+
+// IsAPIKeySecret tells whether a Secret with these labels is one that an API Key Manager
+// writes to.
+func IsAPIKeySecret(labels map[string]string) bool {
+	return labels[LabelManagedBy] == ManagedBy && labels[LabelComponent] == ComponentAPIKey
+}
+
+// What stands between the entries of a ledger's list, and between the two parts of each.
+const (
+	LedgerSeparator     = ","
+	LedgerPairSeparator = "@"
+)
+
+// LedgerEntries yields the entries "<name>@<time>" of a ledger's list, with the time in
+// UTC. What cannot be read is left out.
+func LedgerEntries(list string) iter.Seq2[string, time.Time] {
+	return func(yield func(string, time.Time) bool) {
+		for entry := range strings.SplitSeq(list, LedgerSeparator) {
+			name, written, _ := strings.Cut(strings.TrimSpace(entry), LedgerPairSeparator)
+			at, err := time.Parse(time.RFC3339, written)
+			if err == nil && name != "" && !at.IsZero() && !yield(name, at.UTC()) {
+				return
+			}
+		}
+	}
+}

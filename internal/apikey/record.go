@@ -58,8 +58,7 @@ type RetiringKey struct {
 func ReadRecord(secret *corev1.Secret) Record {
 	notes := secret.Annotations
 	return Record{
-		Ours: secret.Labels[v1beta1.LabelManagedBy] == v1beta1.ManagedBy &&
-			secret.Labels[v1beta1.LabelComponent] == v1beta1.ComponentAPIKey,
+		Ours:       v1beta1.IsAPIKeySecret(secret.Labels),
 		Immutable:  secret.Immutable != nil && *secret.Immutable,
 		Key:        headscale.NewKey(string(secret.Data[v1beta1.SecretDataKey])),
 		Prefix:     notes[v1beta1.AnnotationKeyPrefix],
@@ -153,13 +152,10 @@ func digestOf(key headscale.Key) string {
 	return hex.EncodeToString(digest[:])
 }
 
-const listSeparator, pairSeparator = ",", "@"
-
 func parsePending(text string) []PendingKey {
 	var marks []PendingKey
-	for first, second := range pairs(text) {
-		expiration, written := parseTime(first), parseTime(second)
-		if !expiration.IsZero() && !written.IsZero() {
+	for first, written := range v1beta1.LedgerEntries(text) {
+		if expiration := parseTime(first); !expiration.IsZero() {
 			marks = append(marks, PendingKey{Expiration: expiration, Written: written})
 		}
 	}
@@ -169,17 +165,15 @@ func parsePending(text string) []PendingKey {
 func formatPending(marks []PendingKey) string {
 	texts := make([]string, len(marks))
 	for i, mark := range marks {
-		texts[i] = formatTime(mark.Expiration) + pairSeparator + formatTime(mark.Written)
+		texts[i] = formatTime(mark.Expiration) + v1beta1.LedgerPairSeparator + formatTime(mark.Written)
 	}
-	return strings.Join(texts, listSeparator)
+	return strings.Join(texts, v1beta1.LedgerSeparator)
 }
 
 func parseRetiring(text string) []RetiringKey {
 	var marks []RetiringKey
-	for prefix, second := range pairs(text) {
-		if notBefore := parseTime(second); prefix != "" && !notBefore.IsZero() {
-			marks = append(marks, RetiringKey{Prefix: prefix, NotBefore: notBefore})
-		}
+	for prefix, notBefore := range v1beta1.LedgerEntries(text) {
+		marks = append(marks, RetiringKey{Prefix: prefix, NotBefore: notBefore})
 	}
 	return marks
 }
@@ -187,21 +181,9 @@ func parseRetiring(text string) []RetiringKey {
 func formatRetiring(marks []RetiringKey) string {
 	texts := make([]string, len(marks))
 	for i, mark := range marks {
-		texts[i] = mark.Prefix + pairSeparator + formatTime(mark.NotBefore)
+		texts[i] = mark.Prefix + v1beta1.LedgerPairSeparator + formatTime(mark.NotBefore)
 	}
-	return strings.Join(texts, listSeparator)
-}
-
-// pairs yields the two parts of each entry of a ledger's list.
-func pairs(text string) func(yield func(first, second string) bool) {
-	return func(yield func(first, second string) bool) {
-		for entry := range strings.SplitSeq(text, listSeparator) {
-			first, second, found := strings.Cut(strings.TrimSpace(entry), pairSeparator)
-			if found && !yield(first, second) {
-				return
-			}
-		}
-	}
+	return strings.Join(texts, v1beta1.LedgerSeparator)
 }
 
 func parseTime(text string) time.Time {

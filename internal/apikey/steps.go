@@ -139,7 +139,7 @@ func (m *Manager) store(ctx context.Context, d Decision) error {
 	m.unsaved = nil
 	faultpoint(StepStore)
 	m.report.step(StepStore, "Stored a new API key", d.Reason, "prefix", made.Prefix, "expiration", formatTime(made.Expiration),
-		"replaces", strings.Join(d.Predecessors, listSeparator), "message", d.Message)
+		"replaces", strings.Join(d.Predecessors, ","), "message", d.Message)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/resources"
 )
 
 // overdueAfter is how long after its time a rotation counts as overdue. It is more
@@ -33,7 +34,7 @@ func stateOfKey(p *pass, available state) keyState {
 	if p.secretTaken != "" {
 		return keyState{status: status, state: state{helpless: true, verdict: verdict{false, v1beta1.ReasonConflict, p.secretTaken}}}
 	}
-	if p.secret != nil && !ours(p.secret) {
+	if p.secret != nil && !v1beta1.IsAPIKeySecret(p.secret.Labels) {
 		return keyState{status: status, state: state{helpless: true, verdict: verdict{false, v1beta1.ReasonConflict, fmt.Sprintf(
 			"Secret %s exists already and was not made by the API Key Manager, so it is left alone: delete it, or set spec.api_key.secret_name to another name", name)}}}
 	}
@@ -69,14 +70,14 @@ func stateOfMissingKey(p *pass, secret string, available state) state {
 		return state{verdict: verdict{false, v1beta1.ReasonManagerFailing, fmt.Sprintf("No API key is in Secret %s yet. %s", secret, trouble)}}
 	}
 	pending := verdict{false, v1beta1.ReasonKeyPending, fmt.Sprintf(
-		"No API key is in Secret %s yet; kubectl logs %s-0 -c apikey-manager tells why if this lasts", secret, p.headscale.Name)}
+		"No API key is in Secret %s yet; kubectl logs %s -c apikey-manager tells why if this lasts", secret, resources.PodName(p.headscale))}
 	failing := keyIsLate(p, available)
 	if failing.IsZero() || p.now.Before(failing) {
 		return state{verdict: pending, changesAt: failing}
 	}
 	return state{verdict: verdict{false, v1beta1.ReasonRotationFailing, fmt.Sprintf(
-		"No API key has come to Secret %s, although Headscale answers and the API Key Manager runs; kubectl logs %s-0 -c apikey-manager tells why",
-		secret, p.headscale.Name)}}
+		"No API key has come to Secret %s, although Headscale answers and the API Key Manager runs; kubectl logs %s -c apikey-manager tells why",
+		secret, resources.PodName(p.headscale))}}
 }
 
 // withTrouble adds to what is said of a key that nobody looks after it. A key that is
@@ -97,7 +98,7 @@ func withTrouble(state verdict, trouble string) verdict {
 func stateOfStoredKey(p *pass, secret string, due, expiration time.Time, available state) state {
 	overdue := due.Add(overdueAfter)
 	failing, work := unfinished(p, available)
-	logs := fmt.Sprintf("kubectl logs %s-0 -c apikey-manager tells why", p.headscale.Name)
+	logs := fmt.Sprintf("kubectl logs %s -c apikey-manager tells why", resources.PodName(p.headscale))
 	switch {
 	case !p.now.Before(expiration):
 		return state{verdict: verdict{false, v1beta1.ReasonKeyExpired, fmt.Sprintf(

@@ -3,7 +3,6 @@ package controller
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -84,7 +83,7 @@ func oldestWork(secret *metav1.PartialObjectMetadata) (first time.Time, work str
 		requested := requestedSince(secret)
 		consider(requested, fmt.Sprintf("The new API key that was requested at %s (%.64q) has not come", text(requested), request))
 	}
-	for prefix, retires := range marks(notes[v1beta1.AnnotationRetiring]) {
+	for prefix, retires := range v1beta1.LedgerEntries(notes[v1beta1.AnnotationRetiring]) {
 		consider(retires, "The API key "+prefix+" was replaced, and Headscale should refuse it since "+text(retires))
 	}
 	return first, work
@@ -96,25 +95,13 @@ func oldestPending(secret *metav1.PartialObjectMetadata, came time.Time) (first 
 	if secret == nil {
 		return first, false
 	}
-	for _, written := range marks(secret.Annotations[v1beta1.AnnotationPending]) {
+	for _, written := range v1beta1.LedgerEntries(secret.Annotations[v1beta1.AnnotationPending]) {
 		// Times of keys are cut to the second.
 		if written.After(came.Add(time.Second)) && (!found || written.Before(first)) {
 			first, found = written, true
 		}
 	}
 	return first, found
-}
-
-// marks yields the entries "<name>@<time>" of a ledger's list.
-func marks(list string) func(yield func(name string, at time.Time) bool) {
-	return func(yield func(string, time.Time) bool) {
-		for entry := range strings.SplitSeq(list, ",") {
-			name, written, _ := strings.Cut(strings.TrimSpace(entry), "@")
-			if at, err := time.Parse(time.RFC3339, written); err == nil && !yield(name, at) {
-				return
-			}
-		}
-	}
 }
 
 // requestedSince is when somebody last wrote the request for a new key: the annotation

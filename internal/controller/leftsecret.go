@@ -37,10 +37,10 @@ func unexpired(secret *metav1.PartialObjectMetadata) string {
 		return ""
 	}
 	var note strings.Builder
-	for prefix := range marks(secret.Annotations[v1beta1.AnnotationRetiring]) {
+	for prefix := range v1beta1.LedgerEntries(secret.Annotations[v1beta1.AnnotationRetiring]) {
 		fmt.Fprintf(&note, "; key %[1]s was replaced and is valid until its own expiration, unless you expire it: headscale apikeys expire --prefix %[1]s", prefix)
 	}
-	for expiration := range marks(secret.Annotations[v1beta1.AnnotationPending]) {
+	for expiration := range v1beta1.LedgerEntries(secret.Annotations[v1beta1.AnnotationPending]) {
 		fmt.Fprintf(&note, "; a key was on its way: if headscale apikeys list shows one that expires at %s, expire it", expiration)
 	}
 	return note.String()

@@ -10,7 +10,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
@@ -32,7 +31,7 @@ func (r *HeadscaleReconciler) observePod(ctx context.Context, p *pass) error {
 		return nil
 	}
 	pod := &corev1.Pod{}
-	switch err := r.Client.Get(ctx, client.ObjectKey{Namespace: p.headscale.Namespace, Name: p.headscale.Name + "-0"}, pod); {
+	switch err := r.Client.Get(ctx, client.ObjectKey{Namespace: p.headscale.Namespace, Name: resources.PodName(p.headscale)}, pod); {
 	case apierrors.IsNotFound(err):
 	case err != nil:
 		return fmt.Errorf("reading the pod: %w", err)
@@ -113,10 +112,4 @@ func readSecret(ctx context.Context, reader client.Reader, name client.ObjectKey
 	default:
 		return secret, nil
 	}
-}
-
-// ours tells whether a Secret is one that the API Key Manager writes to.
-func ours(secret *metav1.PartialObjectMetadata) bool {
-	return secret.Labels[v1beta1.LabelManagedBy] == v1beta1.ManagedBy &&
-		secret.Labels[v1beta1.LabelComponent] == v1beta1.ComponentAPIKey
 }

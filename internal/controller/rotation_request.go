@@ -18,7 +18,7 @@ import (
 func (r *HeadscaleReconciler) handOnRotationRequest(ctx context.Context, p *pass) error {
 	p.handedOn = handedOn(p.headscale)
 	request := p.headscale.Annotations[v1beta1.AnnotationRotateRequestedAt]
-	if request == "" || request == p.handedOn || p.secret == nil || !ours(p.secret) {
+	if request == "" || request == p.handedOn || p.secret == nil || !v1beta1.IsAPIKeySecret(p.secret.Labels) {
 		return nil
 	}
 	live := &v1beta1.Headscale{}

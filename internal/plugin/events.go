@@ -111,7 +111,7 @@ func concerns(headscale *v1beta1.Headscale, object *corev1.ObjectReference) bool
 	case "Service":
 		return object.Name == name || object.Name == resources.MetricsServiceName(headscale)
 	case "Pod":
-		return object.Name == podName(headscale)
+		return object.Name == resources.PodName(headscale)
 	case "PersistentVolumeClaim":
 		return object.Name == resources.DataClaimName(headscale)
 	case "Secret":

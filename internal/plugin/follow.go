@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/resources"
 )
 
 // How often a rotation is looked at: often at first, because most take less than a
@@ -126,7 +127,7 @@ func obstacle(reached stage, last sight, pod podView) string {
 		return key.Message
 	default:
 		return fmt.Sprintf("the API Key Manager has not done it, as far as can be seen from outside; kubectl logs -n %s %s -c %s tells why",
-			headscale.Namespace, podName(headscale), managerContainer)
+			headscale.Namespace, resources.PodName(headscale), managerContainer)
 	}
 }
 
@@ -141,8 +142,8 @@ func whyNotHandedOn(last sight) string {
 	case condition.Status != metav1.ConditionTrue && condition.Reason != v1beta1.ReasonKeyExpired:
 		return condition.Message
 	case !last.secret.forbidden && last.secret.metadata == nil:
-		return fmt.Sprintf("Secret %s is gone, and no new one was made; kubectl logs -n %s %s -c %s tells why", name, headscale.Namespace, podName(headscale), managerContainer)
-	case last.secret.metadata != nil && !ours(last.secret.metadata.Labels):
+		return fmt.Sprintf("Secret %s is gone, and no new one was made; kubectl logs -n %s %s -c %s tells why", name, headscale.Namespace, resources.PodName(headscale), managerContainer)
+	case last.secret.metadata != nil && !v1beta1.IsAPIKeySecret(last.secret.metadata.Labels):
 		return fmt.Sprintf("Secret %s was not made by the API Key Manager and is left alone: delete it, or set spec.api_key.secret_name to another name", name)
 	default:
 		return fmt.Sprintf("the operator did not hand the request on to Secret %s, so it does not seem to run; %s", name, whereOperator)
@@ -156,14 +157,14 @@ func troubleOf(pod podView, headscale *v1beta1.Headscale) string {
 	case pod.forbidden:
 		return ""
 	case pod.pod == nil:
-		return fmt.Sprintf("there is no pod %s, in which the API Key Manager would run", podName(headscale))
+		return fmt.Sprintf("there is no pod %s, in which the API Key Manager would run", resources.PodName(headscale))
 	case pod.pod.Status.Phase == corev1.PodPending:
-		return fmt.Sprintf("pod %s has not started; kubectl describe pod -n %[2]s %[1]s tells why", podName(headscale), headscale.Namespace)
+		return fmt.Sprintf("pod %s has not started; kubectl describe pod -n %[2]s %[1]s tells why", resources.PodName(headscale), headscale.Namespace)
 	}
 	for _, container := range describePod(pod.pod).Containers {
 		if container.Name == managerContainer && container.State != "Running" {
 			return fmt.Sprintf("the API Key Manager in pod %s does not run (%s); kubectl logs -n %s %[1]s -c %[4]s --previous tells why",
-				podName(headscale), container.State, headscale.Namespace, managerContainer)
+				resources.PodName(headscale), container.State, headscale.Namespace, managerContainer)
 		}
 	}
 	return ""

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/resources"
 )
 
 // describeAll reads what belongs to Headscales, and says how they are.
@@ -73,7 +74,7 @@ func (c *cluster) lookAtAll(ctx context.Context, _ []v1beta1.Headscale, namespac
 		secretsByName[types.NamespacedName{Namespace: secrets[i].Namespace, Name: secrets[i].Name}] = &secrets[i]
 	}
 	return func(h *v1beta1.Headscale) podView {
-			return podView{podsByName[types.NamespacedName{Namespace: h.Namespace, Name: podName(h)}], podsForbidden}
+			return podView{podsByName[types.NamespacedName{Namespace: h.Namespace, Name: resources.PodName(h)}], podsForbidden}
 		}, func(h *v1beta1.Headscale) secretView {
 			return secretView{secretsByName[types.NamespacedName{Namespace: h.Namespace, Name: h.Spec.APIKey.EffectiveSecretName()}], secretsForbidden}
 		}, nil
@@ -81,7 +82,7 @@ func (c *cluster) lookAtAll(ctx context.Context, _ []v1beta1.Headscale, namespac
 
 // viewPod reads the pod of a Headscale as far as that is allowed.
 func (c *cluster) viewPod(ctx context.Context, headscale *v1beta1.Headscale) (podView, error) {
-	pod, err := c.pod(ctx, headscale.Namespace, podName(headscale))
+	pod, err := c.pod(ctx, headscale.Namespace, resources.PodName(headscale))
 	switch {
 	case apierrors.IsForbidden(err):
 		return podView{forbidden: true}, nil

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/resources"
 )
 
 // States of a key, as programs read them.
@@ -92,7 +93,7 @@ func describeKey(headscale *v1beta1.Headscale, secret secretView, now time.Time)
 	switch {
 	case secret.forbidden:
 		key.fromStatus(headscale.Status.APIKey)
-	case secret.metadata != nil && !ours(secret.metadata.Labels):
+	case secret.metadata != nil && !v1beta1.IsAPIKeySecret(secret.metadata.Labels):
 		key.State = keyNotOurs
 		return key
 	case secret.metadata != nil && conflict(headscale) == "":
@@ -201,11 +202,6 @@ func otherOwner(headscale *v1beta1.Headscale, secret *metav1.PartialObjectMetada
 	return other
 }
 
-// ours tells whether a Secret with these labels is one of the API Key Manager's.
-func ours(labels map[string]string) bool {
-	return labels[v1beta1.LabelManagedBy] == v1beta1.ManagedBy && labels[v1beta1.LabelComponent] == v1beta1.ComponentAPIKey
-}
-
 // readTime reads a time of an annotation; nil where there is none.
 func readTime(text string) *metav1.Time {
 	instant, err := time.Parse(time.RFC3339, text)
@@ -218,11 +214,8 @@ func readTime(text string) *metav1.Time {
 // readRetiring reads the list "<prefix>@<not before>,…" of replaced keys.
 func readRetiring(text string) []retiringKey {
 	var keys []retiringKey
-	for entry := range strings.SplitSeq(text, ",") {
-		prefix, until, _ := strings.Cut(strings.TrimSpace(entry), "@")
-		if instant := readTime(until); prefix != "" && instant != nil {
-			keys = append(keys, retiringKey{Prefix: oneLine(prefix), ValidUntil: *instant})
-		}
+	for prefix, until := range v1beta1.LedgerEntries(text) {
+		keys = append(keys, retiringKey{Prefix: oneLine(prefix), ValidUntil: metav1.Time{Time: until}})
 	}
 	return keys
 }
@@ -230,7 +223,7 @@ func readRetiring(text string) []retiringKey {
 // complaint says why a key cannot be used, as a sentence with what to do; "" where it
 // can be.
 func (k *keyReport) complaint(headscale *v1beta1.Headscale) string {
-	logs := fmt.Sprintf("kubectl logs -n %s %s -c %s tells why", headscale.Namespace, podName(headscale), managerContainer)
+	logs := fmt.Sprintf("kubectl logs -n %s %s -c %s tells why", headscale.Namespace, resources.PodName(headscale), managerContainer)
 	switch k.State {
 	case keyMissing:
 		if !k.Managed {

@@ -16,9 +16,6 @@ import (
 // managerContainer is the container of the pod in which the API Key Manager runs.
 const managerContainer = resources.ContainerManager
 
-// podName is the name of a Headscale's pod: the first of its StatefulSet.
-func podName(headscale *v1beta1.Headscale) string { return headscale.Name + "-0" }
-
 // statusReport is how a Headscale is.
 type statusReport struct {
 	Namespace string `json:"namespace"`
@@ -41,6 +38,7 @@ type statusReport struct {
 	// Unread says what could not be read, for want of rights.
 	Unread []string `json:"unread,omitempty"`
 
+	podName      string
 	podForbidden bool
 }
 
@@ -74,13 +72,13 @@ func describe(headscale *v1beta1.Headscale, pod podView, secret secretView, now 
 	report := statusReport{
 		Namespace: headscale.Namespace, Name: headscale.Name, Version: headscale.Spec.Version,
 		Key: describeKey(headscale, secret, now), Pod: describePod(pod.pod),
-		Conditions: headscale.Status.Conditions, podForbidden: pod.forbidden,
+		Conditions: headscale.Status.Conditions, podName: resources.PodName(headscale), podForbidden: pod.forbidden,
 	}
 	if report.Conditions == nil {
 		report.Conditions = []metav1.Condition{}
 	}
 	if pod.forbidden {
-		report.Unread = append(report.Unread, "pod "+podName(headscale))
+		report.Unread = append(report.Unread, "pod "+resources.PodName(headscale))
 	}
 	if secret.forbidden {
 		report.Unread = append(report.Unread, "Secret "+report.Key.Secret)
@@ -121,7 +119,7 @@ func problem(headscale *v1beta1.Headscale, ready *metav1.Condition, key *keyRepo
 		return oneLine(ready.Reason + ": " + ready.Message)
 	case key.State == keyOverdue:
 		return fmt.Sprintf("the API key should have been replaced at %s; kubectl logs -n %s %s -c %s tells why",
-			instant(key.NextRotation.Time), headscale.Namespace, podName(headscale), managerContainer)
+			instant(key.NextRotation.Time), headscale.Namespace, resources.PodName(headscale), managerContainer)
 	}
 	if _, warning, found := strings.Cut(ready.Message, "; but "); found {
 		return oneLine(warning)

@@ -62,7 +62,7 @@ func (r *rotation) stage(headscale *v1beta1.Headscale, secret secretView) stage 
 	if secret.forbidden {
 		return r.stageByStatus(headscale)
 	}
-	if secret.metadata == nil || !ours(secret.metadata.Labels) {
+	if secret.metadata == nil || !v1beta1.IsAPIKeySecret(secret.metadata.Labels) {
 		return stageAsked
 	}
 	notes := secret.metadata.Annotations

@@ -66,9 +66,9 @@ func podLine(report *statusReport, now time.Time) string {
 	pod := report.Pod
 	switch {
 	case report.podForbidden:
-		return report.Name + "-0: not known"
+		return report.podName + ": not known"
 	case pod == nil:
-		return report.Name + "-0: there is none"
+		return report.podName + ": there is none"
 	}
 	ready, restarts := 0, int32(0)
 	trouble := ""

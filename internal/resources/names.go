@@ -79,8 +79,13 @@ func VersionOf(labels map[string]string) string {
 	return labels[labelVersion]
 }
 
+// PodName is the name of a Headscale's pod: the first of its StatefulSet.
+func PodName(headscale *v1beta1.Headscale) string {
+	return headscale.Name + "-0"
+}
+
 // DataClaimName is the name of the claim that the StatefulSet makes for the data
 // volume.
 func DataClaimName(headscale *v1beta1.Headscale) string {
-	return volumeData + "-" + headscale.Name + "-0"
+	return volumeData + "-" + PodName(headscale)
 }

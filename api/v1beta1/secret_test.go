@@ -1,0 +1,41 @@
+package v1beta1_test
+
+import (
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+)
+
+func TestLedgerEntries(t *testing.T) {
+	type entry struct {
+		name string
+		at   time.Time
+	}
+	noon := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	for list, want := range map[string][]entry{
+		"":                       nil,
+		"a@2026-11-24T12:00:00Z": {{"a", noon}},
+		"a@2026-11-24T13:00:00+01:00, b@2026-11-24T12:00:00.5Z":                         {{"a", noon}, {"b", noon.Add(time.Second / 2)}},
+		",a,@2026-11-24T12:00:00Z,b@soon,c@0001-01-01T00:00:00Z,d@2026-11-24T12:00:00Z": {{"d", noon}},
+	} {
+		var got []entry
+		for name, at := range v1beta1.LedgerEntries(list) {
+			got = append(got, entry{name, at})
+		}
+		NewWithT(t).Expect(got).To(Equal(want), list)
+	}
+	for range v1beta1.LedgerEntries("a@2026-11-24T12:00:00Z,b@2026-11-24T12:00:00Z") {
+		break
+	}
+}
+
+func TestIsAPIKeySecret(t *testing.T) {
+	g := NewWithT(t)
+	g.Expect(v1beta1.IsAPIKeySecret(nil)).To(BeFalse())
+	g.Expect(v1beta1.IsAPIKeySecret(map[string]string{v1beta1.LabelManagedBy: v1beta1.ManagedBy})).To(BeFalse())
+	g.Expect(v1beta1.IsAPIKeySecret(map[string]string{v1beta1.LabelComponent: v1beta1.ComponentAPIKey})).To(BeFalse())
+	g.Expect(v1beta1.IsAPIKeySecret(map[string]string{v1beta1.LabelManagedBy: v1beta1.ManagedBy, v1beta1.LabelComponent: v1beta1.ComponentAPIKey, "a": "b"})).To(BeTrue())
+}
