@@ -1,6 +1,7 @@
 package docs_test
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
@@ -35,6 +36,40 @@ var _ = Describe("docs/security.md", func() {
 		Expect(told).To(Equal(granted))
 	})
 })
+
+var _ = DescribeTable("The reasons of a condition are all explained in",
+	func(file, heading string, kinds []string, but ...string) {
+		var explained []string
+		for _, row := range rowsBelow(file, heading) {
+			explained = append(explained, quoted(row[0])...)
+		}
+		var asked []string
+		for _, kind := range kinds {
+			asked = append(asked, reasons(kind)...)
+		}
+		asked = slices.DeleteFunc(asked, func(reason string) bool { return slices.Contains(but, reason) })
+		Expect(len(asked)).To(BeNumerically(">", 8))
+		Expect(explained).To(ConsistOf(asked))
+	},
+	Entry("the page about trouble, but for those of a Headscale that has none", "docs/troubleshooting.md", "## `Ready` is false",
+		[]string{"Reasons of the conditions above.", "Reasons that say how Headscale's pod is.", "Reasons that say how the API key is."},
+		"Ready", "Complete", "Available", "NotManaged", "KeyValid"),
+	Entry("the page about a Headscale that is down, as far as they are about its pod", "docs/runbooks/HeadscaleDown.md", "## Mitigation",
+		[]string{"Reasons that say how Headscale's pod is."}, "Available"),
+)
+
+// reasons are the constants of api/v1beta1/conditions.go below a comment.
+func reasons(comment string) []string {
+	GinkgoHelper()
+	_, block, found := strings.Cut(readAll("api/v1beta1/conditions.go"), "\n// "+comment+"\n")
+	Expect(found).To(BeTrue(), comment)
+	block, _, _ = strings.Cut(block, "\n)\n")
+	var values []string
+	for _, match := range regexp.MustCompile(`\tReason\w+ += "(\w+)"`).FindAllStringSubmatch(block, -1) {
+		values = append(values, match[1])
+	}
+	return values
+}
 
 // rowsBelow are the cells of the first table below a heading, without its head.
 func rowsBelow(file, heading string) [][]string {
