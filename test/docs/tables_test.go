@@ -1,6 +1,7 @@
 package docs_test
 
 import (
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -70,6 +71,22 @@ func reasons(comment string) []string {
 	}
 	return values
 }
+
+var _ = Describe("docs/design.md", func() {
+	It("names every room of the house, and beside it", func() {
+		page := readAll("docs/design.md")
+		for _, pattern := range []string{"internal/*", "test/*", "cmd/*/main.go"} {
+			rooms, err := filepath.Glob(filepath.Join(root, pattern))
+			Expect(err).NotTo(HaveOccurred())
+			Expect(rooms).NotTo(BeEmpty())
+			for _, room := range rooms {
+				room, err = filepath.Rel(root, room)
+				Expect(err).NotTo(HaveOccurred())
+				Expect(page).To(ContainSubstring("`" + filepath.ToSlash(room) + "`"))
+			}
+		}
+	})
+})
 
 // rowsBelow are the cells of the first table below a heading, without its head.
 func rowsBelow(file, heading string) [][]string {
