@@ -29,7 +29,8 @@ type Metrics struct {
 	// clear the way.
 	key     keyFacts
 	blocked Reason
-	// success is when a check last ended with the key in order, zero before.
+	// success is when a check last ended with the key in order and no other that
+	// Headscale fails to expire, zero before.
 	success time.Time
 	// answered is whether Headscale answered the last call.
 	answered bool
@@ -186,7 +187,7 @@ var (
 	descExpiration   = describe("expiration_timestamp_seconds", "When the stored API key expires.")
 	descCreation     = describe("creation_timestamp_seconds", "When the stored API key was created.")
 	descNextRotation = describe("next_rotation_timestamp_seconds", "When the stored API key is due to be replaced.")
-	descSuccess      = describe("last_success_timestamp_seconds", "When a check last ended with the API key in order.")
+	descSuccess      = describe("last_success_timestamp_seconds", "When a check last ended with the API key in order and no other that Headscale fails to expire.")
 	descChecks       = describe("checks_total", "Checks begun; while Headscale does not answer, up to fifty a second.")
 	descRotations    = describe("rotations_total", "API keys stored, by the reason for a new one; KeyUnsaved: one that had been made before and could not be stored.", "reason")
 	descFailures     = describe("failures_total", "Attempts that failed or were blocked, by reason.", "reason")
