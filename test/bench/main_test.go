@@ -22,7 +22,7 @@ func TestFlags(t *testing.T) {
 	s, err = parseFlags([]string{"--only=operator"})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(s.subjects).To(HaveLen(1))
-	g.Expect(s.imagePath("/root", "manager")).To(Equal("/root/out/images/manager"))
+	g.Expect(s.imagePath("/repository", "manager")).To(Equal("/repository/out/images/manager"))
 }
 
 func TestFlagsThatCannotBeUsed(t *testing.T) {
