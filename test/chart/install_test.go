@@ -222,7 +222,13 @@ func installSpecs(helm string) {
 		Expect(err).NotTo(HaveOccurred())
 	})
 
+	changeSpecs(helm, func() *cluster { return c })
+}
+
+// changeSpecs go from one installation to another.
+func changeSpecs(helm string, get func() *cluster) {
 	It("takes the choice of a leader away and gives it back", func(ctx SpecContext) {
+		c := get()
 		for _, step := range []struct{ values, strategy string }{
 			{"{leaderElection: {enabled: true}}", "RollingUpdate"}, {"{leaderElection: {enabled: false}}", "Recreate"}, {"{leaderElection: {enabled: true}}", "RollingUpdate"},
 		} {
@@ -233,6 +239,7 @@ func installSpecs(helm string) {
 	})
 
 	It("puts a second operator beside the first as documented", func(ctx SpecContext) {
+		c := get()
 		c.must(ctx, "create", "namespace", "team-b")
 		c.mustUpgrade(ctx, "{watchNamespaces: [default]}")
 		c.mustRun(ctx, documented("sh", "Several operators in one cluster")[0])
@@ -244,6 +251,7 @@ func installSpecs(helm string) {
 	})
 
 	It("takes over from install.yaml and gives back, as documented, and no Headscale goes", func(ctx SpecContext) {
+		c := get()
 		ways := documented("sh", "From one way to the other")
 		Expect(ways).To(HaveLen(3))
 		toChart := map[string]string{"helm3": ways[0], "helm4": ways[1]}[helm]
