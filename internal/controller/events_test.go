@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,7 +16,9 @@ import (
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
 
-// recorded lists the events in a namespace as type, reason and note.
+// recorded lists the operator's events in a namespace as type, reason and note. The API
+// server has some of its own there: it may tell of a Service's address that it has just
+// given away and not yet written down.
 func recorded(ctx context.Context, namespace string) func(Gomega) []string {
 	return func(g Gomega) []string {
 		list := &eventsv1.EventList{}
@@ -23,6 +26,9 @@ func recorded(ctx context.Context, namespace string) func(Gomega) []string {
 		var all []string
 		for i := range list.Items {
 			e := &list.Items[i]
+			if strings.HasSuffix(e.ReportingController, "allocator-repair-controller") {
+				continue
+			}
 			g.Expect(e.Series).To(BeNil(), "%s is recorded again", e.Reason)
 			g.Expect(e.Regarding).To(And(HaveField("Kind", "Headscale"), HaveField("Namespace", namespace)))
 			g.Expect(e.ReportingController).To(Equal("headscale-operator"))
