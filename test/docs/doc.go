@@ -13,7 +13,7 @@
 //   - yaml: manifests, which the API server must accept with strict validation. One
 //     that begins with a comment that is a file name, such as # headscale.yaml, is kept
 //     as that file. A part of a Headscale begins with spec:, or says where it belongs.
-//   - text, mermaid: shown only.
+//   - text, mermaid: shown only. So is promql here; test/monitoring checks it.
 //
 // What cannot be so is said in an HTML comment right before the block, which no reader
 // sees:

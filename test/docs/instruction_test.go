@@ -43,7 +43,7 @@ var longRunning = regexp.MustCompile(`(?m)\b(make|go test) `)
 
 // languages are those that say all that there is to say.
 var languages = map[string]manner{
-	"sh": commands, "console": transcript, "yaml": manifest, "text": shown, "mermaid": shown,
+	"sh": commands, "console": transcript, "yaml": manifest, "text": shown, "mermaid": shown, "promql": shown,
 }
 
 // comments that say what to do with a block.
@@ -64,7 +64,7 @@ func readInstruction(b block) (instruction, error) {
 	}
 	known, ok := languages[b.language]
 	if !ok {
-		return instruction{}, fmt.Errorf("the language %q says not what to do with the block: use sh, console, yaml, text or mermaid, or write <!-- test: skip because … --> before it", b.language)
+		return instruction{}, fmt.Errorf("the language %q says not what to do with the block: use sh, console, yaml, text, mermaid or promql, or write <!-- test: skip because … --> before it", b.language)
 	}
 	return instruction{manner: known}, nil
 }

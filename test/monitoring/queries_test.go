@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,7 +76,32 @@ var _ = Describe("The queries", func() {
 		Expect(len(expressions)).To(BeNumerically(">", 25))
 		check(ctx, expressions)
 	})
+
+	It("of the pages are about series that there are", func(ctx SpecContext) {
+		expressions := pageQueries(NewGomega(Fail))
+		Expect(expressions).NotTo(BeEmpty())
+		check(ctx, expressions)
+	})
 })
+
+// queryBlock matches a block of expressions in Markdown, one to a line.
+var queryBlock = regexp.MustCompile("(?s)\n```promql\n(.*?\n)```\n")
+
+// pageQueries are the expressions in the documentation.
+func pageQueries(g Gomega) []string {
+	var expressions []string
+	g.Expect(filepath.WalkDir(filepath.Join(repository, "docs"), func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".md" {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, block := range queryBlock.FindAllStringSubmatch(string(text), -1) {
+			expressions = slices.AppendSeq(expressions, strings.SplitSeq(strings.TrimSpace(block[1]), "\n"))
+		}
+		return err
+	})).To(Succeed())
+	return expressions
+}
 
 // queriesIn are the expressions that a description asks for.
 func queriesIn(description string) []string {
