@@ -1,6 +1,6 @@
 // Command bench measures what the operator and the API Key Manager cost and how fast they
-// are: the released programs, on real servers. It prints tables and can write them into a
-// document. Nothing that it finds is an error.
+// are: the released programs, on real servers. It prints one table of the figures that
+// count, and can write all that it found into a document. Nothing that it finds is an error.
 package main
 
 import (
@@ -23,14 +23,17 @@ import (
 	"infrado.cloud/headscale-operator/test/figures"
 )
 
+// summaryTable is the name of the marks in the document between which the figures of all
+// subjects are.
+const summaryTable = "summary"
+
 // subject is something that is measured.
 type subject struct {
 	// name is that of the subject's marks in the document, too.
 	name string
 	// takes is about how long it takes.
-	takes func(*settings) time.Duration
-	// measure returns what was found, in Markdown.
-	measure func(context.Context, *lab) (string, error)
+	takes   func(*settings) time.Duration
+	measure func(context.Context, *lab) (report, error)
 }
 
 // subjects are all of them, in the order in which they are measured.
@@ -71,16 +74,24 @@ func run(ctx context.Context) error {
 	say("%d subjects, about %s", len(s.subjects), total.Round(time.Minute))
 	m := thisMachine(ctx, l.root)
 	var all error
+	var targets []target
 	for _, subject := range s.subjects {
 		say("%s, about %s", subject.name, subject.takes(s).Round(time.Second))
-		text, err := subject.measure(ctx, l)
+		found, err := subject.measure(ctx, l)
 		if err != nil {
 			all = errors.Join(all, fmt.Errorf("%s: %w", subject.name, err))
 			continue
 		}
-		text += "\n\n" + m.describe(time.Now())
-		fmt.Printf("## %s\n\n%s\n\n", subject.name, text)
-		all = errors.Join(all, write(s.document, subject.name, text))
+		targets = append(targets, found.targets...)
+		all = errors.Join(all, write(s.document, subject.name, found.text()+"\n\n"+m.describe(time.Now())))
+		if s.document == "" {
+			say("%s:\n\n%s\n", subject.name, found.text())
+		}
+	}
+	summary := compare(targets) + "\n\n" + m.describe(time.Now())
+	fmt.Println(summary)
+	if all == nil && len(s.subjects) == len(subjects) {
+		all = write(s.document, summaryTable, summary)
 	}
 	return all
 }

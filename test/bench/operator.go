@@ -39,6 +39,8 @@ type operatorCost struct {
 	size int
 	// made is how long after the first Headscale was created all StatefulSets existed.
 	made time.Duration
+	// floor is how long the same objects took when they were applied by nobody who looks.
+	floor time.Duration
 	// making, touching and resting are the operator's requests in each part.
 	making, touching, resting counts
 	// busyMaking and busyResting are how long it kept processors busy.
@@ -73,13 +75,13 @@ func operatorTakes(s *settings) time.Duration {
 }
 
 // measureOperators measures the operator with each number of Headscales.
-func measureOperators(ctx context.Context, l *lab) (string, error) {
+func measureOperators(ctx context.Context, l *lab) (report, error) {
 	var costs []*operatorCost
 	for _, size := range l.settings.sizes {
 		cost := &operatorCost{size: size, rest: l.settings.restWith(size)}
 		err := l.onStage(ctx, func(ctx context.Context, s *stage) error { return measureOperator(ctx, l, s, cost) })
 		if err != nil {
-			return "", fmt.Errorf("with %d Headscales: %w", size, err)
+			return report{}, fmt.Errorf("with %d Headscales: %w", size, err)
 		}
 		costs = append(costs, cost)
 	}
@@ -99,7 +101,7 @@ func measureOperator(ctx context.Context, l *lab, s *stage, cost *operatorCost) 
 	if err := s.admin.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: operatorNamespace}}); err != nil {
 		return err
 	}
-	sets, err := watchStatefulSets(ctx, s.admin)
+	sets, err := watchStatefulSets(ctx, s.admin, operatorNamespace)
 	if err != nil {
 		return err
 	}
@@ -113,6 +115,7 @@ func measureOperator(ctx context.Context, l *lab, s *stage, cost *operatorCost) 
 		{"touching them", b.touch},
 		{"changing some", b.change},
 		{"at rest for " + cost.rest.String(), b.watchRest},
+		{"the same objects without the operator", b.makeFloor},
 	} {
 		say("%d Headscales: %s", cost.size, part.name)
 		if err := part.do(ctx); err != nil {
@@ -157,20 +160,26 @@ func (b *operatorBench) make(ctx context.Context) error {
 	return err
 }
 
-// create makes a Headscale as a user would who leaves all defaults.
+// create makes a Headscale.
 func (b *operatorBench) create(ctx context.Context, name string) error {
-	config, err := v1beta1.NewHeadscaleConfig(map[string]any{"server_url": "https://" + name + ".example.com"})
+	headscale, err := newHeadscale(operatorNamespace, name)
 	if err != nil {
 		return err
 	}
-	return b.admin.Create(ctx, &v1beta1.Headscale{
-		ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: name},
+	return b.admin.Create(ctx, headscale)
+}
+
+// newHeadscale is one as a user makes it who leaves all defaults.
+func newHeadscale(namespace, name string) (*v1beta1.Headscale, error) {
+	config, err := v1beta1.NewHeadscaleConfig(map[string]any{"server_url": "https://" + name + ".example.com"})
+	return &v1beta1.Headscale{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
 		Spec: v1beta1.HeadscaleSpec{
 			Version: headscaleVersion, Config: config,
 			// A Secret has one Headscale that looks after it.
 			APIKey: v1beta1.APIKeySpec{SecretName: name + "-key", Expiration: "2160h"},
 		},
-	})
+	}, err
 }
 
 // touch changes every Headscale in a way that means nothing.

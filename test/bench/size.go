@@ -31,26 +31,26 @@ type sizes struct {
 func sizeTakes(*settings) time.Duration { return time.Second }
 
 // measureSizes weighs what make images left.
-func measureSizes(_ context.Context, l *lab) (string, error) {
+func measureSizes(_ context.Context, l *lab) (report, error) {
 	archives, err := filepath.Glob(filepath.Join(filepath.Dir(l.manager), "*.tar"))
 	if err != nil {
-		return "", err
+		return report{}, err
 	}
 	var all []sizes
 	for _, program := range []string{l.manager, l.operator} {
 		s := sizes{program: filepath.Base(program)}
 		info, err := os.Stat(program)
 		if err != nil {
-			return "", err
+			return report{}, err
 		}
 		s.binary = info.Size()
 		for _, archive := range archives {
 			if err := s.addImage(archive); err != nil {
-				return "", fmt.Errorf("%s: %w", archive, err)
+				return report{}, fmt.Errorf("%s: %w", archive, err)
 			}
 		}
 		if s.unpacked == 0 {
-			return "", fmt.Errorf("no image in %s has the program %s", filepath.Dir(program), s.program)
+			return report{}, fmt.Errorf("no image in %s has the program %s", filepath.Dir(program), s.program)
 		}
 		all = append(all, s)
 	}
@@ -119,16 +119,16 @@ func weighLayer(layer io.Reader, program string) (unpacked int64, mine bool, err
 }
 
 // describeSizes makes the tables of the sizes, that of the API Key Manager first.
-func describeSizes(all []sizes) string {
+func describeSizes(all []sizes) report {
 	rows := make([][]string, len(all))
 	for i, s := range all {
 		rows[i] = []string{s.program, megabytes(s.binary), megabytes(s.compressed), megabytes(s.unpacked)}
 	}
 	const million = 1e6
-	return figures.Table([]string{"program", "binary", "image, compressed", "image, unpacked"}, rows) + "\n\n" + compare([]target{
+	return report{[]string{figures.Table([]string{"program", "binary", "image, compressed", "image, unpacked"}, rows)}, []target{
 		atMost(all[0].program+", binary", float64(all[0].binary)/million, wantedBinary, "%.1f MB"),
 		atMost(all[0].program+", image, unpacked", float64(all[0].unpacked)/million, wantedImage, "%.1f MB"),
-	})
+	}}
 }
 
 // megabytes shows bytes in millions.

@@ -77,7 +77,7 @@ func TestWhatIsNoImageIsAnError(t *testing.T) {
 
 func TestSizesAreComparedWithWhatTheyShouldBe(t *testing.T) {
 	g := NewWithT(t)
-	text := describeSizes([]sizes{{"apikey-manager", 25_000_000, 9_000_000, 27_100_000}, {"manager", 34_000_000, 13_000_000, 34_100_000}})
+	text := describeSizes([]sizes{{"apikey-manager", 25_000_000, 9_000_000, 27_100_000}, {"manager", 34_000_000, 13_000_000, 34_100_000}}).text()
 	g.Expect(text).To(ContainSubstring("\n| manager | 34.0 MB | 13.0 MB | 34.1 MB |\n"))
 	g.Expect(text).To(ContainSubstring("\n| apikey-manager, binary | ≤ 25.0 MB | 25.0 MB | yes |\n"))
 	g.Expect(text).To(HaveSuffix("\n| apikey-manager, image, unpacked | ≤ 27.0 MB | 27.1 MB | no |"))

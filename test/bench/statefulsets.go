@@ -31,11 +31,11 @@ type statefulSets struct {
 	generations map[string]int64
 }
 
-// watchStatefulSets begins to watch.
-func watchStatefulSets(ctx context.Context, admin client.WithWatch) (*statefulSets, error) {
+// watchStatefulSets begins to watch those of a namespace.
+func watchStatefulSets(ctx context.Context, admin client.WithWatch, namespace string) (*statefulSets, error) {
 	list := &metav1.PartialObjectMetadataList{}
 	list.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("StatefulSetList"))
-	watcher, err := admin.Watch(ctx, list, client.InNamespace(operatorNamespace))
+	watcher, err := admin.Watch(ctx, list, client.InNamespace(namespace))
 	if err != nil {
 		return nil, err
 	}
