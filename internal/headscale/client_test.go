@@ -96,51 +96,63 @@ var _ = Describe("A client", func() {
 
 func tomorrow() time.Time { return time.Now().Add(24 * time.Hour) }
 
+// describeRelease is what is expected of the client with one release of Headscale.
 func describeRelease(release headscaletest.Release) {
-	var (
-		server *headscaletest.Server
-		client *headscale.Client
-	)
+	f := &fixture{release: release}
 	BeforeEach(func() {
-		server = startFake(socketPath(), release)
-		client = newClient(server.SocketPath())
+		f.server = startFake(socketPath(), release)
+		f.client = newClient(f.server.SocketPath())
 	})
+	answerSpecs(f)
+	silenceSpecs(f)
+	downSpecs(f)
+	closingSpecs(f)
+}
 
+// fixture is a Headscale and a client of it, new for every spec.
+type fixture struct {
+	release headscaletest.Release
+	server  *headscaletest.Server
+	client  *headscale.Client
+}
+
+// answerSpecs are about what Headscale answers.
+func answerSpecs(f *fixture) {
 	It("creates, lists and expires a key", func(ctx SpecContext) {
-		Expect(client.Transport()).To(Equal(headscale.TransportUnknown))
-		Expect(client.ListAPIKeys(ctx)).To(BeEmpty())
-		Expect(client.Transport()).To(Equal(transportOf(release)))
+		Expect(f.client.Transport()).To(Equal(headscale.TransportUnknown))
+		Expect(f.client.ListAPIKeys(ctx)).To(BeEmpty())
+		Expect(f.client.Transport()).To(Equal(transportOf(f.release)))
 
 		expiration := time.Date(2100, 1, 2, 3, 4, 5, 678_901_234, time.FixedZone("", 3600))
-		key, err := client.CreateAPIKey(ctx, expiration)
+		key, err := f.client.CreateAPIKey(ctx, expiration)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(server.Validate(key.Reveal())).To(BeTrue())
+		Expect(f.server.Validate(key.Reveal())).To(BeTrue())
 		prefix, ok := key.Prefix()
 		Expect(ok).To(BeTrue())
 
-		listed, err := client.ListAPIKeys(ctx)
+		listed, err := f.client.ListAPIKeys(ctx)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(listed).To(HaveLen(1))
 		Expect(listed[0].CreatedAt).To(BeTemporally("~", time.Now(), time.Minute))
 		listed[0].CreatedAt = time.Time{}
 		Expect(listed[0]).To(Equal(headscale.APIKey{
-			ID: 1, Prefix: prefix, Masked: release != headscaletest.V027,
+			ID: 1, Prefix: prefix, Masked: f.release != headscaletest.V027,
 			Expiration: time.Date(2100, 1, 2, 2, 4, 5, 678_901_000, time.UTC),
 		}))
 
-		Expect(client.ExpireAPIKey(ctx, prefix)).To(Succeed())
-		Expect(server.Validate(key.Reveal())).To(BeFalse())
-		Expect(client.ExpireAPIKey(ctx, prefix)).To(Succeed(), "a key that is expired already")
-		listed, err = client.ListAPIKeys(ctx)
+		Expect(f.client.ExpireAPIKey(ctx, prefix)).To(Succeed())
+		Expect(f.server.Validate(key.Reveal())).To(BeFalse())
+		Expect(f.client.ExpireAPIKey(ctx, prefix)).To(Succeed(), "a key that is expired already")
+		listed, err = f.client.ListAPIKeys(ctx)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(listed[0].Expiration).To(BeTemporally("<=", time.Now()))
 	})
 
 	It("lists keys of other ages: legacy, without an expiration, never valid", func(ctx SpecContext) {
-		never := server.Mint(nil)
-		server.Database().Insert(headscaletest.Record{Prefix: "abc-def", Expiration: &time.Time{}})
-		server.Database().Insert(headscaletest.Record{Prefix: "0123456_-9"})
-		listed, err := client.ListAPIKeys(ctx)
+		never := f.server.Mint(nil)
+		f.server.Database().Insert(headscaletest.Record{Prefix: "abc-def", Expiration: &time.Time{}})
+		f.server.Database().Insert(headscaletest.Record{Prefix: "0123456_-9"})
+		listed, err := f.client.ListAPIKeys(ctx)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(listed).To(HaveLen(3))
 		Expect(listed[0].Prefix).To(Equal(never.Prefix))
@@ -151,127 +163,133 @@ func describeRelease(release headscaletest.Release) {
 	})
 
 	It("says that Headscale does not know a prefix", func(ctx SpecContext) {
-		err := client.ExpireAPIKey(ctx, "nope")
+		err := f.client.ExpireAPIKey(ctx, "nope")
 		Expect(err).To(MatchError(headscale.ErrNotFound))
 		Expect(err).NotTo(MatchError(headscale.ErrUnavailable))
 		Expect(err).To(MatchError("expiring an API key: API key not known to Headscale"))
 	})
 
 	It("refuses what cannot be meant before it asks Headscale", func(ctx SpecContext) {
-		key := server.Mint(nil)
-		_, err := client.CreateAPIKey(ctx, time.Time{})
+		key := f.server.Mint(nil)
+		_, err := f.client.CreateAPIKey(ctx, time.Time{})
 		Expect(err).To(MatchError(ContainSubstring("expiration is not set")))
-		Expect(client.ExpireAPIKey(ctx, "")).To(MatchError(ContainSubstring("prefix is empty")))
-		err = client.ExpireAPIKey(ctx, key.Text)
+		Expect(f.client.ExpireAPIKey(ctx, "")).To(MatchError(ContainSubstring("prefix is empty")))
+		err = f.client.ExpireAPIKey(ctx, key.Text)
 		Expect(err).To(MatchError(ContainSubstring("not the whole key")))
 		Expect(err.Error()).NotTo(ContainSubstring(key.Text))
-		Expect(server.Calls(headscaletest.Create) + server.Calls(headscaletest.Expire)).To(BeZero())
+		Expect(f.server.Calls(headscaletest.Create) + f.server.Calls(headscaletest.Expire)).To(BeZero())
 	})
 
 	It("hands on what Headscale refused with, which is an answer", func(ctx SpecContext) {
-		server.Inject(headscaletest.Fault{Do: headscaletest.Refuse})
-		_, createErr := client.CreateAPIKey(ctx, tomorrow())
-		_, listErr := client.ListAPIKeys(ctx)
-		for _, err := range []error{createErr, listErr, client.ExpireAPIKey(ctx, "abcdefg")} {
+		f.server.Inject(headscaletest.Fault{Do: headscaletest.Refuse})
+		_, createErr := f.client.CreateAPIKey(ctx, tomorrow())
+		_, listErr := f.client.ListAPIKeys(ctx)
+		for _, err := range []error{createErr, listErr, f.client.ExpireAPIKey(ctx, "abcdefg")} {
 			Expect(err).To(MatchError(ContainSubstring("database is locked")))
 			Expect(err).NotTo(MatchError(headscale.ErrUnavailable))
 			Expect(err).NotTo(MatchError(headscale.ErrNotFound))
 		}
-		Expect(server.Database().Keys()).To(BeEmpty())
+		Expect(f.server.Database().Keys()).To(BeEmpty())
 	})
+}
 
+// silenceSpecs are about answers that do not come, or not in time.
+func silenceSpecs(f *fixture) {
 	DescribeTable("says that there was no answer when the connection is cut, and goes on with the next call",
 		func(ctx SpecContext, effect headscaletest.Effect, created int) {
-			server.Inject(headscaletest.Fault{Do: effect, Times: 3})
-			_, err := client.CreateAPIKey(ctx, tomorrow())
+			f.server.Inject(headscaletest.Fault{Do: effect, Times: 3})
+			_, err := f.client.CreateAPIKey(ctx, tomorrow())
 			Expect(err).To(MatchError(headscale.ErrUnavailable))
-			_, err = client.ListAPIKeys(ctx)
+			_, err = f.client.ListAPIKeys(ctx)
 			Expect(err).To(MatchError(headscale.ErrUnavailable))
-			Expect(client.ExpireAPIKey(ctx, "abcdefg")).To(MatchError(headscale.ErrUnavailable))
+			Expect(f.client.ExpireAPIKey(ctx, "abcdefg")).To(MatchError(headscale.ErrUnavailable))
 
-			Expect(client.ListAPIKeys(ctx)).To(HaveLen(created))
-			Expect(server.Calls(headscaletest.Create)).To(Equal(1), "a create is never repeated by itself")
+			Expect(f.client.ListAPIKeys(ctx)).To(HaveLen(created))
+			Expect(f.server.Calls(headscaletest.Create)).To(Equal(1), "a create is never repeated by itself")
 		},
 		Entry("before the work was done", headscaletest.Drop, 0),
 		Entry("after the work was done", headscaletest.LoseAnswer, 1),
 	)
 
 	It("gives up on a slow answer at its own deadline, though the key may appear later", func(ctx SpecContext) {
-		server.Inject(headscaletest.Fault{On: headscaletest.Create, Delay: 300 * time.Millisecond})
-		_, err := newClient(server.SocketPath(), soon).CreateAPIKey(ctx, tomorrow())
+		f.server.Inject(headscaletest.Fault{On: headscaletest.Create, Delay: 300 * time.Millisecond})
+		_, err := newClient(f.server.SocketPath(), soon).CreateAPIKey(ctx, tomorrow())
 		Expect(err).To(MatchError(headscale.ErrUnavailable))
 		Expect(err).To(MatchError(context.DeadlineExceeded))
-		Expect(server.Minted()).To(BeZero())
-		Eventually(server.Minted).Should(Equal(1))
+		Expect(f.server.Minted()).To(BeZero())
+		Eventually(f.server.Minted).Should(Equal(1))
 	})
 
 	It("gives up at the caller's deadline", func(ctx SpecContext) {
-		server.Freeze()
+		f.server.Freeze()
 		short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 		defer cancel()
-		_, err := client.ListAPIKeys(short)
+		_, err := f.client.ListAPIKeys(short)
 		Expect(err).To(MatchError(headscale.ErrUnavailable))
 		Expect(err).To(MatchError(context.DeadlineExceeded))
 	})
 
 	It("gives up when the caller does, which is not Headscale's fault", func(ctx SpecContext) {
-		server.Inject(headscaletest.Fault{Delay: time.Minute})
+		f.server.Inject(headscaletest.Fault{Delay: time.Minute})
 		cancelled, cancel := context.WithCancel(ctx)
 		go func() {
 			defer GinkgoRecover()
 			defer cancel()
-			Eventually(server.Calls).WithArguments(headscaletest.List).Should(Equal(1))
+			Eventually(f.server.Calls).WithArguments(headscaletest.List).Should(Equal(1))
 		}()
-		_, err := client.ListAPIKeys(cancelled)
+		_, err := f.client.ListAPIKeys(cancelled)
 		Expect(err).To(MatchError(context.Canceled))
 		Expect(err).NotTo(MatchError(headscale.ErrUnavailable))
 	})
+}
 
+// downSpecs are about a Headscale that is not there, or goes down.
+func downSpecs(f *fixture) {
 	It("waits for a Headscale that listens and does not serve yet", func(ctx SpecContext) {
-		server.Freeze()
-		_, err := newClient(server.SocketPath(), soon).ListAPIKeys(ctx)
+		f.server.Freeze()
+		_, err := newClient(f.server.SocketPath(), soon).ListAPIKeys(ctx)
 		Expect(err).To(MatchError(headscale.ErrUnavailable))
 
 		listed := make(chan error)
 		go func() {
-			_, err := client.ListAPIKeys(ctx)
+			_, err := f.client.ListAPIKeys(ctx)
 			listed <- err
 		}()
 		Consistently(listed).WithTimeout(50 * time.Millisecond).ShouldNot(Receive())
-		server.Thaw()
+		f.server.Thaw()
 		Eventually(listed).Should(Receive(BeNil()))
 	})
 
 	It("tells why it cannot connect: no socket, or nobody behind it", func(ctx SpecContext) {
-		server.Crash()
-		_, err := client.ListAPIKeys(ctx)
+		f.server.Crash()
+		_, err := f.client.ListAPIKeys(ctx)
 		Expect(err).To(MatchError(headscale.ErrUnavailable))
 		Expect(errors.Is(err, syscall.ECONNREFUSED)).To(BeTrue())
 
-		Expect(server.Start()).To(Succeed())
-		server.Stop()
-		_, err = client.ListAPIKeys(ctx)
+		Expect(f.server.Start()).To(Succeed())
+		f.server.Stop()
+		_, err = f.client.ListAPIKeys(ctx)
 		Expect(err).To(MatchError(headscale.ErrUnavailable))
 		Expect(errors.Is(err, fs.ErrNotExist)).To(BeTrue())
-		Expect(err).To(MatchError(ContainSubstring(server.SocketPath())))
+		Expect(err).To(MatchError(ContainSubstring(f.server.SocketPath())))
 
-		Expect(server.Start()).To(Succeed())
-		Expect(client.ListAPIKeys(ctx)).To(BeEmpty())
+		Expect(f.server.Start()).To(Succeed())
+		Expect(f.client.ListAPIKeys(ctx)).To(BeEmpty())
 	})
 
 	It("loses no more than the call in progress when Headscale goes down", func(ctx SpecContext) {
-		server.Inject(headscaletest.Fault{On: headscaletest.Create, Delay: time.Minute, Times: 1})
+		f.server.Inject(headscaletest.Fault{On: headscaletest.Create, Delay: time.Minute, Times: 1})
 		failed := make(chan error)
 		go func() {
-			_, err := client.CreateAPIKey(ctx, tomorrow())
+			_, err := f.client.CreateAPIKey(ctx, tomorrow())
 			failed <- err
 		}()
-		Eventually(server.Calls).WithArguments(headscaletest.Create).Should(Equal(1))
-		server.Crash()
+		Eventually(f.server.Calls).WithArguments(headscaletest.Create).Should(Equal(1))
+		f.server.Crash()
 		Eventually(failed).Should(Receive(MatchError(headscale.ErrUnavailable)))
-		Expect(server.Start()).To(Succeed())
-		Expect(client.CreateAPIKey(ctx, tomorrow())).NotTo(BeZero())
-		Expect(server.Minted()).To(Equal(1))
+		Expect(f.server.Start()).To(Succeed())
+		Expect(f.client.CreateAPIKey(ctx, tomorrow())).NotTo(BeZero())
+		Expect(f.server.Minted()).To(Equal(1))
 	})
 
 	It("tells answers from silence at whatever moment Headscale dies", func(ctx SpecContext) {
@@ -288,7 +306,7 @@ func describeRelease(release headscaletest.Release) {
 					return
 				default:
 				}
-				switch _, err := client.CreateAPIKey(ctx, tomorrow()); {
+				switch _, err := f.client.CreateAPIKey(ctx, tomorrow()); {
 				case err == nil:
 					answered++
 				case errors.Is(err, headscale.ErrUnavailable):
@@ -299,58 +317,61 @@ func describeRelease(release headscaletest.Release) {
 			}
 		}()
 		for range deaths {
-			before := server.Minted()
-			Eventually(server.Minted).WithPolling(100 * time.Microsecond).Should(BeNumerically(">", before))
-			server.Crash()
-			Expect(server.Start()).To(Succeed())
+			before := f.server.Minted()
+			Eventually(f.server.Minted).WithPolling(100 * time.Microsecond).Should(BeNumerically(">", before))
+			f.server.Crash()
+			Expect(f.server.Start()).To(Succeed())
 		}
 		close(over)
 		Eventually(ended).Should(BeClosed())
 		Expect(lost).To(BeNumerically(">", 0))
-		Expect(server.Minted()).To(BeNumerically("~", answered, deaths), "at most one answer is lost per death")
-		Expect(server.Minted()).To(BeNumerically(">=", answered))
+		Expect(f.server.Minted()).To(BeNumerically("~", answered, deaths), "at most one answer is lost per death")
+		Expect(f.server.Minted()).To(BeNumerically(">=", answered))
 	})
+}
 
+// closingSpecs are about many callers, and about none.
+func closingSpecs(f *fixture) {
 	It("serves many callers at once", func(ctx SpecContext) {
 		var callers sync.WaitGroup
 		for range 20 {
 			callers.Go(func() {
 				defer GinkgoRecover()
-				key, err := client.CreateAPIKey(ctx, tomorrow())
+				key, err := f.client.CreateAPIKey(ctx, tomorrow())
 				Expect(err).NotTo(HaveOccurred())
 				prefix, _ := key.Prefix()
-				Expect(client.ExpireAPIKey(ctx, prefix)).To(Succeed())
-				Expect(client.ListAPIKeys(ctx)).NotTo(BeEmpty())
+				Expect(f.client.ExpireAPIKey(ctx, prefix)).To(Succeed())
+				Expect(f.client.ListAPIKeys(ctx)).NotTo(BeEmpty())
 			})
 		}
 		callers.Wait()
-		Expect(server.Minted()).To(Equal(20))
-		Expect(server.ValidKeys()).To(BeEmpty())
+		Expect(f.server.Minted()).To(Equal(20))
+		Expect(f.server.ValidKeys()).To(BeEmpty())
 	})
 
 	It("ends the call in progress when it is closed, and refuses the next", func(ctx SpecContext) {
-		server.Inject(headscaletest.Fault{Delay: time.Minute})
+		f.server.Inject(headscaletest.Fault{Delay: time.Minute})
 		ended := make(chan error)
 		go func() {
-			_, err := client.ListAPIKeys(ctx)
+			_, err := f.client.ListAPIKeys(ctx)
 			ended <- err
 		}()
-		Eventually(server.Calls).WithArguments(headscaletest.List).Should(Equal(1))
-		Expect(client.Close()).To(Succeed())
+		Eventually(f.server.Calls).WithArguments(headscaletest.List).Should(Equal(1))
+		Expect(f.client.Close()).To(Succeed())
 		Eventually(ended).Should(Receive(MatchError(headscale.ErrClosed)))
-		_, err := client.ListAPIKeys(ctx)
+		_, err := f.client.ListAPIKeys(ctx)
 		Expect(err).To(MatchError(headscale.ErrClosed))
 		Expect(err).NotTo(MatchError(headscale.ErrUnavailable))
-		Expect(client.Close()).To(Succeed(), "twice")
+		Expect(f.client.Close()).To(Succeed(), "twice")
 	})
 
 	It("leaves Headscale in peace between calls", func(ctx SpecContext) {
-		server.Inject(headscaletest.Fault{Do: headscaletest.Drop, Times: 1})
-		_, err := client.ListAPIKeys(ctx)
+		f.server.Inject(headscaletest.Fault{Do: headscaletest.Drop, Times: 1})
+		_, err := f.client.ListAPIKeys(ctx)
 		Expect(err).To(MatchError(headscale.ErrUnavailable))
-		server.Stop()
+		f.server.Stop()
 		connected := make(chan struct{}, 1)
-		listenRaw(server.SocketPath(), func(conn net.Conn) {
+		listenRaw(f.server.SocketPath(), func(conn net.Conn) {
 			_ = conn.Close()
 			connected <- struct{}{}
 		})
