@@ -3,11 +3,13 @@ package docs_test
 import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+
+	"infrado.cloud/headscale-operator/test/pages"
 )
 
 var _ = DescribeTable("What a block is",
 	func(language, comment, text string, expected manner, complaint string) {
-		i, err := readInstruction(block{language: language, comment: comment, text: text})
+		i, err := readInstruction(pages.Block{Language: language, Comment: comment, Text: text})
 		if complaint != "" {
 			Expect(err).To(MatchError(ContainSubstring(complaint)))
 			return
@@ -29,46 +31,15 @@ var _ = DescribeTable("What a block is",
 	Entry("the whole test suite", "sh", "", "make test", manner(""), "run for long"),
 )
 
-var _ = DescribeTable("What a transcript shows",
-	func(shown, printed string, matches bool) {
-		Expect(pattern(shown).MatchString(printed)).To(Equal(matches))
-	},
-	Entry("is what is printed", "yes\n", "yes\n", true),
-	Entry("is not what is printed", "yes\n", "no\n", false),
-	Entry("is more than what is printed", "a\nb\n", "a\n", false),
-	Entry("is less than what is printed", "a\n", "a\nb\n", false),
-	Entry("has columns of another width", "NAME  AGE\nhs    1m\n", "NAME    AGE\nhs      12s\n", true),
-	Entry("has another time", "until 2027-02-21T22:13:05.986594Z\n", "until 2031-01-01T00:00:00Z\n", true),
-	Entry("has no time", "until 2027-02-21T22:13:05Z\n", "until never\n", false),
-	Entry("has another age, before a comma", "in 9d, at noon\n", "in 10d, at noon\n", true),
-	Entry("has another prefix of a key", "key Kazn4vLRor2L.\n", "key aaaaaaaa-_3L.\n", true),
-	Entry("has no prefix of a key", "key Kazn4vLRor2L.\n", "key none.\n", false),
-	Entry("leaves the rest of a word out", "hskey-api-…\n", "hskey-api-012-345\n", true),
-	Entry("leaves the rest of a word out, which is two", "hskey-api-…\n", "hskey-api-012 345\n", false),
-	Entry("leaves lines out", "a\n…\nd\n", "a\nb\nc\nd\n", true),
-	Entry("has a dot that is no other character", "a.b\n", "axb\n", false),
-)
+var _ = Describe("A link", func() {
+	p := pages.Page{Path: "docs/x.md"}
 
-var _ = Describe("A page", func() {
-	p := parsePage("docs/x.md", []byte("# A `b` c, d!\n\n[x](y.md#z) ![i](i.png)\n\n## Twice\n\n## Twice\n\n"+
-		"<!-- test: skip because of that -->\n```sh\nfalse\n```\n\n- in a list:\n\n  ```console\n  $ echo a \\\n  > b\n  a b\n  $ true\n  ```\n"))
-
-	It("is read with its anchors, links and blocks", func() {
-		Expect(p.anchors).To(Equal([]string{"a-b-c-d", "twice", "twice-1"}))
-		Expect(p.links).To(Equal([]link{{3, "y.md#z"}, {3, "i.png"}}))
-		Expect(p.blocks).To(Equal([]block{
-			{line: 11, language: "sh", text: "false\n", comment: "test: skip because of that"},
-			{line: 17, language: "console", text: "$ echo a \\\n> b\na b\n$ true\n"},
-		}))
-		Expect(parseTranscript(p.blocks[1].text)).To(Equal([]exchange{{"echo a \\\nb\n", "a b\n"}, {"true\n", ""}}))
-	})
-
-	It("has links that are found to be broken", func() {
-		Expect(brokenLink(p, link{target: "y.md#z"})).To(Equal("there is no such file"))
-		Expect(brokenLink(p, link{target: "../README.md#no-such-heading"})).To(Equal("there is no such heading"))
-		Expect(brokenLink(p, link{target: "/README.md"})).To(Equal("it is not relative to the page"))
-		Expect(brokenLink(p, link{target: "../README.md#install"})).To(BeEmpty())
-		Expect(brokenLink(p, link{target: "https://example.com"})).To(BeEmpty())
+	It("is found to be broken", func() {
+		Expect(brokenLink(p, pages.Link{Target: "y.md#z"})).To(Equal("there is no such file"))
+		Expect(brokenLink(p, pages.Link{Target: "../README.md#no-such-heading"})).To(Equal("there is no such heading"))
+		Expect(brokenLink(p, pages.Link{Target: "/README.md"})).To(Equal("it is not relative to the page"))
+		Expect(brokenLink(p, pages.Link{Target: "../README.md#install"})).To(BeEmpty())
+		Expect(brokenLink(p, pages.Link{Target: "https://example.com"})).To(BeEmpty())
 	})
 })
 

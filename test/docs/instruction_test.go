@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+
+	"infrado.cloud/headscale-operator/test/pages"
 )
 
 // manner is what the test does with a block.
@@ -55,16 +57,16 @@ var (
 )
 
 // readInstruction says what to do with a block, or why that cannot be said.
-func readInstruction(b block) (instruction, error) {
-	if anyComment.MatchString(b.comment) {
+func readInstruction(b pages.Block) (instruction, error) {
+	if anyComment.MatchString(b.Comment) {
 		return parseComment(b)
 	}
-	if b.language == "sh" && longRunning.MatchString(b.text) {
+	if b.Language == "sh" && longRunning.MatchString(b.Text) {
 		return instruction{}, errors.New("make and go test run for long: write <!-- test: ci --> or <!-- test: skip because … --> before them")
 	}
-	known, ok := languages[b.language]
+	known, ok := languages[b.Language]
 	if !ok {
-		return instruction{}, fmt.Errorf("the language %q says not what to do with the block: use sh, console, yaml, text, mermaid or promql, or write <!-- test: skip because … --> before it", b.language)
+		return instruction{}, fmt.Errorf("the language %q says not what to do with the block: use sh, console, yaml, text, mermaid or promql, or write <!-- test: skip because … --> before it", b.Language)
 	}
 	return instruction{manner: known}, nil
 }
@@ -74,19 +76,19 @@ var languagesFor = map[manner][]string{
 	e2e: {"sh", "console"}, until: {"sh"}, cluster: {"sh", "console"}, ci: {"sh"}, partOf: {"yaml"}, file: {"yaml"}, values: {"yaml"},
 }
 
-func parseComment(b block) (instruction, error) {
+func parseComment(b pages.Block) (instruction, error) {
 	var i instruction
-	if match := becauseComment.FindStringSubmatch(b.comment); match != nil {
+	if match := becauseComment.FindStringSubmatch(b.Comment); match != nil {
 		i = instruction{manner(match[1]), match[2]}
-	} else if match := quotedComment.FindStringSubmatch(b.comment); match != nil {
+	} else if match := quotedComment.FindStringSubmatch(b.Comment); match != nil {
 		i = instruction{manner(match[1]), match[2]}
-	} else if match := plainComment.FindStringSubmatch(b.comment); match != nil {
+	} else if match := plainComment.FindStringSubmatch(b.Comment); match != nil {
 		i = instruction{manner(match[1] + match[2]), match[3]}
 	} else {
-		return i, fmt.Errorf("the comment %q is none of those in test/docs/doc.go", b.comment)
+		return i, fmt.Errorf("the comment %q is none of those in test/docs/doc.go", b.Comment)
 	}
-	if allowed, limited := languagesFor[i.manner]; limited && !slices.Contains(allowed, b.language) {
-		return i, fmt.Errorf("the comment %q is for blocks of %v, and this one is %q", b.comment, allowed, b.language)
+	if allowed, limited := languagesFor[i.manner]; limited && !slices.Contains(allowed, b.Language) {
+		return i, fmt.Errorf("the comment %q is for blocks of %v, and this one is %q", b.Comment, allowed, b.Language)
 	}
 	return i, nil
 }

@@ -10,24 +10,26 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+
+	"infrado.cloud/headscale-operator/test/pages"
 )
 
 var _ = Describe("The pages", func() {
 	It("say of every block what it is", func() {
-		for _, p := range pages {
-			for _, b := range p.blocks {
+		for _, p := range allPages {
+			for _, b := range p.Blocks {
 				_, err := readInstruction(b)
-				Expect(err).NotTo(HaveOccurred(), "%s, %s", p.path, b.name())
+				Expect(err).NotTo(HaveOccurred(), "%s, %s", p.Path, b.Name())
 			}
 		}
 	})
 
 	It("have links that lead somewhere", func() {
 		var broken []string
-		for _, p := range pages {
-			for _, l := range p.links {
+		for _, p := range allPages {
+			for _, l := range p.Links {
 				if why := brokenLink(p, l); why != "" {
-					broken = append(broken, p.path+": "+l.target+": "+why)
+					broken = append(broken, p.Path+": "+l.Target+": "+why)
 				}
 			}
 		}
@@ -38,23 +40,23 @@ var _ = Describe("The pages", func() {
 		reached := map[string]bool{}
 		var visit func(string)
 		visit = func(name string) {
-			for _, p := range pages {
+			for _, p := range allPages {
 				// GitHub shows a directory as a list of its files.
-				if reached[p.path] || p.path != name && path.Dir(p.path) != name {
+				if reached[p.Path] || p.Path != name && path.Dir(p.Path) != name {
 					continue
 				}
-				reached[p.path] = true
-				for _, l := range p.links {
-					if target, _, _ := strings.Cut(l.target, "#"); target != "" && !external.MatchString(target) {
-						visit(path.Join(path.Dir(p.path), target))
+				reached[p.Path] = true
+				for _, l := range p.Links {
+					if target, _, _ := strings.Cut(l.Target, "#"); target != "" && !external.MatchString(target) {
+						visit(path.Join(path.Dir(p.Path), target))
 					}
 				}
 			}
 		}
 		visit("docs/README.md")
-		for _, p := range pages {
-			if strings.HasPrefix(p.path, "docs/") {
-				Expect(reached).To(HaveKey(p.path), "no page that can be reached from docs/README.md has a link to it")
+		for _, p := range allPages {
+			if strings.HasPrefix(p.Path, "docs/") {
+				Expect(reached).To(HaveKey(p.Path), "no page that can be reached from docs/README.md has a link to it")
 			}
 		}
 	})
@@ -63,10 +65,10 @@ var _ = Describe("The pages", func() {
 		makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
 		Expect(err).NotTo(HaveOccurred())
 		command := regexp.MustCompile("(?:^|[`\\s(]|&& )make ((?:[A-Z0-9_]+=\\S+ )*)([a-z][a-z0-9-]*)")
-		for _, p := range pages {
+		for _, p := range allPages {
 			for _, text := range codeOf(p) {
 				for _, match := range command.FindAllStringSubmatch(text, -1) {
-					Expect(string(makefile)).To(MatchRegexp(`(?m)^`+match[2]+`:`), "%s: make %s", p.path, match[2])
+					Expect(string(makefile)).To(MatchRegexp(`(?m)^`+match[2]+`:`), "%s: make %s", p.Path, match[2])
 				}
 			}
 		}
@@ -75,17 +77,17 @@ var _ = Describe("The pages", func() {
 	It("name, for what runs elsewhere, what runs it", func() {
 		elsewhere := readAll(".ci/run", ".github/workflows/*.yaml")
 		suite := readAll("test/e2e/*_test.go")
-		for _, p := range pages {
-			for _, b := range p.blocks {
+		for _, p := range allPages {
+			for _, b := range p.Blocks {
 				i, err := readInstruction(b)
 				Expect(err).NotTo(HaveOccurred())
 				switch i.manner {
 				case e2e:
-					Expect(suite).To(MatchRegexp(`It\(.*`+regexp.QuoteMeta(i.words)), "%s, %s", p.path, b.name())
+					Expect(suite).To(MatchRegexp(`It\(.*`+regexp.QuoteMeta(i.words)), "%s, %s", p.Path, b.Name())
 				case ci:
-					for line := range strings.Lines(b.text) {
+					for line := range strings.Lines(b.Text) {
 						line, _, _ = strings.Cut(strings.TrimSpace(line), " #")
-						Expect(elsewhere).To(ContainSubstring(strings.TrimSpace(line)), "%s, %s", p.path, b.name())
+						Expect(elsewhere).To(ContainSubstring(strings.TrimSpace(line)), "%s, %s", p.Path, b.Name())
 					}
 				}
 			}
@@ -94,13 +96,13 @@ var _ = Describe("The pages", func() {
 
 	It("are followed here but for some blocks", func() {
 		count := map[manner]int{}
-		for _, p := range pages {
-			for _, b := range p.blocks {
+		for _, p := range allPages {
+			for _, b := range p.Blocks {
 				i, err := readInstruction(b)
 				Expect(err).NotTo(HaveOccurred())
 				count[i.manner]++
 				if i.words != "" && !i.runsHere() {
-					AddReportEntry(p.path+", "+b.name(), ReportEntryVisibilityAlways, string(i.manner)+": "+i.words)
+					AddReportEntry(p.Path+", "+b.Name(), ReportEntryVisibilityAlways, string(i.manner)+": "+i.words)
 				}
 			}
 		}
@@ -113,14 +115,14 @@ var _ = Describe("The pages", func() {
 var external = regexp.MustCompile(`^[a-z][a-z+.-]*:`)
 
 // brokenLink says why a link leads nowhere, or "". GitHub's own pages are no files.
-func brokenLink(p page, l link) string {
-	if external.MatchString(l.target) {
+func brokenLink(p pages.Page, l pages.Link) string {
+	if external.MatchString(l.Target) {
 		return ""
 	}
-	target, anchor, _ := strings.Cut(l.target, "#")
-	file := p.path
+	target, anchor, _ := strings.Cut(l.Target, "#")
+	file := p.Path
 	if target != "" {
-		file = path.Join(path.Dir(p.path), target)
+		file = path.Join(path.Dir(p.Path), target)
 	}
 	if strings.HasPrefix(target, "/") || strings.HasPrefix(file, "../") {
 		return "it is not relative to the page"
@@ -131,8 +133,8 @@ func brokenLink(p page, l link) string {
 	if anchor == "" {
 		return ""
 	}
-	i := slices.IndexFunc(pages, func(other page) bool { return other.path == file })
-	if i < 0 || !slices.Contains(pages[i].anchors, anchor) {
+	i := slices.IndexFunc(allPages, func(other pages.Page) bool { return other.Path == file })
+	if i < 0 || !slices.Contains(allPages[i].Anchors, anchor) {
 		return "there is no such heading"
 	}
 	return ""
@@ -142,10 +144,10 @@ func brokenLink(p page, l link) string {
 var inlineCode = regexp.MustCompile("`[^`\n]+`")
 
 // codeOf is all code of a page.
-func codeOf(p page) []string {
-	texts := inlineCode.FindAllString(p.source, -1)
-	for _, b := range p.blocks {
-		texts = append(texts, b.text)
+func codeOf(p pages.Page) []string {
+	texts := inlineCode.FindAllString(p.Source, -1)
+	for _, b := range p.Blocks {
+		texts = append(texts, b.Text)
 	}
 	return texts
 }

@@ -15,28 +15,26 @@ import (
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/resources"
 	"infrado.cloud/headscale-operator/test/env"
+	"infrado.cloud/headscale-operator/test/pages"
 	"infrado.cloud/headscale-operator/test/serverbuild"
 )
-
-// fileName matches the comment by which a manifest is kept as a file.
-var fileName = regexp.MustCompile(`^# ([A-Za-z0-9._-]+\.ya?ml)\n`)
 
 // between is what stands between the documents of a manifest.
 var between = regexp.MustCompile(`(?m)^---\n`)
 
 // keep keeps a manifest as the file that its first line names, if it does.
-func (r *reader) keep(b block) {
+func (r *reader) keep(b pages.Block) {
 	GinkgoHelper()
-	if match := fileName.FindStringSubmatch(b.text); match != nil {
-		Expect(os.WriteFile(filepath.Join(r.dir, match[1]), []byte(b.text), 0o600)).To(Succeed())
+	if name := b.File(); name != "" {
+		Expect(os.WriteFile(filepath.Join(r.dir, name), []byte(b.Text), 0o600)).To(Succeed())
 	}
 }
 
 // check has the API server check a manifest, and the operator's own code what it makes
 // of a Headscale.
-func (r *reader) check(ctx context.Context, b block, i instruction) {
+func (r *reader) check(ctx context.Context, b pages.Block, i instruction) {
 	GinkgoHelper()
-	for _, document := range between.Split(b.text, -1) {
+	for _, document := range between.Split(b.Text, -1) {
 		object := map[string]any{}
 		Expect(yaml.UnmarshalStrict([]byte(document), &object)).To(Succeed(), describeBlock(b))
 		if i.manner == partOf || object["apiVersion"] == nil {
@@ -79,7 +77,7 @@ func merged(base, over map[string]any) map[string]any {
 }
 
 // checkManifest checks one object.
-func checkManifest(ctx context.Context, b block, object map[string]any) {
+func checkManifest(ctx context.Context, b pages.Block, object map[string]any) {
 	GinkgoHelper()
 	text, err := yaml.Marshal(object)
 	Expect(err).NotTo(HaveOccurred())

@@ -14,41 +14,42 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/test/pages"
 )
 
 // describePages makes a spec of every block that does something.
 func describePages() {
 	Describe("Every block of", Ordered, ContinueOnFailure, func() {
 		BeforeAll(startWorld)
-		for i := range pages {
-			p := &pages[i]
-			if slices.ContainsFunc(p.blocks, runsHere) {
-				Context(p.path, Ordered, func() { describeBlocks(p) })
+		for i := range allPages {
+			p := &allPages[i]
+			if slices.ContainsFunc(p.Blocks, runsHere) {
+				Context(p.Path, Ordered, func() { describeBlocks(p) })
 			}
 		}
 	})
 }
 
-func runsHere(b block) bool {
+func runsHere(b pages.Block) bool {
 	i, err := readInstruction(b)
 	return err == nil && i.runsHere()
 }
 
 // describeBlocks makes the specs of one page.
-func describeBlocks(p *page) {
+func describeBlocks(p *pages.Page) {
 	var r *reader
 	var before []string
 	BeforeAll(func(ctx SpecContext) {
 		before = namespaces(ctx)
 		r = newReader()
-		if p.begin != "" {
-			begin(ctx, p.begin)
+		if p.Begin != "" {
+			begin(ctx, p.Begin)
 		}
 	})
 	AfterAll(func(ctx SpecContext) { cleanUp(ctx, before) })
-	for _, b := range p.blocks {
+	for _, b := range p.Blocks {
 		if runsHere(b) {
-			It(b.name(), func(ctx SpecContext) { r.follow(ctx, b) })
+			It(b.Name(), func(ctx SpecContext) { r.follow(ctx, b) })
 		}
 	}
 }
@@ -147,6 +148,6 @@ func newReader() *reader {
 }
 
 // describeBlock says where a block is, for a failure.
-func describeBlock(b block) string {
-	return fmt.Sprintf("the block at line %d:\n%s", b.line, b.text)
+func describeBlock(b pages.Block) string {
+	return fmt.Sprintf("the block at line %d:\n%s", b.Line, b.Text)
 }

@@ -16,6 +16,7 @@ import (
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/test/env"
+	"infrado.cloud/headscale-operator/test/pages"
 	"infrado.cloud/headscale-operator/test/process"
 	"infrado.cloud/headscale-operator/test/serverbuild"
 )
@@ -34,13 +35,13 @@ type reader struct {
 }
 
 // follow does what a block says.
-func (r *reader) follow(ctx context.Context, b block) {
+func (r *reader) follow(ctx context.Context, b pages.Block) {
 	GinkgoHelper()
 	i, err := readInstruction(b)
 	Expect(err).NotTo(HaveOccurred())
 	switch i.manner {
 	case commands:
-		p := r.start(ctx, b.text)
+		p := r.start(ctx, b.Text)
 		err := r.wait(ctx, p)
 		Expect(err).NotTo(HaveOccurred(), "%s\n%s", describeBlock(b), p.Log())
 	case transcript:
@@ -106,27 +107,27 @@ func (r *reader) wait(ctx context.Context, p *process.Process) error {
 
 // compare runs the commands of a transcript and compares what they print with what is
 // shown. What kubectl refuses ends with a status that is not 0, and is shown, too.
-func (r *reader) compare(ctx context.Context, b block) {
+func (r *reader) compare(ctx context.Context, b pages.Block) {
 	GinkgoHelper()
-	exchanges := parseTranscript(b.text)
+	exchanges := pages.ParseTranscript(b.Text)
 	Expect(exchanges).NotTo(BeEmpty(), "a console block has no line that begins with $: %s", describeBlock(b))
 	for _, e := range exchanges {
-		p := r.start(ctx, e.command)
+		p := r.start(ctx, e.Command)
 		_ = r.wait(ctx, p)
-		Expect(p.Log().String()).To(MatchRegexp(pattern(e.output).String()), "%s\nis shown to print\n%s", e.command, e.output)
+		Expect(p.Log().String()).To(MatchRegexp(pages.Pattern(e.Output).String()), "%s\nis shown to print\n%s", e.Command, e.Output)
 	}
 }
 
 // interrupt runs a block until it prints the words. The socket that it names is that of
 // a Headscale that was started for it.
-func (r *reader) interrupt(ctx context.Context, b block, words string) {
+func (r *reader) interrupt(ctx context.Context, b pages.Block, words string) {
 	GinkgoHelper()
 	headscale, err := env.StartHeadscale(ctx, env.HeadscaleOptions{
 		Binary: world.Servers.Headscale[serverbuild.DefaultHeadscale], Guard: guard, Output: GinkgoWriter,
 	})
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(headscale.Kill)
-	p := r.start(ctx, strings.ReplaceAll(b.text, v1beta1.DefaultSocketPath, headscale.SocketPath()))
+	p := r.start(ctx, strings.ReplaceAll(b.Text, v1beta1.DefaultSocketPath, headscale.SocketPath()))
 	DeferCleanup(p.Kill)
 	Eventually(func() string { return p.Log().String() }).WithContext(ctx).Should(ContainSubstring(words))
 	// As Ctrl-C does, to the whole group.

@@ -12,19 +12,20 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"infrado.cloud/headscale-operator/test/env"
+	"infrado.cloud/headscale-operator/test/pages"
 	"infrado.cloud/headscale-operator/test/process"
 	"infrado.cloud/headscale-operator/test/serverbuild"
 )
 
 // What all pages share.
 var (
-	root  string
-	pages []page
-	world *env.World
-	guard *process.Guard
-	plane *env.ControlPlane
-	admin client.Client
-	node  = &nodes{pods: map[client.ObjectKey]*runningPod{}}
+	root     string
+	allPages []pages.Page
+	world    *env.World
+	guard    *process.Guard
+	plane    *env.ControlPlane
+	admin    client.Client
+	node     = &nodes{pods: map[client.ObjectKey]*runningPod{}}
 )
 
 // pluginName is the program that kubectl runs as kubectl headscale.
@@ -40,7 +41,7 @@ func TestDocs(t *testing.T) {
 	if root, err = serverbuild.FindRoot(); err != nil {
 		t.Fatal(err)
 	}
-	if pages, err = readPages(root); err != nil {
+	if allPages, err = pages.ReadAll(root); err != nil {
 		t.Fatal(err)
 	}
 	describePages()

@@ -7,6 +7,8 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"sigs.k8s.io/yaml"
+
+	"infrado.cloud/headscale-operator/test/pages"
 )
 
 // schema is what matters here of the chart's values.schema.json.
@@ -32,12 +34,12 @@ func (s *schema) UnmarshalJSON(text []byte) error {
 }
 
 // checkValues sees to it that the chart has the values that a block sets.
-func checkValues(b block) {
+func checkValues(b pages.Block) {
 	GinkgoHelper()
 	var chart schema
 	Expect(json.Unmarshal([]byte(readAll("charts/headscale-operator/values.schema.json")), &chart)).To(Succeed())
 	values := map[string]any{}
-	Expect(yaml.UnmarshalStrict([]byte(b.text), &values)).To(Succeed(), describeBlock(b))
+	Expect(yaml.UnmarshalStrict([]byte(b.Text), &values)).To(Succeed(), describeBlock(b))
 	Expect(unknownValues(chart, values, "")).To(BeEmpty(), describeBlock(b))
 }
 

@@ -1,4 +1,6 @@
-package docs_test
+// Package pages reads pages in Markdown: their blocks of code, links and headings, and what
+// transcripts in them show.
+package pages
 
 import (
 	"bytes"
@@ -17,46 +19,59 @@ import (
 	"github.com/yuin/goldmark/text"
 )
 
-// page is a page in Markdown.
-type page struct {
-	// path is below the repository's root, with slashes.
-	path    string
-	blocks  []block
-	links   []link
-	anchors []string
-	// begin is the namespace in which there is a Headscale at the beginning, or "".
-	begin string
-	// source is the whole text.
-	source string
+// Page is a page in Markdown.
+type Page struct {
+	// Path is below the repository's root, with slashes.
+	Path    string
+	Blocks  []Block
+	Links   []Link
+	Anchors []string
+	// Begin is the namespace in which there is a Headscale at the beginning, or "".
+	Begin string
+	// Source is the whole text.
+	Source string
 }
 
-// block is a fenced block of code.
-type block struct {
-	line     int
-	language string
-	text     string
-	// comment is the text of the HTML comment right before it, or "".
-	comment string
+// Block is a fenced block of code.
+type Block struct {
+	Line     int
+	Language string
+	Text     string
+	// Comment is the text of the HTML comment right before it, or "".
+	Comment string
+	// Heading is the text of the heading above it, or "".
+	Heading string
 }
 
-// name says where a block is and how it begins.
-func (b block) name() string {
-	first, _, _ := strings.Cut(strings.TrimSpace(b.text), "\n")
-	return fmt.Sprintf("line %d: %s", b.line, first)
+// Name says where a block is and how it begins.
+func (b Block) Name() string {
+	first, _, _ := strings.Cut(strings.TrimSpace(b.Text), "\n")
+	return fmt.Sprintf("line %d: %s", b.Line, first)
 }
 
-// link is a link to somewhere, or an image.
-type link struct {
-	line   int
-	target string
+// fileName matches the comment by which a manifest is kept as a file.
+var fileName = regexp.MustCompile(`^# ([A-Za-z0-9._-]+\.ya?ml)\n`)
+
+// File is the name of the file as which a manifest is kept, or "".
+func (b Block) File() string {
+	if match := fileName.FindStringSubmatch(b.Text); match != nil {
+		return match[1]
+	}
+	return ""
+}
+
+// Link is a link to somewhere, or an image.
+type Link struct {
+	Line   int
+	Target string
 }
 
 // notPages are directories without pages of this repository.
 var notPages = []string{".git", "bin", "dist", "node_modules", "out"}
 
-// readPages reads every page below the root.
-func readPages(root string) ([]page, error) {
-	var pages []page
+// ReadAll reads every page below the root.
+func ReadAll(root string) ([]Page, error) {
+	var pages []Page
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -71,7 +86,7 @@ func readPages(root string) ([]page, error) {
 			return err
 		}
 		relative, err := filepath.Rel(root, path)
-		pages = append(pages, parsePage(filepath.ToSlash(relative), source))
+		pages = append(pages, Parse(filepath.ToSlash(relative), source))
 		return err
 	})
 	return pages, err
@@ -83,14 +98,14 @@ var markdown = goldmark.New(goldmark.WithExtensions(extension.GFM))
 // beginComment says in which namespace there is a Headscale at the beginning of a page.
 var beginComment = regexp.MustCompile(`(?m)^<!-- test: begin with a Headscale in the namespace ([a-z-]+) -->$`)
 
-// parsePage reads a page.
-func parsePage(path string, source []byte) page {
-	p := page{path: path, source: string(source)}
-	if match := beginComment.FindStringSubmatch(p.source); match != nil {
-		p.begin = match[1]
+// Parse reads a page.
+func Parse(path string, source []byte) Page {
+	p := Page{Path: path, Source: string(source)}
+	if match := beginComment.FindStringSubmatch(p.Source); match != nil {
+		p.Begin = match[1]
 	}
 	lineAt := func(offset int) int { return 1 + bytes.Count(source[:offset], []byte("\n")) }
-	line := 1
+	line, heading := 1, ""
 	// The walk cannot fail, because the visitor does not.
 	_ = ast.Walk(markdown.Parser().Parse(text.NewReader(source)), func(node ast.Node, entering bool) (ast.WalkStatus, error) {
 		if !entering {
@@ -101,16 +116,17 @@ func parsePage(path string, source []byte) page {
 		}
 		switch node := node.(type) {
 		case *ast.FencedCodeBlock:
-			p.blocks = append(p.blocks, block{
-				line: line, language: string(node.Language(source)),
-				text: string(node.Lines().Value(source)), comment: commentBefore(node, source),
+			p.Blocks = append(p.Blocks, Block{
+				Line: line, Language: string(node.Language(source)), Heading: heading,
+				Text: string(node.Lines().Value(source)), Comment: commentBefore(node, source),
 			})
 		case *ast.Heading:
-			p.addAnchor(textOf(node, source))
+			heading = textOf(node, source)
+			p.addAnchor(heading)
 		case *ast.Link:
-			p.links = append(p.links, link{line, string(node.Destination)})
+			p.Links = append(p.Links, Link{line, string(node.Destination)})
 		case *ast.Image:
-			p.links = append(p.links, link{line, string(node.Destination)})
+			p.Links = append(p.Links, Link{line, string(node.Destination)})
 		case *ast.RawHTML:
 			p.addHTML(string(node.Segments.Value(source)), line)
 		case *ast.HTMLBlock:
@@ -145,17 +161,17 @@ func commentBefore(node ast.Node, source []byte) string {
 }
 
 // addHTML takes links and anchors out of HTML.
-func (p *page) addHTML(html string, line int) {
+func (p *Page) addHTML(html string, line int) {
 	for _, match := range htmlLink.FindAllStringSubmatch(html, -1) {
-		p.links = append(p.links, link{line, match[1]})
+		p.Links = append(p.Links, Link{line, match[1]})
 	}
 	for _, match := range htmlAnchor.FindAllStringSubmatch(html, -1) {
-		p.anchors = append(p.anchors, match[1])
+		p.Anchors = append(p.Anchors, match[1])
 	}
 }
 
 // addAnchor adds the anchor that GitHub gives a heading.
-func (p *page) addAnchor(heading string) {
+func (p *Page) addAnchor(heading string) {
 	anchor := strings.Map(func(r rune) rune {
 		switch {
 		case r == ' ':
@@ -167,10 +183,10 @@ func (p *page) addAnchor(heading string) {
 		}
 	}, strings.TrimSpace(heading))
 	unique := anchor
-	for i := 1; slices.Contains(p.anchors, unique); i++ {
+	for i := 1; slices.Contains(p.Anchors, unique); i++ {
 		unique = fmt.Sprintf("%s-%d", anchor, i)
 	}
-	p.anchors = append(p.anchors, unique)
+	p.Anchors = append(p.Anchors, unique)
 }
 
 // textOf is the text of a heading without its markup.

@@ -1,4 +1,4 @@
-package docs_test
+package pages
 
 import (
 	"regexp"
@@ -6,23 +6,23 @@ import (
 	"unicode"
 )
 
-// exchange is a command and what it is shown to print.
-type exchange struct {
-	command, output string
+// Exchange is a command and what it is shown to print.
+type Exchange struct {
+	Command, Output string
 }
 
-// parseTranscript reads a block of commands after a $, each of which may go on after
+// ParseTranscript reads a block of commands after a $, each of which may go on after
 // a >, and what they print.
-func parseTranscript(text string) []exchange {
-	var exchanges []exchange
+func ParseTranscript(text string) []Exchange {
+	var exchanges []Exchange
 	for line := range strings.Lines(text) {
 		last := len(exchanges) - 1
 		if command, begins := strings.CutPrefix(line, "$ "); begins {
-			exchanges = append(exchanges, exchange{command: command})
-		} else if more, goesOn := strings.CutPrefix(line, "> "); goesOn && last >= 0 && exchanges[last].output == "" {
-			exchanges[last].command += more
+			exchanges = append(exchanges, Exchange{Command: command})
+		} else if more, goesOn := strings.CutPrefix(line, "> "); goesOn && last >= 0 && exchanges[last].Output == "" {
+			exchanges[last].Command += more
 		} else if last >= 0 {
-			exchanges[last].output += line
+			exchanges[last].Output += line
 		}
 	}
 	return exchanges
@@ -34,9 +34,9 @@ var (
 	anyAge  = regexp.MustCompile(`^(\d+[dhms])+$`)
 )
 
-// pattern matches what a command prints where it is shown to print this. The number of
+// Pattern matches what a command prints where it is shown to print this. The number of
 // spaces does not matter, because columns are as wide as what is in them.
-func pattern(output string) *regexp.Regexp {
+func Pattern(output string) *regexp.Regexp {
 	var lines []string
 	for line := range strings.Lines(output) {
 		var words []string
