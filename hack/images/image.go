@@ -25,6 +25,8 @@ type imageOptions struct {
 	platform *v1.Platform
 	created  time.Time
 	labels   map[string]string
+	// links are other names of the program, in the same directory.
+	links []string
 	// license is the text of /LICENSE; without one there is no such file.
 	license []byte
 }
@@ -40,7 +42,7 @@ func newImage(program string, options imageOptions) (v1.Image, error) {
 		return nil, fmt.Errorf("%s %w", program, err)
 	}
 	entrypoint := "/" + filepath.Base(program)
-	files, err := filesOf(entrypoint, content, options.license)
+	files, err := filesOf(entrypoint, content, options)
 	if err != nil {
 		return nil, err
 	}
@@ -80,32 +82,44 @@ func checkStatic(content []byte) error {
 	return nil
 }
 
-// file is a file of an image, or a directory where the path ends with a slash.
+// file is a file of an image, a directory where the path ends with a slash, or a link.
 type file struct {
 	path    string
 	mode    int64
 	content []byte
+	link    string
 }
 
 // filesOf is the image's file system, as a tar archive without dates.
-func filesOf(entrypoint string, content, license []byte) ([]byte, error) {
+func filesOf(entrypoint string, content []byte, options imageOptions) ([]byte, error) {
 	passwd := fmt.Sprintf("root:x:0:0:root:/:/sbin/nologin\nnonroot:x:%d:%d:nonroot:/:/sbin/nologin\n", nonroot, nonroot)
 	group := fmt.Sprintf("root:x:0:\nnonroot:x:%d:\n", nonroot)
 	entries := []file{
-		{"/etc/", 0o755, nil},
-		{"/etc/group", 0o644, []byte(group)},
-		{"/etc/passwd", 0o644, []byte(passwd)},
-		{"/tmp/", 0o1777, nil},
-		{entrypoint, 0o755, content},
+		{path: "/etc/", mode: 0o755},
+		{path: "/etc/group", mode: 0o644, content: []byte(group)},
+		{path: "/etc/passwd", mode: 0o644, content: []byte(passwd)},
+		{path: "/tmp/", mode: 0o1777},
+		{path: entrypoint, mode: 0o755, content: content},
 	}
-	if license != nil {
-		entries = append(entries, file{"/LICENSE", 0o644, license})
+	for _, name := range options.links {
+		entries = append(entries, file{path: "/" + name, mode: 0o777, link: entrypoint})
 	}
+	if options.license != nil {
+		entries = append(entries, file{path: "/LICENSE", mode: 0o644, content: options.license})
+	}
+	return archiveOf(entries)
+}
+
+// archiveOf is a tar archive of files, without dates.
+func archiveOf(entries []file) ([]byte, error) {
 	var buffer bytes.Buffer
 	archive := tar.NewWriter(&buffer)
 	for _, entry := range entries {
 		header := &tar.Header{Name: strings.TrimPrefix(entry.path, "/"), Mode: entry.mode, Size: int64(len(entry.content)), Typeflag: tar.TypeReg}
-		if strings.HasSuffix(entry.path, "/") {
+		switch {
+		case entry.link != "":
+			header.Typeflag, header.Linkname = tar.TypeSymlink, entry.link
+		case strings.HasSuffix(entry.path, "/"):
 			header.Typeflag = tar.TypeDir
 		}
 		if err := archive.WriteHeader(header); err != nil {

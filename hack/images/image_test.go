@@ -54,7 +54,7 @@ func TestAnImageRunsItsProgramAndHasNothingElse(t *testing.T) {
 	if err := os.WriteFile(license, []byte("Do what is good.\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := run([]string{"--output", out, "--license", license, "--label", "a=b", "--created", "2026-11-23T00:00:00Z", "some/operator:v1=" + program}); err != nil {
+	if err := run([]string{"--output", out, "--license", license, "--label", "a=b", "--link", "sh", "--created", "2026-11-23T00:00:00Z", "some/operator:v1=" + program}); err != nil {
 		t.Fatal(err)
 	}
 	image := readArchive(t, filepath.Join(out, "some_operator_v1.tar"), "some/operator:v1")
@@ -78,9 +78,12 @@ func TestAnImageRunsItsProgramAndHasNothingElse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if header.Linkname != "" {
+			header.Name += "->" + header.Linkname
+		}
 		files = append(files, header.Name)
 	}
-	if got, want := strings.Join(files, " "), "etc etc/group etc/passwd tmp manager LICENSE"; got != want {
+	if got, want := strings.Join(files, " "), "etc etc/group etc/passwd tmp manager sh->/manager LICENSE"; got != want {
 		t.Errorf("the image holds %q, not %q", got, want)
 	}
 }

@@ -6,7 +6,8 @@
 //
 // An image is made from scratch: it holds the program at /<its file name>, which is
 // also its entrypoint, a /tmp, its license where one is given, and the user nonroot (65532), as whom it runs. There is
-// no shell and nothing else. The same program gives the same image, byte for byte.
+// no shell and nothing else. A program that is many, by the name that it is called by, gets
+// these names with --link. The same program gives the same image, byte for byte.
 package main
 
 import (
@@ -35,6 +36,7 @@ type settings struct {
 	platform string
 	created  time.Time
 	labels   map[string]string
+	links    []string
 	license  []byte
 }
 
@@ -45,6 +47,7 @@ func run(args []string) error {
 	flags.StringVar(&s.platform, "platform", "linux/amd64", "what the programs were built for")
 	flags.Func("created", "date of the images, in RFC 3339 (default: none, 1970)", s.setCreated)
 	flags.Func("license", "file that becomes /LICENSE of the images (default: none)", s.readLicense)
+	flags.Func("link", "another name of the programs, as a link in /; may be repeated", s.addLink)
 	flags.Func("label", "label of the images, key=value; may be repeated", s.addLabel)
 	_ = flags.Parse(args) // ExitOnError
 	if flags.NArg() == 0 {
@@ -81,7 +84,7 @@ func (s *settings) write(argument string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	image, err := newImage(program, imageOptions{platform: platform, created: s.created, labels: s.labels, license: s.license})
+	image, err := newImage(program, imageOptions{platform: platform, created: s.created, labels: s.labels, links: s.links, license: s.license})
 	if err != nil {
 		return "", err
 	}
@@ -97,6 +100,14 @@ func (s *settings) setCreated(text string) (err error) {
 func (s *settings) readLicense(path string) (err error) {
 	s.license, err = os.ReadFile(path) //nolint:gosec // the one who calls this program chooses
 	return err
+}
+
+func (s *settings) addLink(name string) error {
+	if name == "" || strings.Contains(name, "/") {
+		return fmt.Errorf("%q is no name of a file in /", name)
+	}
+	s.links = append(s.links, name)
+	return nil
 }
 
 func (s *settings) addLabel(text string) error {
