@@ -2,7 +2,6 @@ package docs_test
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -61,16 +60,6 @@ func (r *reader) follow(ctx context.Context, b pages.Block) {
 // inClone matches commands that run in the clone.
 var inClone = regexp.MustCompile(`(?m)^go `)
 
-// blockScript runs a block with the variables that the blocks before have set, and keeps
-// those that it sets.
-const blockScript = `set -a
-[ ! -e "$DOCS_STATE" ] || . "$DOCS_STATE"
-HEADSCALE_URL=$1
-set -eu
-%s
-export -p >"$DOCS_STATE"
-`
-
 // start starts a block of commands.
 func (r *reader) start(ctx context.Context, script string) *process.Process {
 	GinkgoHelper()
@@ -81,14 +70,14 @@ func (r *reader) start(ctx context.Context, script string) *process.Process {
 	}
 	p, err := process.Start(process.Command{
 		Name: "sh", Path: "/bin/sh", Dir: dir, Guard: guard, Output: GinkgoWriter,
-		Args: []string{"-c", fmt.Sprintf(blockScript, script), "sh",
+		Args: []string{"-c", pages.Script(script, r.state, "HEADSCALE_URL=$1"), "sh",
 			node.url(client.ObjectKey{Namespace: workNamespace, Name: "headscale"})},
 		Env: append(os.Environ(),
 			"PATH="+r.bin+string(os.PathListSeparator)+os.Getenv("PATH"),
 			// Some programs draw with other characters where the locale is not UTF-8.
 			"LC_ALL=C.UTF-8",
 			"KUBECONFIG="+plane.Kubeconfig(), "KUBECACHEDIR="+filepath.Join(guard.Dir(), "kubectl"),
-			"DOCS_KUBECTL="+world.Servers.Kubectl(), "DOCS_PODS="+r.pods, "DOCS_STATE="+r.state),
+			"DOCS_KUBECTL="+world.Servers.Kubectl(), "DOCS_PODS="+r.pods),
 	})
 	Expect(err).NotTo(HaveOccurred())
 	return p
