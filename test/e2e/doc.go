@@ -11,7 +11,7 @@
 //	E2E_RESTART_KUBELET     the command that restarts the node's kubelet
 //	E2E_RESTART_API_SERVER  the command that restarts the API server
 //	E2E_PULLS               set where the cluster can pull images: `helm test` then uses the
-//	                        image that the chart names
+//	                        image that the chart names, and pods of busybox that image
 //	E2E_ARTIFACTS           where a failure leaves logs, events and objects; by
 //	                        default out/e2e, which is emptied at the start
 package e2e

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -58,7 +59,45 @@ func buildPrograms(ctx context.Context, dir string, programs map[string]string) 
 	if err := serverbuild.BuildProgram(ctx, root, "./test/e2e/testpod", programs[testpodImage], GinkgoWriter); err != nil {
 		return err
 	}
-	return serverbuild.BuildProgram(ctx, filepath.Join(root, "test", "e2e", "node"), ".", programs[nodeImage], GinkgoWriter)
+	if err := serverbuild.BuildProgram(ctx, filepath.Join(root, "test", "e2e", "node"), ".", programs[nodeImage], GinkgoWriter); err != nil {
+		return err
+	}
+	if os.Getenv("E2E_PULLS") != "" {
+		return nil
+	}
+	image, err := busyboxImage()
+	if err != nil {
+		return err
+	}
+	programs[image] = filepath.Join(dir, busybox)
+	return serverbuild.BuildProgram(ctx, filepath.Join(root, "test", "e2e", busybox), ".", programs[image], GinkgoWriter)
+}
+
+// busybox is the program that stands in for the image that the pages have pods of, for a
+// shell and tar.
+const busybox = "busybox"
+
+var busyboxReference = regexp.MustCompile(`image: (busybox:\S+)`)
+
+// busyboxImage is the name that this image has in docs/operations.md.
+func busyboxImage() (string, error) {
+	page, err := os.ReadFile(filepath.Join(root, "docs", "operations.md"))
+	if err != nil {
+		return "", err
+	}
+	match := busyboxReference.FindSubmatch(page)
+	if match == nil {
+		return "", fmt.Errorf("docs/operations.md has no pod of busybox")
+	}
+	return string(match[1]), nil
+}
+
+// furtherNames are the flags for further names of a program in its image.
+func furtherNames(program string) []string {
+	if filepath.Base(program) == busybox {
+		return []string{"--link", "sh", "--link", "tar", "--link", "sleep"}
+	}
+	return nil
 }
 
 // buildOperators builds the operator and the API Key Manager as they are and as they were.
@@ -110,7 +149,8 @@ func makeAndLoad(ctx context.Context, dir string, programs map[string]string) er
 		return err
 	}
 	for image, program := range programs {
-		archive, err := output(ctx, "", maker, "--output", dir, image+"="+program)
+		args := append([]string{"--output", dir}, furtherNames(program)...)
+		archive, err := output(ctx, "", maker, append(args, image+"="+program)...)
 		if err != nil {
 			return err
 		}
