@@ -19,7 +19,8 @@
 // sees:
 //
 //	<!-- test: skip because REASON -->     is shown only
-//	<!-- test: cluster because REASON -->  needs nodes, and no suite runs it
+//	<!-- test: cluster because REASON -->  needs what no suite has: a registry to pull from,
+//	                                       or kinds of objects that others install
 //	<!-- test: e2e "WORDS" -->             is what the spec of test/e2e with these words does
 //	<!-- test: ci -->                      make commands that .ci/run or a workflow runs
 //	<!-- test: until "WORDS" -->           runs until it prints them, and is then interrupted

@@ -29,7 +29,7 @@ func output(ctx context.Context, stdin, name string, args ...string) (string, er
 	command := exec.CommandContext(ctx, name, args...)
 	command.WaitDelay = pipesTimeout
 	command.Dir = root
-	command.Env = append(os.Environ(), "PATH="+filepath.Dir(kubectl)+string(os.PathListSeparator)+os.Getenv("PATH"))
+	command.Env = append(os.Environ(), "PATH="+searchPath())
 	command.Stdin = strings.NewReader(stdin)
 	var printed, complaints strings.Builder
 	command.Stdout, command.Stderr = &printed, &complaints
@@ -37,6 +37,11 @@ func output(ctx context.Context, stdin, name string, args ...string) (string, er
 		return printed.String(), fmt.Errorf("%s %s: %w: %s", filepath.Base(name), strings.Join(args, " "), err, strings.TrimSpace(complaints.String()))
 	}
 	return printed.String(), nil
+}
+
+// searchPath is where programs are looked for: kubectl is the suite's own.
+func searchPath() string {
+	return filepath.Dir(kubectl) + string(os.PathListSeparator) + os.Getenv("PATH")
 }
 
 // kube runs kubectl.

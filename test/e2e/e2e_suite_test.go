@@ -88,6 +88,7 @@ var _ = Describe("The operator", Ordered, ContinueOnFailure, func() {
 		}
 	})
 	Context("installed as the README says", readmeSpecs)
+	Context("followed as the pages say", pagesSpecs)
 	Context("installed with install.yaml", manifestSpecs)
 	Context("installed with Helm 3", func() { helmSpecs(helmCase{helm: "helm3", namespace: "default"}) })
 	Context("installed with Helm 4 for one namespace", func() {

@@ -15,6 +15,8 @@ import (
 // node is a Tailscale client that has registered with a pre-auth key.
 type node struct {
 	server *server
+	// namespace is where its pod is.
+	namespace string
 	// key is the node's public key, which a node that registers again would not have.
 	key string
 }
@@ -26,17 +28,19 @@ type listed struct {
 	Online                             bool
 }
 
+// firstUser is whose the node is.
+const firstUser = "somebody"
+
 // firstAddress is what the first node of a Headscale gets.
 const firstAddress = "100.64.0.1"
 
 // registerNode makes a user and a pre-auth key, and runs a node that registers with it.
 func registerNode(ctx context.Context, s *server) *node {
 	GinkgoHelper()
-	var created struct{ User struct{ ID string } }
-	s.mustPost(ctx, "/api/v1/user", `{"name":"somebody"}`, &created)
+	user := s.addUser(ctx, firstUser)
 	var made struct{ PreAuthKey struct{ Key string } }
 	expiration := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
-	s.mustPost(ctx, "/api/v1/preauthkey", fmt.Sprintf(`{"user":%q,"expiration":%q}`, created.User.ID, expiration), &made)
+	s.mustPost(ctx, "/api/v1/preauthkey", fmt.Sprintf(`{"user":%q,"expiration":%q}`, user, expiration), &made)
 	_, err := output(ctx, made.PreAuthKey.Key, kubectl, "create", "secret", "generic", "pre-auth-key", "-n", s.namespace, "--from-file=auth-key=/dev/stdin")
 	Expect(err).NotTo(HaveOccurred())
 	mustKube(ctx, "label", "-n", s.namespace, "secret/pre-auth-key", strings.ReplaceAll(ours, ": ", "="))
@@ -44,13 +48,21 @@ func registerNode(ctx context.Context, s *server) *node {
   automountServiceAccountToken: false
   volumes: [{name: key, secret: {secretName: pre-auth-key}}, {name: state, emptyDir: {}}]
 `, "--url="+s.url(), "--hostname=laptop", "--state=/state", "--auth-key-file=/key/auth-key"))
-	n := &node{server: s}
+	n := &node{server: s, namespace: s.namespace}
 	Eventually(func(g Gomega) {
 		seen := n.look(ctx, g)
 		g.Expect(seen.Online).To(BeTrue())
 		n.key = seen.NodeKey
 	}).Should(Succeed())
 	return n
+}
+
+// addUser makes a user of Headscale, and returns its ID.
+func (s *server) addUser(ctx context.Context, name string) string {
+	GinkgoHelper()
+	var created struct{ User struct{ ID string } }
+	s.mustPost(ctx, "/api/v1/user", fmt.Sprintf(`{"name":%q}`, name), &created)
+	return created.User.ID
 }
 
 // mustPost sends a request to Headscale with the key, and reads the answer.
@@ -73,7 +85,7 @@ func (n *node) look(ctx context.Context, g Gomega) listed {
 	g.Expect(list.Nodes).To(HaveLen(1), result.Body)
 	g.Expect(list.Nodes[0]).To(And(HaveField("GivenName", "laptop"), HaveField("RegisterMethod", "REGISTER_METHOD_AUTH_KEY"),
 		HaveField("IPAddresses", ContainElement(firstAddress))))
-	printed, err := kube(ctx, "logs", "-n", n.server.namespace, "laptop", "--tail=1")
+	printed, err := kube(ctx, "logs", "-n", n.namespace, "laptop", "--tail=1")
 	g.Expect(err).NotTo(HaveOccurred())
 	var itself struct {
 		State     string
@@ -93,5 +105,5 @@ func (n *node) look(ctx context.Context, g Gomega) listed {
 func (n *node) isRegistered(ctx context.Context) {
 	GinkgoHelper()
 	Eventually(func(g Gomega) { g.Expect(n.look(ctx, g).NodeKey).To(Equal(n.key)) }).Should(Succeed())
-	Expect(mustKube(ctx, "get", "pod", "-n", n.server.namespace, "laptop", "-o", "jsonpath={.status.containerStatuses[0].restartCount}")).To(Equal("0"))
+	Expect(mustKube(ctx, "get", "pod", "-n", n.namespace, "laptop", "-o", "jsonpath={.status.containerStatuses[0].restartCount}")).To(Equal("0"))
 }
