@@ -218,9 +218,9 @@ func describeRotations(all []*rotations) report {
 			milliseconds(figures.Median(r.refused)), milliseconds(figures.Percentile90(r.refused)),
 			fmt.Sprintf("%d of %d in %d rotations (%d)", r.tally.Refusals, r.tally.Calls, r.used, r.tally.Streak),
 		}
-		targets = append(targets, noted(r.transport+": new key after it was due, median", fmt.Sprintf("%.3f s", figures.Median(r.late).Seconds())))
-		targets = append(targets, atMost(r.transport+": old key refused after the Secret's change, 90 %",
-			figures.Percentile90(r.refused).Seconds(), wantedRefusal, "%.3f s"))
+		targets = append(targets,
+			noted(r.transport+": new key after it was due, median", fmt.Sprintf("%.3f s", figures.Median(r.late).Seconds())),
+			atMost(r.transport+": old key refused after the Secret's change, 90 %", figures.Percentile90(r.refused).Seconds(), wantedRefusal, "%.3f s"))
 	}
 	return report{[]string{figures.Table([]string{
 		"transport", "rotations", "new key after it was due: median", "90 %", "old key refused after that: median", "90 %",
