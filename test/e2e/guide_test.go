@@ -40,7 +40,7 @@ func newGuide(ctx context.Context, namespace string) *guide {
 	temporary := GinkgoT().TempDir()
 	g := &guide{dir: filepath.Join(temporary, "work"), state: filepath.Join(temporary, "state")}
 	Expect(os.Mkdir(g.dir, 0o700)).To(Succeed())
-	for _, program := range []string{"./cmd/" + pluginName, "./test/e2e/curl"} {
+	for _, program := range []string{"./cmd/" + pluginName, "./test/pages/curl"} {
 		Expect(serverbuild.BuildProgram(ctx, root, program, filepath.Join(temporary, filepath.Base(program)), GinkgoWriter)).To(Succeed())
 	}
 	kubeconfig := filepath.Join(temporary, "kubeconfig")
