@@ -105,6 +105,7 @@ fmt: $(GOLANGCI_LINT) ## Format the code.
 lint: $(GOLANGCI_LINT) ## Check the code with the linters.
 	$(GOLANGCI_LINT) run
 	cd hack/images && ../../$(GOLANGCI_LINT) run
+	cd test/e2e/busybox && ../../../$(GOLANGCI_LINT) run
 
 ##@ Generated files
 
@@ -200,6 +201,7 @@ images: ## Make archives of both images in out/images, without Docker.
 .PHONY: test-images
 test-images: ## Test what makes the images, and that the programs in them say their version.
 	cd hack/images && go test -count=1 ./...
+	cd test/e2e/busybox && go test -count=1 ./...
 	hack/test-images
 
 # What the archives of the plugin can be had from, with the tag as its last part.

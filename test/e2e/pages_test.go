@@ -35,17 +35,20 @@ func pagesSpecs() {
 	BeforeAll(func(ctx SpecContext) {
 		newNamespaces(ctx, "restricted", operatorNamespace)
 		const enforced = "pod-security.kubernetes.io/enforce"
+		Expect(mustKube(ctx, "get", "namespace", "--ignore-not-found", "-o", "name", moved.namespace)).To(BeEmpty(), "the page makes this namespace")
+		// It must have no such label yet, or this fails.
 		mustKube(ctx, "label", "namespace", hs.namespace, enforced+"=restricted")
 		helm := release{"helm4", root}
+		// The last of these comes first, and each whatever becomes of the others.
+		DeferCleanup(func(ctx SpecContext) { mustKube(ctx, "label", "namespace", hs.namespace, enforced+"-") })
+		DeferCleanup(func(ctx SpecContext) { deleteVolume(ctx, hs) })
 		DeferCleanup(func(ctx SpecContext) {
-			removeOurs(ctx, hs.namespace)
-			deleteHeadscales(ctx)
-			helm.uninstall(ctx)
-			mustKube(ctx, "delete", crdName, "--timeout=1m")
 			mustKube(ctx, "delete", "namespace", "--ignore-not-found", "--timeout=1m", moved.namespace)
-			deleteVolume(ctx, hs)
-			mustKube(ctx, "label", "namespace", hs.namespace, enforced+"-")
 		})
+		DeferCleanup(func(ctx SpecContext) { mustKube(ctx, "delete", "--ignore-not-found", "--timeout=1m", crdName) })
+		DeferCleanup(func(ctx SpecContext) { helm.uninstall(ctx) })
+		DeferCleanup(func(ctx SpecContext) { deleteHeadscales(ctx) })
+		DeferCleanup(func(ctx SpecContext) { removeOurs(ctx, hs.namespace) })
 		helm.install(ctx, currentTag, currentTag)
 		g = newGuide(ctx, hs.namespace)
 	})
@@ -105,7 +108,7 @@ func pagesSpecs() {
 		steps := section(operations, "Moving to another namespace or cluster")
 		expire := len(steps) - 1
 		g.follow(ctx, steps[:expire]...)
-		Eventually(func() int { return statusOf(ctx, moved.url()+"/api/v1/user", old) }).Should(Equal(http.StatusOK), "nobody knows the old key there")
+		Eventually(func() int { return statusOf(ctx, moved.url()+"/api/v1/user", old) }).Should(Equal(http.StatusOK), "the old key is in the copied database, and must still work")
 		g.follow(ctx, steps[expire])
 		moved.isRefused(ctx, old)
 		Expect(moved.keepsItsPromises(ctx)).NotTo(Equal(old))

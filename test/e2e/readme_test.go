@@ -48,7 +48,8 @@ func documented(document, from, to string) (string, error) {
 // printed. Settings are environment variables, name=value.
 func run(ctx context.Context, script string, settings ...string) string {
 	GinkgoHelper()
-	printed, err := output(ctx, script, "env", append(settings, "sh", "-eu")...)
+	// As an argument, for what reads the standard input would swallow what comes after it.
+	printed, err := output(ctx, "", "env", append(settings, "sh", "-euc", script)...)
 	Expect(err).NotTo(HaveOccurred())
 	return printed
 }
