@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +13,8 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+
+	"infrado.cloud/headscale-operator/test/pages"
 )
 
 // targetLabels are what Prometheus gives every series of a target in a cluster.
@@ -84,22 +85,18 @@ var _ = Describe("The queries", func() {
 	})
 })
 
-// queryBlock matches a block of expressions in Markdown, one to a line.
-var queryBlock = regexp.MustCompile("(?s)\n```promql\n(.*?\n)```\n")
-
-// pageQueries are the expressions in the documentation.
+// pageQueries are the expressions in the documentation, one to a line.
 func pageQueries(g Gomega) []string {
+	all, err := pages.ReadAll(repository)
+	g.Expect(err).NotTo(HaveOccurred())
 	var expressions []string
-	g.Expect(filepath.WalkDir(filepath.Join(repository, "docs"), func(path string, _ fs.DirEntry, err error) error {
-		if err != nil || filepath.Ext(path) != ".md" {
-			return err
+	for _, page := range all {
+		for _, block := range page.Blocks {
+			if block.Language == "promql" {
+				expressions = slices.AppendSeq(expressions, strings.SplitSeq(strings.TrimSpace(block.Text), "\n"))
+			}
 		}
-		text, err := os.ReadFile(path)
-		for _, block := range queryBlock.FindAllStringSubmatch(string(text), -1) {
-			expressions = slices.AppendSeq(expressions, strings.SplitSeq(strings.TrimSpace(block[1]), "\n"))
-		}
-		return err
-	})).To(Succeed())
+	}
 	return expressions
 }
 
