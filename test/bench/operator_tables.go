@@ -52,7 +52,7 @@ func restTable(costs []*operatorCost) string {
 		rows[i] = []string{
 			fmt.Sprint(c.size), milliseconds(figures.Median(c.changing)), milliseconds(figures.Percentile90(c.changing)),
 			fmt.Sprintf("%d and %d", c.resting.writes(), c.resting.requests), c.rest.String(),
-			fmt.Sprintf("%.2f %%", 100*c.busyResting.Seconds()/c.rest.Seconds()),
+			busyAtRest(c),
 			mebibytes(c.memory), mebibytes(c.anonymous), fmt.Sprintf("%.0f KiB", c.memoryEach),
 		}
 	}
@@ -109,6 +109,9 @@ func operatorTargets(costs []*operatorCost) []target {
 		targets = append(targets,
 			atMost(fmt.Sprintf("operator's memory (PSS) with %d Headscales", c.size), c.memory, wantedMemory, "%.1f MiB"),
 			noted(fmt.Sprintf("%d StatefulSets exist, the least possible, after", c.size), seconds(c.floor)),
+			noted(fmt.Sprintf("requests for each of %d new Headscales", c.size), tenths(c.each(c.making.requests))),
+			noted(fmt.Sprintf("change until changed StatefulSet with %d Headscales, median", c.size), milliseconds(figures.Median(c.changing))),
+			noted(fmt.Sprintf("operator's processor at rest with %d Headscales", c.size), busyAtRest(c)),
 			atMost(fmt.Sprintf("%d StatefulSets exist after", c.size), c.made.Seconds(), wantedMade, "%.2f s"))
 	}
 	others := make([]float64, len(costs))
@@ -140,6 +143,11 @@ func compareMemory(costs []*operatorCost) {
 		c.memoryEach = (c.memory - fewer.memory) * 1024 / float64(c.size-fewer.size)
 		fewer = c
 	}
+}
+
+// busyAtRest is the part of a processor that the operator keeps busy at rest.
+func busyAtRest(c *operatorCost) string {
+	return fmt.Sprintf("%.2f %%", 100*c.busyResting.Seconds()/c.rest.Seconds())
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }

@@ -220,7 +220,8 @@ func describeRotations(all []*rotations) report {
 		}
 		targets = append(targets,
 			noted(r.transport+": new key after it was due, median", fmt.Sprintf("%.3f s", figures.Median(r.late).Seconds())),
-			atMost(r.transport+": old key refused after the Secret's change, 90 %", figures.Percentile90(r.refused).Seconds(), wantedRefusal, "%.3f s"))
+			atMost(r.transport+": old key refused after the Secret's change, 90 %", figures.Percentile90(r.refused).Seconds(), wantedRefusal, "%.3f s"),
+			noted(r.transport+": a consumer's refused calls", fmt.Sprintf("%d of %d", r.tally.Refusals, r.tally.Calls)))
 	}
 	return report{[]string{figures.Table([]string{
 		"transport", "rotations", "new key after it was due: median", "90 %", "old key refused after that: median", "90 %",

@@ -149,5 +149,7 @@ func describeSidecar(c *sidecarCost) report {
 		atMost("API Key Manager at rest, processor", percent, wantedSidecarBusy, "%.2f %%"),
 		atMost("API Key Manager at rest, requests an hour besides the watch, by those in "+c.rest.String(),
 			float64(others)*float64(time.Hour)/float64(c.rest), wantedRequests, "%.0f"),
+		noted("API Key Manager at rest, memory (RSS)", mebibytes(c.resident)),
+		noted("API Key Manager at rest, open files and goroutines", fmt.Sprintf("%d and %d", c.files, c.goroutines)),
 	}}
 }
