@@ -55,7 +55,7 @@ const (
 
 // gcPercent has the garbage collector run at a quarter of the usual growth. An operator at
 // rest allocates next to nothing, and one that works mostly waits for the API server: with
-// 100 Headscales this saves 6 MiB, for some 7 ms of a processor for each new one.
+// 100 Headscales this saves 6 MiB, for some 8 ms of a processor for each new one.
 // docs/decisions/2026-11-24-small-operator.md has the figures.
 const gcPercent = 25
 
