@@ -10,6 +10,8 @@ import (
 	. "github.com/onsi/gomega"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"sigs.k8s.io/yaml"
+
+	"infrado.cloud/headscale-operator/test/pages"
 )
 
 var _ = Describe("docs/security.md", func() {
@@ -25,8 +27,8 @@ var _ = Describe("docs/security.md", func() {
 		}
 		told := map[string][]string{}
 		for _, row := range rowsBelow("docs/security.md", "### The operator's rights") {
-			for _, resource := range quoted(row[0]) {
-				told[resource] = append(told[resource], quoted(row[1])...)
+			for _, resource := range pages.Quoted(row[0]) {
+				told[resource] = append(told[resource], pages.Quoted(row[1])...)
 			}
 		}
 		for _, rights := range []map[string][]string{granted, told} {
@@ -42,7 +44,7 @@ var _ = DescribeTable("The reasons of a condition are all explained in",
 	func(file, heading string, kinds []string, but ...string) {
 		var explained []string
 		for _, row := range rowsBelow(file, heading) {
-			explained = append(explained, quoted(row[0])...)
+			explained = append(explained, pages.Quoted(row[0])...)
 		}
 		var asked []string
 		for _, kind := range kinds {
@@ -104,15 +106,4 @@ func rowsBelow(file, heading string) [][]string {
 	}
 	Expect(len(rows)).To(BeNumerically(">", 2), "%s: %s", file, heading)
 	return rows[2:]
-}
-
-// quoted are the parts of a cell that stand in backquotes.
-func quoted(cell string) []string {
-	var parts []string
-	for i, part := range strings.Split(cell, "`") {
-		if i%2 == 1 {
-			parts = append(parts, part)
-		}
-	}
-	return parts
 }

@@ -7,6 +7,8 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+
+	"infrado.cloud/headscale-operator/test/pages"
 )
 
 var _ = Describe("The page about monitoring", func() {
@@ -15,7 +17,7 @@ var _ = Describe("The page about monitoring", func() {
 		listed := map[string][]string{}
 		for line := range strings.Lines(page) {
 			if cells := strings.Split(line, "|"); strings.HasPrefix(line, "| `headscale_") && len(cells) > 4 {
-				listed[quoted(cells[1])[0]] = quoted(cells[3])
+				listed[pages.Quoted(cells[1])[0]] = pages.Quoted(cells[3])
 			}
 		}
 		var names []string
@@ -37,14 +39,3 @@ var _ = Describe("The page about monitoring", func() {
 		}
 	})
 })
-
-// quoted are the parts of a cell that stand in backquotes.
-func quoted(cell string) []string {
-	var parts []string
-	for i, part := range strings.Split(cell, "`") {
-		if i%2 == 1 {
-			parts = append(parts, part)
-		}
-	}
-	return parts
-}

@@ -200,3 +200,14 @@ func textOf(node ast.Node, source []byte) string {
 	})
 	return words.String()
 }
+
+// Quoted are the parts of a text, such as a cell of a table, that stand in backquotes.
+func Quoted(text string) []string {
+	var parts []string
+	for i, part := range strings.Split(text, "`") {
+		if i%2 == 1 {
+			parts = append(parts, part)
+		}
+	}
+	return parts
+}
