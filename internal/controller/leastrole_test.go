@@ -158,12 +158,7 @@ var _ = Describe("A right that the operator makes no request with", func() {
 			role.Name = namespace.Name
 			role.Rules = without(role.Rules, missing)
 			user := "less:" + namespace.Name
-			Expect(admin.Create(ctx, role)).To(Succeed())
-			Expect(admin.Create(ctx, &rbacv1.ClusterRoleBinding{
-				ObjectMeta: metav1.ObjectMeta{Name: role.Name},
-				RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
-				Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: user}},
-			})).To(Succeed())
+			grant(ctx, role, user)
 			startOperatorAs(user, namespace.Name)
 			Expect(create(ctx, namespace.Name, shortest)).To(Succeed())
 			Eventually(condition(ctx, namespace.Name, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(

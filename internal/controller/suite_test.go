@@ -86,11 +86,16 @@ func connect(raw []byte) {
 
 // grantOperatorItsRole installs the ClusterRole that the operator is shipped with.
 func grantOperatorItsRole(ctx context.Context) {
-	role := shippedRole()
+	grant(ctx, shippedRole(), operatorUser)
+}
+
+// grant installs a ClusterRole and gives it to a user.
+func grant(ctx context.Context, role *rbacv1.ClusterRole, user string) {
+	GinkgoHelper()
 	Expect(admin.Create(ctx, role)).To(Succeed())
 	Expect(admin.Create(ctx, &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: role.Name},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
-		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: operatorUser}},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: user}},
 	})).To(Succeed())
 }
