@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -38,12 +37,7 @@ func (b *operatorBench) makeFloor(ctx context.Context) error {
 	}
 	defer sets.stop()
 	began := time.Now()
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(appliers)
-	for i := range b.cost.size {
-		group.Go(func() error { return b.applyAll(groupCtx, headscaleName(i)) })
-	}
-	if err := group.Wait(); err != nil {
+	if err := b.forEach(ctx, appliers, b.applyAll); err != nil {
 		return err
 	}
 	last, err := sets.wait(ctx, b.cost.size)

@@ -142,7 +142,7 @@ func (b *operatorBench) make(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	if err := b.forEach(ctx, b.create); err != nil {
+	if err := b.forEach(ctx, creators, b.create); err != nil {
 		return err
 	}
 	last, err := b.sets.wait(ctx, b.cost.size)
@@ -188,7 +188,7 @@ func (b *operatorBench) touch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = b.forEach(ctx, func(ctx context.Context, name string) error {
+	err = b.forEach(ctx, creators, func(ctx context.Context, name string) error {
 		return b.patch(ctx, name, `{"metadata":{"annotations":{"touched":"yes"}}}`)
 	})
 	if err != nil {
@@ -271,10 +271,10 @@ func (b *operatorBench) settle(ctx context.Context) (counts, error) {
 	return last, nil
 }
 
-// forEach does something for every Headscale, several at a time.
-func (b *operatorBench) forEach(ctx context.Context, do func(context.Context, string) error) error {
+// forEach does something for every Headscale, for some at a time.
+func (b *operatorBench) forEach(ctx context.Context, atOnce int, do func(context.Context, string) error) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(creators)
+	group.SetLimit(atOnce)
 	for i := range b.cost.size {
 		group.Go(func() error { return do(ctx, headscaleName(i)) })
 	}
