@@ -27,10 +27,7 @@ const (
 func pagesSpecs() {
 	hs := &server{namespace: "default", name: "headscale", secret: "headscale-api-key"}
 	moved := &server{namespace: "vpn", name: hs.name, secret: hs.secret}
-	var (
-		g      *guide
-		laptop *node
-	)
+	var g *guide
 
 	BeforeAll(func(ctx SpecContext) {
 		newNamespaces(ctx, "restricted", operatorNamespace)
@@ -79,66 +76,7 @@ func pagesSpecs() {
 			MatchRegexp(`Holder Identity: +headscale-operator-controller-manager-`), ContainSubstring("headscale_operator_build_info{")))
 	})
 
-	It("backs up by a copy and restores it, with the node, and replaces a key that is not in it", func(ctx SpecContext) {
-		inBackup := hs.keepsItsPromises(ctx)
-		laptop = registerNode(ctx, hs)
-		g.follow(ctx, section(operations, "Backup")...)
-		Expect(hs.keepsItsPromises(ctx)).To(Equal(inBackup))
-		hs.requestRotation(ctx)
-		later := hs.awaitOtherKey(ctx, inBackup)
-		hs.isRefused(ctx, inBackup)
-		hs.addUser(ctx, "later")
-
-		g.follow(ctx, section(operations, "Restore")...)
-		hs.awaitOtherKey(ctx, later)
-		hs.keepsItsPromises(ctx)
-		laptop.isRegistered(ctx)
-		Expect(hs.users(ctx)).To(ConsistOf(firstUser), "those of the day of the backup")
-		// The key in the backup was good again; the one made later is not known any more.
-		hs.isRefused(ctx, inBackup)
-		hs.isRefused(ctx, later)
-		Expect(mustKube(ctx, "logs", "-n", hs.namespace, hs.name+"-0", "-c", "apikey-manager")).To(
-			And(ContainSubstring("reason=KeyUnknown"), ContainSubstring("reason=KeyOrphaned")))
-	})
-
-	It("moves to another namespace, with the node, and expires the key of the old one", func(ctx SpecContext) {
-		old := hs.keepsItsPromises(ctx)
-		g.follow(ctx, block(operations, "kubectl patch persistentvolume"))
-		g.follow(ctx, butForTheStart(section(operations, "Backup"))...)
-		steps := section(operations, "Moving to another namespace or cluster")
-		expire := len(steps) - 1
-		g.follow(ctx, steps[:expire]...)
-		Eventually(func() int { return statusOf(ctx, moved.url()+"/api/v1/user", old) }).Should(Equal(http.StatusOK), "the old key is in the copied database, and must still work")
-		g.follow(ctx, steps[expire])
-		moved.isRefused(ctx, old)
-		Expect(moved.keepsItsPromises(ctx)).NotTo(Equal(old))
-		laptop.server = moved
-		laptop.isRegistered(ctx)
-	})
-
-	It("deletes a Headscale that has moved, and its node finds the new one by the name", func(ctx SpecContext) {
-		volume := mustKube(ctx, "get", "-n", hs.namespace, "pvc", "data-headscale-0", "-o", "jsonpath={.spec.volumeName}")
-		g.follow(ctx, marked(gettingStarted)...)
-		Expect(mustKube(ctx, "get", "-n", hs.namespace, "headscale,statefulset,secret,pvc", "-o", "name", "-l", "app.kubernetes.io/managed-by=headscale-operator")).To(BeEmpty())
-		Eventually(func() (string, error) {
-			return kube(ctx, "get", "persistentvolume", volume, "-o", "jsonpath={.status.phase}")
-		}).Should(Equal("Released"), "the volume was to be retained")
-		mustKube(ctx, "delete", "persistentvolume", volume)
-
-		apply(ctx, fmt.Sprintf(`
-apiVersion: v1
-kind: Service
-metadata: {name: %s, namespace: %s}
-spec: {type: ExternalName, externalName: %s.%s.svc.cluster.local}
-`, hs.name, hs.namespace, moved.name, moved.namespace))
-		DeferCleanup(func(ctx SpecContext) { mustKube(ctx, "delete", "-n", hs.namespace, "service/"+hs.name) })
-		// A client whose connection has gone away hears nothing of that for minutes; one that
-		// starts again connects at once.
-		endProcess(ctx, mustKube(ctx, "get", "pod", "-n", laptop.namespace, "laptop", "-o", "jsonpath={.metadata.uid}"), "node")
-		Eventually(func(g Gomega) {
-			g.Expect(laptop.look(ctx, g)).To(And(HaveField("Online", true), HaveField("NodeKey", laptop.key)))
-		}).Should(Succeed())
-	})
+	movingSpecs(func() *guide { return g }, hs, moved)
 
 	It("tells of containers that were restarted, and why", func(ctx SpecContext) {
 		for _, program := range []string{"headscale", "apikey-manager"} {
@@ -158,6 +96,73 @@ spec: {type: ExternalName, externalName: %s.%s.svc.cluster.local}
 			ContainSubstring("Secret "+moved.secret+" "), ContainSubstring("manager: kubectl-label")))
 		mustKube(ctx, "delete", "-n", moved.namespace, "secret/"+moved.secret)
 		moved.keepsItsPromises(ctx)
+	})
+}
+
+// movingSpecs back up, restore and move what a Headscale keeps, and delete the one that has
+// moved. One node goes through all of it.
+func movingSpecs(get func() *guide, hs, moved *server) {
+	var laptop *node
+
+	It("backs up by a copy and restores it, with the node, and replaces a key that is not in it", func(ctx SpecContext) {
+		inBackup := hs.keepsItsPromises(ctx)
+		laptop = registerNode(ctx, hs)
+		get().follow(ctx, section(operations, "Backup")...)
+		Expect(hs.keepsItsPromises(ctx)).To(Equal(inBackup))
+		hs.requestRotation(ctx)
+		later := hs.awaitOtherKey(ctx, inBackup)
+		hs.isRefused(ctx, inBackup)
+		hs.addUser(ctx, "later")
+
+		get().follow(ctx, section(operations, "Restore")...)
+		hs.awaitOtherKey(ctx, later)
+		hs.keepsItsPromises(ctx)
+		laptop.isRegistered(ctx)
+		Expect(hs.users(ctx)).To(ConsistOf(firstUser), "those of the day of the backup")
+		// The key in the backup was good again; the one made later is not known any more.
+		hs.isRefused(ctx, inBackup)
+		hs.isRefused(ctx, later)
+		Expect(mustKube(ctx, "logs", "-n", hs.namespace, hs.name+"-0", "-c", "apikey-manager")).To(
+			And(ContainSubstring("reason=KeyUnknown"), ContainSubstring("reason=KeyOrphaned")))
+	})
+
+	It("moves to another namespace, with the node, and expires the key of the old one", func(ctx SpecContext) {
+		old := hs.keepsItsPromises(ctx)
+		get().follow(ctx, block(operations, "kubectl patch persistentvolume"))
+		get().follow(ctx, butForTheStart(section(operations, "Backup"))...)
+		steps := section(operations, "Moving to another namespace or cluster")
+		expire := len(steps) - 1
+		get().follow(ctx, steps[:expire]...)
+		Eventually(func() int { return statusOf(ctx, moved.url()+"/api/v1/user", old) }).Should(Equal(http.StatusOK), "the old key is in the copied database, and must still work")
+		get().follow(ctx, steps[expire])
+		moved.isRefused(ctx, old)
+		Expect(moved.keepsItsPromises(ctx)).NotTo(Equal(old))
+		laptop.server = moved
+		laptop.isRegistered(ctx)
+	})
+
+	It("deletes a Headscale that has moved, and its node finds the new one by the name", func(ctx SpecContext) {
+		volume := mustKube(ctx, "get", "-n", hs.namespace, "pvc", "data-headscale-0", "-o", "jsonpath={.spec.volumeName}")
+		get().follow(ctx, marked(gettingStarted)...)
+		Expect(mustKube(ctx, "get", "-n", hs.namespace, "headscale,statefulset,secret,pvc", "-o", "name", "-l", "app.kubernetes.io/managed-by=headscale-operator")).To(BeEmpty())
+		Eventually(func() (string, error) {
+			return kube(ctx, "get", "persistentvolume", volume, "-o", "jsonpath={.status.phase}")
+		}).Should(Equal("Released"), "the volume was to be retained")
+		mustKube(ctx, "delete", "persistentvolume", volume)
+
+		apply(ctx, fmt.Sprintf(`
+apiVersion: v1
+kind: Service
+metadata: {name: %s, namespace: %s}
+spec: {type: ExternalName, externalName: %s.%s.svc.cluster.local}
+`, hs.name, hs.namespace, moved.name, moved.namespace))
+		DeferCleanup(func(ctx SpecContext) { mustKube(ctx, "delete", "-n", hs.namespace, "service/"+hs.name) })
+		// A client whose connection has gone away hears nothing of that for minutes; one that
+		// starts again connects at once.
+		endProcess(ctx, mustKube(ctx, "get", "pod", "-n", laptop.namespace, "laptop", "-o", "jsonpath={.metadata.uid}"), "node")
+		Eventually(func(g Gomega) {
+			g.Expect(laptop.look(ctx, g)).To(And(HaveField("Online", true), HaveField("NodeKey", laptop.key)))
+		}).Should(Succeed())
 	})
 }
 
