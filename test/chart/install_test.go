@@ -166,7 +166,7 @@ func installSpecs(helm string) {
 		_, err := c.upgrade(ctx, withHeadscale)
 		Expect(err).To(MatchError(ContainSubstring("extraObjects has a Headscale, and this cluster does not know that kind yet: install the chart without it first, and add it with helm upgrade")))
 		c.mustUpgrade(ctx, "")
-		c.must(ctx, "wait", "--for=condition=Established", crdName)
+		Expect(c.AwaitResource(ctx)).To(Succeed())
 		c.mustUpgrade(ctx, withHeadscale)
 		c.must(ctx, "get", "headscale/extra")
 		c.remove(ctx)
@@ -178,7 +178,7 @@ func installSpecs(helm string) {
 				c.must(ctx, "create", "namespace", namespace)
 			}
 			notes := c.mustUpgrade(ctx, values)
-			c.must(ctx, "wait", "--for=condition=Established", crdName)
+			Expect(c.AwaitResource(ctx)).To(Succeed())
 			c.must(ctx, "create", "secret", "generic", "-n", namespace, "headscale-api-key", "--from-literal=api-key=some-key")
 			c.reportAvailable(ctx, true)
 			timed, cancel := context.WithTimeout(ctx, time.Minute)
@@ -209,7 +209,7 @@ func installSpecs(helm string) {
 		hooks, err := toolOn(ctx, c.Kubeconfig(), helm, "get", "hooks", releaseName, "--namespace", operatorNamespace)
 		Expect(err).NotTo(HaveOccurred())
 		test := c.testPod(ctx, hooks)
-		c.must(ctx, "wait", "--for=condition=Established", crdName)
+		Expect(c.AwaitResource(ctx)).To(Succeed())
 		c.reportAvailable(ctx, false)
 		Expect(test(ctx, "operator")).To(MatchError(ContainSubstring("timed out")))
 		c.reportAvailable(ctx, true)
@@ -256,7 +256,7 @@ func changeSpecs(helm string, get func() *cluster) {
 		Expect(ways).To(HaveLen(3))
 		toChart := map[string]string{"helm3": ways[0], "helm4": ways[1]}[helm]
 		c.mustRun(ctx, "kubectl apply --server-side -f "+installerAddress)
-		c.must(ctx, "wait", "--for=condition=Established", crdName)
+		Expect(c.AwaitResource(ctx)).To(Succeed())
 		c.mustRun(ctx, strings.Split(documented("sh", "The first Headscale")[0], "kubectl wait")[0])
 		headscale, crd := c.uid(ctx, "headscale/headscale"), c.uid(ctx, crdName)
 		instance := func() string {

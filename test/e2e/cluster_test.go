@@ -77,7 +77,10 @@ metadata:
   name: %s
   labels: {pod-security.kubernetes.io/enforce: %s, pod-security.kubernetes.io/warn: %s}
 `, name, standard, standard))
-		mustKube(ctx, "wait", "-n", name, "--for=create", "--timeout=1m", "serviceaccount/default", "configmap/kube-root-ca.crt")
+		// One at a time: kubectl gives up at once where two are missing.
+		for _, object := range []string{"serviceaccount/default", "configmap/kube-root-ca.crt"} {
+			mustKube(ctx, "wait", "-n", name, "--for=create", "--timeout=1m", object)
+		}
 	}
 	DeferCleanup(func(ctx SpecContext) {
 		mustKube(ctx, append([]string{"delete", "namespace", "--ignore-not-found", "--timeout=3m"}, names...)...)

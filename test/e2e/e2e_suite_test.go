@@ -74,13 +74,17 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 
 // What failed after the last spec, while things were removed, is still there now.
 var _ = ReportAfterSuite("evidence", func(report Report) {
-	if !report.SuiteSucceeded && admin != nil {
+	if report.SuiteSucceeded || root == "" {
+		return
+	}
+	keepFailures(report)
+	if admin != nil {
 		keepEvidence("the end")
 	}
 })
 
-// The cluster is walked through in this order, and what fails keeps nothing else from
-// being looked at.
+// The cluster is walked through in this order. A spec that fails keeps nothing else from
+// being looked at; a BeforeAll that fails does.
 var _ = Describe("The operator", Ordered, ContinueOnFailure, func() {
 	JustAfterEach(func() {
 		if CurrentSpecReport().Failed() {

@@ -2,6 +2,8 @@ package e2e_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -69,6 +71,21 @@ func keepEvidence(name string) {
 		}
 	}
 	GinkgoWriter.Println("logs, events and objects are in", dir)
+}
+
+// keepFailures leaves what each spec that failed complained of in one file, failures.txt.
+func keepFailures(report Report) {
+	var text strings.Builder
+	for i := range report.SpecReports {
+		if spec := &report.SpecReports[i]; spec.Failed() {
+			fmt.Fprintf(&text, "%s %s\nafter %s, in %s at %s:\n%s\n\n", spec.LeafNodeType, spec.FullText(),
+				spec.RunTime.Round(time.Second), spec.Failure.FailureNodeType, spec.FailureLocation(), spec.FailureMessage())
+		}
+	}
+	err := errors.Join(os.MkdirAll(evidenceDir(), 0o755), os.WriteFile(filepath.Join(evidenceDir(), "failures.txt"), []byte(text.String()), 0o600))
+	if err != nil {
+		GinkgoWriter.Println("no failures.txt:", err)
+	}
 }
 
 // podNames lists all pods.

@@ -60,8 +60,25 @@ func (c *ControlPlane) InstallOperator(ctx context.Context, root string) error {
 	if _, err := c.Kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(root, "config", "default")); err != nil {
 		return err
 	}
-	_, err := c.Kubectl(ctx, "wait", "--for=condition=Established", "--timeout=60s", "crd/headscales.headscale.infrado.cloud")
-	return err
+	return c.AwaitResource(ctx)
+}
+
+// resourceTimeout is how long the API server may take to serve a resource it was just told of.
+const resourceTimeout = time.Minute
+
+// AwaitResource waits until the API server serves Headscales, and says so to those who ask what
+// it serves. kubectl wait --for=condition=Established can do neither: it fails where it meets a
+// CustomResourceDefinition so new that it has no conditions, and discovery comes later.
+func (c *ControlPlane) AwaitResource(ctx context.Context) error {
+	var last error
+	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, resourceTimeout, true, func(ctx context.Context) (bool, error) {
+		_, last = c.Kubectl(ctx, "get", "headscales", "--all-namespaces")
+		return last == nil, nil
+	})
+	if err != nil {
+		return fmt.Errorf("the API server does not serve Headscales: %w: %w", err, last)
+	}
+	return nil
 }
 
 // Operator is a running operator.
