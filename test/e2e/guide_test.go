@@ -126,9 +126,9 @@ func dial(ctx context.Context, port string) error {
 // blocksOf reads the blocks of a page that are wanted, of which there must be some.
 func blocksOf(file, what string, wanted func(pages.Block) bool) []pages.Block {
 	GinkgoHelper()
-	source, err := os.ReadFile(filepath.Join(root, file))
+	page, err := pages.Read(root, file)
 	Expect(err).NotTo(HaveOccurred())
-	found := slices.DeleteFunc(pages.Parse(file, source).Blocks, func(b pages.Block) bool { return !wanted(b) })
+	found := slices.DeleteFunc(page.Blocks, func(b pages.Block) bool { return !wanted(b) })
 	Expect(found).NotTo(BeEmpty(), "%s has no block %s", file, what)
 	return found
 }

@@ -114,13 +114,12 @@ func manifestSpecs() {
 	It("goes over to the chart, back, and over again as documented, and Headscale notices nothing", func(ctx SpecContext) {
 		pod := hs.mustPod(ctx).UID
 		user := startAPIConsumer(ctx, hs)
-		for _, way := range []struct{ helm, from, to string }{
-			{"helm3", "\n### From one way to the other\n", "\nand Helm 4,"},
-			{"helm3", "\nFrom the chart ", nextSection},
-			{"helm4", "\nand Helm 4,", "\nFrom the chart "},
-		} {
+		ways, err := documented("docs/install.md", "From one way to the other")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(ways).To(HaveLen(3), "to the chart with Helm 3 and with Helm 4, and from the chart")
+		for _, way := range []struct{ helm, script string }{{"helm3", ways[0]}, {"helm3", ways[2]}, {"helm4", ways[1]}} {
 			key := hs.keepsItsPromises(ctx)
-			goOver(ctx, way.helm, way.from, way.to)
+			goOver(ctx, way.helm, way.script)
 			hs.requestRotation(ctx)
 			hs.awaitOtherKey(ctx, key)
 		}
@@ -147,10 +146,8 @@ var (
 
 // goOver does what docs/install.md says to change the way of the installation, with the
 // chart and the install.yaml of this clone in the places of the released ones.
-func goOver(ctx context.Context, helm, from, to string) {
+func goOver(ctx context.Context, helm, script string) {
 	GinkgoHelper()
-	script, err := documented("docs/install.md", from, to)
-	Expect(err).NotTo(HaveOccurred())
 	script = chartAddress.ReplaceAllString(script, strings.Join(append([]string{filepath.Join(root, chartPath)}, values(currentTag, currentTag)...), " "))
 	script = installerAddress.ReplaceAllString(script, renderInstaller(ctx, root, currentTag, currentTag))
 	programs := GinkgoT().TempDir()

@@ -14,34 +14,24 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/test/pages"
 )
 
 // readyWithin is how long a new Headscale may take, as docs/install.md says.
 const readyWithin = time.Minute
 
-// shellBlock matches a block of shell commands in Markdown.
-var shellBlock = regexp.MustCompile("(?s)\n```sh\n(.*?\n)```\n")
-
-// documented returns the blocks of shell commands in a document that are between two texts,
-// as one script.
-func documented(document, from, to string) (string, error) {
-	content, err := os.ReadFile(filepath.Join(root, document))
+// documented returns the blocks of shell commands below a heading of a document, of which
+// there must be some.
+func documented(document, heading string) ([]string, error) {
+	page, err := pages.Read(root, document)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	_, rest, begun := strings.Cut(string(content), from)
-	part, _, ended := strings.Cut(rest, to)
-	if !begun || !ended {
-		return "", fmt.Errorf("%s has no part from %q to %q", document, from, to)
+	blocks := page.Below(heading, "sh")
+	if len(blocks) == 0 {
+		return nil, fmt.Errorf("%s has no commands below %q", document, heading)
 	}
-	var script strings.Builder
-	for _, block := range shellBlock.FindAllStringSubmatch(part, -1) {
-		script.WriteString(block[1])
-	}
-	if script.Len() == 0 {
-		return "", fmt.Errorf("%s has no commands from %q to %q", document, from, to)
-	}
-	return script.String(), nil
+	return blocks, nil
 }
 
 // run has a shell do what a document says, as it stands there, and returns what was
@@ -54,18 +44,18 @@ func run(ctx context.Context, script string, settings ...string) string {
 	return printed
 }
 
-// mustDocument returns the commands of a part of the README.
-func mustDocument(from, to string) string {
+// mustDocument returns the commands below a heading of the README, as one script.
+func mustDocument(heading string) string {
 	GinkgoHelper()
-	script, err := documented("README.md", from, to)
+	blocks, err := documented(readme, heading)
 	Expect(err).NotTo(HaveOccurred())
-	return script
+	return strings.Join(blocks, "")
 }
 
-// nextSection is where a section ends.
-const nextSection = "\n## "
-
-const installHeading = "\n## Install\n"
+const (
+	readme         = "README.md"
+	installHeading = "Install"
+)
 
 var (
 	operatorArgument = regexp.MustCompile(`\sIMG=(\S+)`)
@@ -74,11 +64,12 @@ var (
 
 // readmeImages are the names that the images have in the README's commands.
 func readmeImages() (operator, manager string, err error) {
-	block, err := documented("README.md", installHeading, nextSection)
+	blocks, err := documented(readme, installHeading)
 	if err != nil {
 		return "", "", err
 	}
-	operators, managers := operatorArgument.FindStringSubmatch(block), managerArgument.FindStringSubmatch(block)
+	script := strings.Join(blocks, "")
+	operators, managers := operatorArgument.FindStringSubmatch(script), managerArgument.FindStringSubmatch(script)
 	if operators == nil || managers == nil {
 		return "", "", fmt.Errorf("the README's commands for the installation name no IMG and APIKEY_MANAGER_IMG")
 	}
@@ -109,7 +100,7 @@ func readmeSpecs() {
 		operator, manager, err := readmeImages()
 		Expect(err).NotTo(HaveOccurred())
 		log := filepath.Join(GinkgoT().TempDir(), "container-tool.log")
-		run(ctx, mustDocument(installHeading, nextSection), "CONTAINER_TOOL="+filepath.Join(root, "test", "e2e", "container-tool"), "CONTAINER_TOOL_LOG="+log)
+		run(ctx, mustDocument(installHeading), "CONTAINER_TOOL="+filepath.Join(root, "test", "e2e", "container-tool"), "CONTAINER_TOOL_LOG="+log)
 		calls, err := os.ReadFile(log)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(strings.Split(strings.TrimSpace(string(calls)), "\n")).To(HaveExactElements(
@@ -126,7 +117,7 @@ func readmeSpecs() {
 		Expect(strings.Join(strings.Fields(rows[0]), " ")).To(Equal("NAME VERSION READY REASON SECRET KEY EXPIRES AGE"))
 		Expect(strings.Fields(rows[1])).To(HaveExactElements(
 			Equal("headscale"), Equal(newerHeadscale), Equal("True"), Equal("Ready"), Equal(hs.secret), MatchRegexp(`^20\d\d-.*Z$`), Not(BeEmpty())))
-		printed := run(ctx, mustDocument("\n## When something is wrong\n", nextSection))
+		printed := run(ctx, mustDocument("When something is wrong"))
 		Expect(printed).To(ContainSubstring("Stored a new API key"))
 		Expect(printed).To(MatchRegexp(`20\d\d-\S*Zyes\nyes\n$`), "the expiration, and both rights")
 	})
@@ -135,7 +126,7 @@ func readmeSpecs() {
 
 	It("replaces the key when the README's annotation asks for it", func(ctx SpecContext) {
 		old := hs.keepsItsPromises(ctx)
-		run(ctx, mustDocument("\n**A new key now:**", "\n**"))
+		run(ctx, block(readme, "kubectl annotate headscale").Text)
 		hs.awaitOtherKey(ctx, old)
 		hs.keepsItsPromises(ctx)
 		hs.isRefused(ctx, old)

@@ -81,15 +81,35 @@ func ReadAll(root string) ([]Page, error) {
 		case entry.IsDir() || filepath.Ext(path) != ".md":
 			return nil
 		}
-		source, err := os.ReadFile(path)
+		relative, err := filepath.Rel(root, path)
 		if err != nil {
 			return err
 		}
-		relative, err := filepath.Rel(root, path)
-		pages = append(pages, Parse(filepath.ToSlash(relative), source))
+		page, err := Read(root, filepath.ToSlash(relative))
+		pages = append(pages, page)
 		return err
 	})
 	return pages, err
+}
+
+// Read reads one page, whose path is below the root.
+func Read(root, path string) (Page, error) {
+	source, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(path)))
+	if err != nil {
+		return Page{}, err
+	}
+	return Parse(path, source), nil
+}
+
+// Below returns the texts of the blocks in a language whose heading is this.
+func (p Page) Below(heading, language string) []string {
+	var texts []string
+	for _, b := range p.Blocks {
+		if b.Heading == heading && b.Language == language {
+			texts = append(texts, b.Text)
+		}
+	}
+	return texts
 }
 
 // markdown reads what GitHub reads.

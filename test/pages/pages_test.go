@@ -18,6 +18,7 @@ func TestAPageIsReadWithItsAnchorsLinksAndBlocks(t *testing.T) {
 			{Line: 26, Language: "yaml", Text: "# x.yaml\nkind: X\n", Heading: "Files"},
 		}},
 		"transcript": {ParseTranscript(p.Blocks[1].Text), []Exchange{{"echo a \\\nb\n", "a b\n"}, {"true\n", ""}}},
+		"sh below":   {p.Below("Twice", "sh"), []string{"false\n"}},
 		"files":      {[]string{p.Blocks[0].File(), p.Blocks[2].File()}, []string{"", "x.yaml"}},
 	} {
 		if !reflect.DeepEqual(pair[0], pair[1]) {
