@@ -44,13 +44,16 @@ var _ = Describe("A key that cannot be replaced", func() {
 	})
 })
 
-// warnedAndTold lists the events in a namespace by their kinds and reasons.
+// warnedAndTold lists the operator's events in a namespace by their kinds and reasons. The API
+// server tells now and then of a Service's address that it has just given away.
 func warnedAndTold(ctx context.Context, namespace string) ([]string, error) {
 	list := &eventsv1.EventList{}
 	err := admin.List(ctx, list, client.InNamespace(namespace))
 	var all []string
 	for i := range list.Items {
-		all = append(all, list.Items[i].Type+" "+list.Items[i].Reason)
+		if list.Items[i].ReportingController == "headscale-operator" {
+			all = append(all, list.Items[i].Type+" "+list.Items[i].Reason)
+		}
 	}
 	return all, err
 }

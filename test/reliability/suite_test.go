@@ -20,6 +20,7 @@ import (
 	. "github.com/onsi/gomega"
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"infrado.cloud/headscale-operator/test/env"
 	"infrado.cloud/headscale-operator/test/process"
@@ -43,6 +44,7 @@ func TestReliability(t *testing.T) {
 	RegisterFailHandler(Fail)
 	config, reporter := GinkgoConfiguration()
 	config.LabelFilter = cmp.Or(config.LabelFilter, "!"+slow)
+	log.SetLogger(GinkgoLogr)
 	EnforceDefaultTimeoutsWhenUsingContexts()
 	SetDefaultEventuallyTimeout(30 * time.Second)
 	SetDefaultEventuallyPollingInterval(poll)
