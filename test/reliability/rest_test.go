@@ -73,3 +73,16 @@ func (w *world) heals(ctx context.Context) time.Duration {
 	Eventually(ctx, w.unrest).WithTimeout(healLimit).Should(BeEmpty())
 	return time.Since(began)
 }
+
+// quiet is how long a manager at rest has asked the API server for nothing. When it begins to
+// watch the Secret it looks at it once more, within milliseconds.
+const quiet = time.Second
+
+// rests waits until the manager has nothing to do: a look that a failure meets half-way is told of,
+// too.
+func (w *world) rests(ctx context.Context) {
+	GinkgoHelper()
+	Eventually(ctx, func(g Gomega) {
+		g.Consistently(ctx, w.api.Requests).WithTimeout(quiet).Should(Equal(w.api.Requests()))
+	}).Should(Succeed())
+}

@@ -134,14 +134,12 @@ type failureToBear struct {
 	lines int
 }
 
-// failuresToBear begin with a manager whose key is up to date. Each is worth one line, and one
-// more where a key is stored before, Headscale is gone for a moment, or the watch of the Secret
-// ends. An API server that leaves while the manager looks at the Secret, as it does once more when
-// it begins to watch it, is worth two more: that look's, and one of client-go.
+// failuresToBear begin with a manager at rest. Each is worth one line, and one more where
+// a key is stored before, Headscale is gone for a moment, or the watch of the Secret ends.
 var failuresToBear = []failureToBear{
 	{"Headscale away", func(_ context.Context, w *world) { w.stopHeadscale() }, 1},
 	{"Headscale hangs", func(ctx context.Context, w *world) { w.freeze(); w.requestRotation(ctx) }, 1},
-	{"the API server away", func(ctx context.Context, w *world) { apiServerAway.leave(ctx, w); restartSocket(ctx, w) }, 5},
+	{"the API server away", func(ctx context.Context, w *world) { apiServerAway.leave(ctx, w); restartSocket(ctx, w) }, 3},
 	{"no right to write", func(ctx context.Context, w *world) { withdrawRights(ctx, w); w.requestRotation(ctx) }, 1},
 	{"admission denies", func(ctx context.Context, w *world) { denyWrites("false")(ctx, w); w.requestRotation(ctx) }, 1},
 	{"not our Secret", func(ctx context.Context, w *world) { w.edit(ctx, func(s *corev1.Secret) { s.Labels = nil }) }, 1},
@@ -174,6 +172,7 @@ var _ = Describe("While a failure lasts, a manager", func() {
 				w.hear()
 				w.run(calm...) // A new process may make a key at once.
 				w.hears(ctx, apikey.ReasonUpToDate)
+				w.rests(ctx)
 				w.hear()
 				f.begin(ctx, w)
 				w.staysUp(ctx, length.Duration)

@@ -39,11 +39,12 @@ type Proxy struct {
 	authority   []byte
 	address     string
 
-	mutex   sync.Mutex
-	server  *http.Server // nil while away
-	resumed chan struct{}
-	onWrite func(number int) Verdict
-	writes  int
+	mutex    sync.Mutex
+	server   *http.Server // nil while away
+	resumed  chan struct{}
+	onWrite  func(number int) Verdict
+	writes   int
+	requests int
 }
 
 // Start starts a proxy in front of the server that the config names. Clients of the
@@ -141,9 +142,17 @@ func (p *Proxy) OnWrite(decide func(number int) Verdict) {
 	p.onWrite, p.writes = decide, 0
 }
 
+// Requests is how many requests were made so far, a watch counting once.
+func (p *Proxy) Requests() int {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	return p.requests
+}
+
 // ServeHTTP passes a request on, or fails.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mutex.Lock()
+	p.requests++
 	resumed := p.resumed
 	p.mutex.Unlock()
 	select {
