@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"strings"
 	"testing"
 	"time"
 
@@ -14,11 +13,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/test/env"
 )
 
-// recorded lists the operator's events in a namespace as type, reason and note. The API
-// server has some of its own there: it may tell of a Service's address that it has just
-// given away and not yet written down.
+// recorded lists the events in a namespace, which are the operator's but for those of the API
+// server, as type, reason and note.
 func recorded(ctx context.Context, namespace string) func(Gomega) []string {
 	return func(g Gomega) []string {
 		list := &eventsv1.EventList{}
@@ -26,7 +25,7 @@ func recorded(ctx context.Context, namespace string) func(Gomega) []string {
 		var all []string
 		for i := range list.Items {
 			e := &list.Items[i]
-			if strings.HasSuffix(e.ReportingController, "allocator-repair-controller") {
+			if env.ToldByAPIServer(e) {
 				continue
 			}
 			g.Expect(e.Series).To(BeNil(), "%s is recorded again", e.Reason)

@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/test/env"
 )
 
 var _ = Describe("A key that cannot be replaced", func() {
@@ -44,15 +45,15 @@ var _ = Describe("A key that cannot be replaced", func() {
 	})
 })
 
-// warnedAndTold lists the operator's events in a namespace by their kinds and reasons. The API
-// server tells now and then of a Service's address that it has just given away.
+// warnedAndTold lists the events in a namespace, but for those of the API server, by their kinds
+// and reasons.
 func warnedAndTold(ctx context.Context, namespace string) ([]string, error) {
 	list := &eventsv1.EventList{}
 	err := admin.List(ctx, list, client.InNamespace(namespace))
 	var all []string
 	for i := range list.Items {
-		if list.Items[i].ReportingController == "headscale-operator" {
-			all = append(all, list.Items[i].Type+" "+list.Items[i].Reason)
+		if event := &list.Items[i]; !env.ToldByAPIServer(event) {
+			all = append(all, event.Type+" "+event.Reason)
 		}
 	}
 	return all, err
