@@ -101,15 +101,19 @@ func Read(root, path string) (Page, error) {
 	return Parse(path, source), nil
 }
 
-// Below returns the texts of the blocks in a language whose heading is this.
-func (p Page) Below(heading, language string) []string {
+// Below returns the texts of the blocks in a language whose heading is this, of which there must
+// be some.
+func (p Page) Below(heading, language string) ([]string, error) {
 	var texts []string
 	for _, b := range p.Blocks {
 		if b.Heading == heading && b.Language == language {
 			texts = append(texts, b.Text)
 		}
 	}
-	return texts
+	if len(texts) == 0 {
+		return nil, fmt.Errorf("%s has nothing in %s below %q", p.Path, language, heading)
+	}
+	return texts, nil
 }
 
 // markdown reads what GitHub reads.

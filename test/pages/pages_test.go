@@ -9,6 +9,10 @@ func TestAPageIsReadWithItsAnchorsLinksAndBlocks(t *testing.T) {
 	p := Parse("docs/x.md", []byte("# A `b` c, d!\n\n[x](y.md#z) ![i](i.png)\n\n## Twice\n\n## Twice\n\n"+
 		"<!-- test: skip because of that -->\n```sh\nfalse\n```\n\n- in a list:\n\n  ```console\n  $ echo a \\\n  > b\n  a b\n  $ true\n  ```\n\n"+
 		"# Files\n\n```yaml\n# x.yaml\nkind: X\n```\n"))
+	below, err := p.Below("Twice", "sh")
+	if err != nil {
+		t.Error(err)
+	}
 	for what, pair := range map[string][2]any{
 		"anchors": {p.Anchors, []string{"a-b-c-d", "twice", "twice-1", "files"}},
 		"links":   {p.Links, []Link{{3, "y.md#z"}, {3, "i.png"}}},
@@ -18,12 +22,15 @@ func TestAPageIsReadWithItsAnchorsLinksAndBlocks(t *testing.T) {
 			{Line: 26, Language: "yaml", Text: "# x.yaml\nkind: X\n", Heading: "Files"},
 		}},
 		"transcript": {ParseTranscript(p.Blocks[1].Text), []Exchange{{"echo a \\\nb\n", "a b\n"}, {"true\n", ""}}},
-		"sh below":   {p.Below("Twice", "sh"), []string{"false\n"}},
+		"sh below":   {below, []string{"false\n"}},
 		"files":      {[]string{p.Blocks[0].File(), p.Blocks[2].File()}, []string{"", "x.yaml"}},
 	} {
 		if !reflect.DeepEqual(pair[0], pair[1]) {
 			t.Errorf("the %s are %#v, not %#v", what, pair[0], pair[1])
 		}
+	}
+	if none, err := p.Below("Files", "sh"); err == nil {
+		t.Errorf("there is nothing in sh below Files, and not %q", none)
 	}
 }
 
