@@ -42,7 +42,7 @@ PROMTOOL = bin/promtool
 CHROMIUM ?= chromium
 
 # Where generated files are. They are committed, so that a clone works as it is.
-GENERATED = api/v1beta1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml \
+GENERATED = api/v1beta1/zz_generated.deepcopy.go internal/resources/zz_generated.configkeys.go config/crd/bases config/rbac/role.yaml \
   config/prometheus/prometheusrule.yaml charts/headscale-operator/files
 
 .DEFAULT_GOAL := help
@@ -110,8 +110,9 @@ lint: $(GOLANGCI_LINT) ## Check the code with the linters.
 ##@ Generated files
 
 .PHONY: generate
-generate: $(CONTROLLER_GEN) ## Generate the deep-copy methods of the API.
+generate: $(CONTROLLER_GEN) ## Generate the deep-copy methods of the API, and the table of Headscale's config keys.
 	$(CONTROLLER_GEN) object paths=./api/...
+	go run ./hack/configkeys
 
 .PHONY: manifests
 manifests: $(CONTROLLER_GEN) ## Generate the CustomResourceDefinition and the operator's role.

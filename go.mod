@@ -3,6 +3,7 @@ module infrado.cloud/headscale-operator
 go 1.26.5
 
 require (
+	github.com/agnivade/levenshtein v1.2.1
 	github.com/fsnotify/fsnotify v1.10.1
 	github.com/go-logr/logr v1.4.4
 	github.com/juanfont/headscale v0.29.3

@@ -61,6 +61,13 @@ func Build(headscale *v1beta1.Headscale, options Options) (*Objects, error) {
 	if err != nil {
 		return nil, err
 	}
+	unknown, err := UnknownConfigKeys(headscale)
+	if err != nil {
+		return nil, err
+	}
+	if unknown != "" {
+		warnings = append(warnings, unknown)
+	}
 	objects := &Objects{
 		ServiceAccount: serviceAccount(headscale),
 		ConfigMap:      configMap(headscale, text),
