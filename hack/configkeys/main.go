@@ -96,7 +96,7 @@ func sourceOf(ctx context.Context, module string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("finding the release that %s requires: %w", module, err)
 	}
-	command = exec.CommandContext(ctx, "go", "mod", "download", headscaleModule+"@"+strings.TrimSpace(string(version)))
+	command = exec.CommandContext(ctx, "go", "mod", "download", headscaleModule+"@"+strings.TrimSpace(string(version))) //nolint:gosec // a version out of the project's own go.mod
 	command.Dir = module
 	if text, err := command.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("downloading Headscale %s: %w\n%s", bytes.TrimSpace(version), err, text)
