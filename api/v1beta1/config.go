@@ -144,8 +144,12 @@ func NewHeadscaleConfig(document map[string]any) (HeadscaleConfig, error) {
 }
 
 // Document is the whole config as a fresh map, to the letter of what the user
-// wrote. Whole numbers that fit are int64, others float64.
+// wrote. Whole numbers that fit are int64, others float64. It refuses a config that is
+// larger than MaxConfigSize, MaxConfigEntries or MaxConfigDepth before it decodes it.
 func (c *HeadscaleConfig) Document() (map[string]any, error) {
+	if err := c.checkSize(); err != nil {
+		return nil, err
+	}
 	raw, err := c.MarshalJSON()
 	if err != nil {
 		return nil, err
