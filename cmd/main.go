@@ -33,7 +33,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
-	"infrado.cloud/headscale-operator/internal/controller"
+	"infrado.cloud/headscale-operator/internal/controller/headscale"
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
@@ -113,7 +113,7 @@ func operate(ctx context.Context, cluster *rest.Config, s *settings, logger *slo
 	if err != nil {
 		return err
 	}
-	reconciler := &controller.HeadscaleReconciler{
+	reconciler := &headscale.HeadscaleReconciler{
 		Client:  m.GetClient(),
 		Live:    m.GetAPIReader(),
 		Options: resources.Options{ManagerImage: s.managerImage},
@@ -149,7 +149,7 @@ func newManager(cluster *rest.Config, s *settings) (manager.Manager, error) {
 	}
 	m, err := manager.New(cluster, manager.Options{
 		Scheme:                  scheme,
-		Cache:                   controller.CacheOptions(s.namespaces),
+		Cache:                   headscale.CacheOptions(s.namespaces),
 		Metrics:                 metricsserver.Options{BindAddress: s.metricsAddress},
 		HealthProbeBindAddress:  s.probeAddress,
 		PprofBindAddress:        s.pprofAddress,

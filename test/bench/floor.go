@@ -9,7 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"infrado.cloud/headscale-operator/internal/controller"
+	controller "infrado.cloud/headscale-operator/internal/controller/headscale"
 	"infrado.cloud/headscale-operator/internal/resources"
 	"infrado.cloud/headscale-operator/test/env"
 )

@@ -1,0 +1,107 @@
+package headscale
+
+import (
+	"context"
+	"net/http"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+)
+
+var _ = Describe("What is written", func() {
+	It("is nothing at all when the API server would refuse the pod", func(ctx context.Context) {
+		o := startOperator(ctx)
+		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
+		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).ShouldNot(BeNil())
+		o.touch(ctx, "headscale")
+		config := get[corev1.ConfigMap](ctx, o.namespace, "headscale")(NewGomega(Fail)).ResourceVersion
+		Expect(patch(ctx, o.namespace, "headscale",
+			`{spec: {config: {listen_addr: "0.0.0.0:8000"}, api_key: {secret_name: other}, pod: {tolerations: [{}]}}}`)).To(Succeed())
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(
+			be("False", v1beta1.ReasonInvalidConfig, "tolerations"))
+		Expect(get[corev1.ConfigMap](ctx, o.namespace, "headscale")(NewGomega(Fail)).ResourceVersion).To(Equal(config))
+		Expect(secretsOf(get[rbacv1.Role](ctx, o.namespace, "headscale")(NewGomega(Fail)))).To(Equal([]string{"headscale-api-key"}))
+
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {pod: {tolerations: null}}}`)).To(Succeed())
+		Eventually(get[corev1.Service](ctx, o.namespace, "headscale")).WithContext(ctx).Should(
+			HaveField("Spec.Ports", ContainElement(HaveField("Port", BeEquivalentTo(8000)))))
+	})
+
+	It("never goes onto an object that came about since the look", func(ctx context.Context) {
+		o := startOperator(ctx)
+		foreign := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: "foreign"}, Data: map[string]string{"mine": "yes"}}
+		Expect(admin.Create(ctx, foreign)).To(Succeed())
+		want := corev1ac.ConfigMap("foreign", o.namespace).WithData(map[string]string{"config.yaml": "{}"})
+		err := write[*corev1ac.ConfigMapApplyConfiguration, corev1.ConfigMap](ctx, admin, want, nil, configMaps)
+		Expect(apierrors.IsConflict(err)).To(BeTrue(), "%v", err)
+		Expect(get[corev1.ConfigMap](ctx, o.namespace, "foreign")(NewGomega(Fail)).Data).To(Equal(foreign.Data))
+
+		want = corev1ac.ConfigMap("new", o.namespace).WithData(map[string]string{"config.yaml": "{}"})
+		Expect(write[*corev1ac.ConfigMapApplyConfiguration, corev1.ConfigMap](ctx, admin, want, nil, configMaps)).To(Succeed())
+		Expect(get[corev1.ConfigMap](ctx, o.namespace, "new")(NewGomega(Fail)).Data).To(HaveKey("config.yaml"))
+	})
+
+	It("is nothing while an object is being deleted", func(ctx context.Context) {
+		o := startOperator(ctx)
+		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
+		var live *appsv1.StatefulSet
+		Eventually(func(g Gomega) {
+			live = get[appsv1.StatefulSet](ctx, o.namespace, "headscale")(g)
+			live.Finalizers = []string{"example.com/wait"}
+			g.Expect(admin.Update(ctx, live)).To(Succeed())
+		}).WithContext(ctx).Should(Succeed())
+		Expect(admin.Delete(ctx, live)).To(Succeed())
+		o.touch(ctx, "headscale")
+		o.touch(ctx, "headscale")
+		before := len(o.written())
+		o.touch(ctx, "headscale")
+		Expect(o.written()[before:]).NotTo(ContainElement(HavePrefix(http.MethodPatch + " /apis/apps/")))
+		live.Finalizers = nil
+		Eventually(func(g Gomega) {
+			live = get[appsv1.StatefulSet](ctx, o.namespace, "headscale")(g)
+			live.Finalizers = nil
+			g.Expect(admin.Update(ctx, live)).To(Succeed())
+		}).WithContext(ctx).Should(Succeed())
+		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).Should(HaveField("UID", Not(Equal(live.UID))))
+	})
+
+	It("takes away a Role that lost its labels while the operator was away", func(ctx context.Context) {
+		o := startOperator(ctx)
+		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
+		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).ShouldNot(BeNil())
+		o.stop()
+		role := get[rbacv1.Role](ctx, o.namespace, "headscale")(NewGomega(Fail))
+		role.Labels = nil
+		Expect(admin.Update(ctx, role)).To(Succeed())
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {api_key: {auto_manage: false}}}`)).To(Succeed())
+		startOperatorIn(o.namespace)
+		Eventually(missing[rbacv1.Role](ctx, o.namespace, "headscale")).WithContext(ctx).Should(BeTrue())
+	})
+
+	It("leaves alone what others own of the StatefulSet", func(ctx context.Context) {
+		o := startOperator(ctx)
+		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
+		Eventually(func(g Gomega) {
+			live := get[appsv1.StatefulSet](ctx, o.namespace, "headscale")(g)
+			live.Annotations = map[string]string{"mesh.example/on": "true"}
+			live.Labels["team"] = "network"
+			live.Spec.Template.Annotations["kubectl.kubernetes.io/restartedAt"] = "2026-11-24T00:00:00Z"
+			live.Spec.Template.Spec.Containers[0].Image = "elsewhere/headscale:v0"
+			g.Expect(admin.Update(ctx, live)).To(Succeed())
+		}).WithContext(ctx).Should(Succeed())
+		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).Should(And(
+			HaveField("Spec.Template.Spec.Containers", ContainElement(HaveField("Image", "headscale/headscale:v0.29.3"))),
+			HaveField("Annotations", HaveKeyWithValue("mesh.example/on", "true")),
+			HaveField("Labels", HaveKeyWithValue("team", "network")),
+			HaveField("Spec.Template.Annotations", HaveKey("kubectl.kubernetes.io/restartedAt")),
+		))
+	})
+})

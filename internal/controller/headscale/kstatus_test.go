@@ -1,0 +1,262 @@
+package headscale
+
+import (
+	"context"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/resources"
+)
+
+// kstatus judges a Headscale by the rules that kstatus has published for resources of
+// any kind: an old generation, then Reconciling, Stalled and Ready, in this order.
+func kstatus(headscale *v1beta1.Headscale) string {
+	conditions := headscale.Status.Conditions
+	switch {
+	case !headscale.DeletionTimestamp.IsZero():
+		return "Terminating"
+	case headscale.Status.ObservedGeneration != headscale.Generation:
+		return "InProgress"
+	case meta.IsStatusConditionTrue(conditions, "Reconciling"):
+		return "InProgress"
+	case meta.IsStatusConditionTrue(conditions, "Stalled"):
+		return "Failed"
+	case meta.FindStatusCondition(conditions, "Ready") != nil && !meta.IsStatusConditionTrue(conditions, "Ready"):
+		return "InProgress"
+	default:
+		return "Current"
+	}
+}
+
+// settled is a pass over a Headscale that is as it should be, and was for a day.
+func settled() *pass {
+	p := atWork()
+	p.headscale.Generation = 2
+	p.pod.Labels = map[string]string{appsv1.ControllerRevisionHashLabelKey: "one"}
+	p.pod.CreationTimestamp = ago(24 * time.Hour)
+	p.statefulSet = &appsv1.StatefulSet{
+		ObjectMeta: metav1.ObjectMeta{Name: "headscale", Generation: 1},
+		Status:     appsv1.StatefulSetStatus{ObservedGeneration: 1, Replicas: 1, UpdatedReplicas: 1, ReadyReplicas: 1, UpdateRevision: "one"},
+	}
+	return p
+}
+
+// down is a pass over a Headscale that has not been available for some time.
+func down(since time.Duration, containers ...corev1.ContainerStatus) *pass {
+	p := settled()
+	p.pod.Status.ContainerStatuses = containers
+	p.headscale.Status.Conditions[0] = metav1.Condition{Type: v1beta1.ConditionAvailable, Status: metav1.ConditionFalse, Reason: v1beta1.ReasonProgressing, LastTransitionTime: ago(since)}
+	return p
+}
+
+// keyless is a pass over a Headscale whose key is not good, and has not been for some time.
+func keyless(since time.Duration, change func(*pass)) *pass {
+	p := settled()
+	p.headscale.Status.Conditions[1] = metav1.Condition{Type: v1beta1.ConditionAPIKeyReady, Status: metav1.ConditionFalse, Reason: v1beta1.ReasonKeyPending, LastTransitionTime: ago(since)}
+	change(p)
+	return p
+}
+
+// changed is a pass after something about it has changed.
+func changed(p *pass, change func(*pass)) *pass {
+	change(p)
+	return p
+}
+
+func TestKstatusOfEveryReason(t *testing.T) {
+	const moment, long = time.Second, progressDeadline
+	const current, inProgress, failed = "Current", "InProgress", "Failed"
+	zero, no := int32(0), false
+	noSecret := func(p *pass) { p.secret = nil }
+	expired := func(p *pass) { p.secret.Annotations[v1beta1.AnnotationExpiration] = podNow.Format(time.RFC3339) }
+	noPod := func(p *pass) { p.pod = nil }
+	oldPod := func(p *pass) { p.pod.Labels[appsv1.ControllerRevisionHashLabelKey] = "zero" }
+	cutOff := func(p *pass) {
+		p.pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse}, {Type: corev1.ContainersReady, Status: corev1.ConditionTrue}}
+	}
+	evicted := func(p *pass) { p.pod.Status.Phase, p.pod.Status.Reason = corev1.PodFailed, "Evicted" }
+	unbound := func(p *pass) { p.claim = &corev1.PersistentVolumeClaim{} }
+	unscheduled := func(p *pass) {
+		p.pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable}}
+	}
+	starting, invalidImage := waiting(server, "ContainerCreating", ""), waiting(server, "InvalidImageName", "")
+	noImage, noConfig := waiting(server, "ImagePullBackOff", ""), waiting(server, "CreateContainerConfigError", "")
+	seen := map[string]bool{}
+	for name, test := range map[string]struct {
+		pass   *pass
+		err    error
+		reason string
+		want   string
+	}{
+		"all is well":                   {settled(), nil, v1beta1.ReasonReady, current},
+		"no key is managed":             {changed(settled(), func(p *pass) { p.headscale.Spec.APIKey.AutoManage = &no }), nil, v1beta1.ReasonReady, current},
+		"a name that is taken":          {settled(), foreignObjects([]string{"Role x"}), v1beta1.ReasonConflict, failed},
+		"a spec that cannot be":         {settled(), &resources.InvalidError{Field: "config"}, v1beta1.ReasonInvalidConfig, failed},
+		"a version that cannot be":      {settled(), &resources.UpgradeError{}, v1beta1.ReasonUpgradeRefused, failed},
+		"a volume that grows":           {settled(), &waitError{v1beta1.ReasonVolumeWaiting, "wait"}, v1beta1.ReasonVolumeWaiting, inProgress},
+		"an API server that is away":    {settled(), errors.New("away"), v1beta1.ReasonReconcileFailed, inProgress},
+		"nothing made yet":              {changed(down(moment), func(p *pass) { p.statefulSet, p.pod = nil, nil }), nil, v1beta1.ReasonProgressing, inProgress},
+		"starting":                      {down(moment, starting), nil, v1beta1.ReasonProgressing, inProgress},
+		"starting for too long":         {down(long, starting), nil, v1beta1.ReasonProgressing, failed},
+		"being replaced":                {changed(settled(), oldPod), nil, v1beta1.ReasonProgressing, inProgress},
+		"the broken pod being replaced": {changed(down(long, invalidImage), oldPod), nil, v1beta1.ReasonImagePullFailed, inProgress},
+		"a new pod after a broken one":  {changed(down(long, starting), func(p *pass) { p.pod.CreationTimestamp = ago(moment) }), nil, v1beta1.ReasonProgressing, inProgress},
+		"stopped":                       {changed(down(long), func(p *pass) { p.headscale.Spec.Replicas, p.pod, p.statefulSet.Status.Replicas = &zero, nil, 0 }), nil, v1beta1.ReasonScaledToZero, inProgress},
+		"crashing":                      {down(moment, crashed(server, "no")), nil, v1beta1.ReasonCrashing, inProgress},
+		"crashing for long":             {down(long, crashed(server, "no")), nil, v1beta1.ReasonCrashing, failed},
+		"not answering":                 {down(moment, started(ago(startLimit))), nil, v1beta1.ReasonNotAnswering, inProgress},
+		"not answering for long":        {down(long, started(ago(startLimit))), nil, v1beta1.ReasonNotAnswering, failed},
+		"no image":                      {down(moment, noImage), nil, v1beta1.ReasonImagePullFailed, inProgress},
+		"no image for long":             {down(long, noImage), nil, v1beta1.ReasonImagePullFailed, failed},
+		"an image that is none":         {down(moment, invalidImage), nil, v1beta1.ReasonImagePullFailed, failed},
+		"no config":                     {down(moment, noConfig), nil, v1beta1.ReasonCannotStart, inProgress},
+		"no config for long":            {down(long, noConfig), nil, v1beta1.ReasonCannotStart, failed},
+		"no node":                       {changed(down(moment), unscheduled), nil, v1beta1.ReasonUnschedulable, inProgress},
+		"no node for long":              {changed(down(long), unscheduled), nil, v1beta1.ReasonUnschedulable, failed},
+		"no volume":                     {changed(changed(down(moment), unbound), func(p *pass) { p.pod.CreationTimestamp = ago(time.Minute) }), nil, v1beta1.ReasonVolumePending, inProgress},
+		"no volume for long":            {changed(down(long), unbound), nil, v1beta1.ReasonVolumePending, failed},
+		"a lost volume":                 {changed(changed(down(moment), unbound), func(p *pass) { p.claim.Status.Phase = corev1.ClaimLost }), nil, v1beta1.ReasonVolumePending, failed},
+		"no pod":                        {changed(changed(down(time.Minute), noPod), lastSaid(time.Minute)), nil, v1beta1.ReasonPodMissing, inProgress},
+		"no pod for long":               {changed(changed(down(long), noPod), lastSaid(long)), nil, v1beta1.ReasonPodMissing, failed},
+		"a pod that was refused":        {changed(down(moment), evicted), nil, v1beta1.ReasonPodFailed, inProgress},
+		"pods refused for long":         {changed(down(long), evicted), nil, v1beta1.ReasonPodFailed, failed},
+		"a lost node":                   {changed(down(moment), cutOff), nil, v1beta1.ReasonNodeLost, inProgress},
+		"a node lost for long":          {changed(down(long), cutOff), nil, v1beta1.ReasonNodeLost, failed},
+		"no key":                        {keyless(moment, noSecret), nil, v1beta1.ReasonKeyPending, inProgress},
+		"no key for a minute":           {keyless(failingAfter, noSecret), nil, v1beta1.ReasonRotationFailing, inProgress},
+		"no key for long":               {keyless(long, noSecret), nil, v1beta1.ReasonRotationFailing, failed},
+		"an expired key":                {keyless(moment, expired), nil, v1beta1.ReasonKeyExpired, inProgress},
+		"a key expired for long":        {keyless(long, expired), nil, v1beta1.ReasonKeyExpired, failed},
+		"somebody's Secret":             {keyless(moment, func(p *pass) { p.secret.Labels = nil }), nil, v1beta1.ReasonConflict, failed},
+		"no key and no manager":         {keyless(moment, func(p *pass) { noSecret(p); p.pod.Status.ContainerStatuses[1] = crashed(sidecar, "no") }), nil, v1beta1.ReasonManagerFailing, inProgress},
+		"neither of them for long":      {keyless(long, func(p *pass) { noSecret(p); p.pod.Status.ContainerStatuses[1] = crashed(sidecar, "no") }), nil, v1beta1.ReasonManagerFailing, failed},
+		"a late key":                    {changed(settled(), func(p *pass) { p.now = podNow.Add(250 * time.Hour) }), nil, v1beta1.ReasonKeyOverdue, current},
+		"a key that is not replaced":    {changed(settled(), func(p *pass) { p.secret.Annotations[v1beta1.AnnotationPending] = asked(time.Minute) }), nil, v1beta1.ReasonRotationFailing, current},
+		"a key and no manager":          {changed(settled(), func(p *pass) { p.pod.Status.ContainerStatuses[1] = crashed(sidecar, "no") }), nil, v1beta1.ReasonManagerFailing, current},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			headscale := judged(test.pass, test.err)
+			conditions := headscale.Status.Conditions
+			g.Expect(meta.FindStatusCondition(conditions, v1beta1.ConditionReady).Reason).To(Equal(test.reason))
+			g.Expect(kstatus(headscale)).To(Equal(test.want))
+			for _, c := range conditions {
+				seen[c.Reason] = true
+				g.Expect(c.ObservedGeneration).To(Equal(headscale.Generation))
+			}
+			g.Expect(meta.IsStatusConditionTrue(conditions, v1beta1.ConditionReconciling)).To(Equal(meta.IsStatusConditionTrue(conditions, v1beta1.ConditionProgressing)))
+			if test.want == failed {
+				g.Expect(meta.IsStatusConditionTrue(conditions, v1beta1.ConditionProgressing)).To(BeFalse())
+			}
+		})
+	}
+	for _, reason := range everyReason(t) {
+		NewWithT(t).Expect(seen).To(HaveKey(reason), "every reason is in the table")
+	}
+}
+
+// judged is a Headscale with the status that a pass gives it.
+func judged(p *pass, err error) *v1beta1.Headscale {
+	available := availability(p)
+	key := stateOfKey(p, available)
+	headscale := p.headscale.DeepCopy()
+	describeStatus(&headscale.Status, p, key.status, judgement{available: available, rolledOut: rollout(p), key: key.state, failed: classify(err)})
+	return headscale
+}
+
+// lastSaid is a StatefulSet without a pod, of which nothing new was said for some time.
+func lastSaid(before time.Duration) func(*pass) {
+	return func(p *pass) {
+		at := ago(before)
+		p.statefulSet.ManagedFields = []metav1.ManagedFieldsEntry{{Subresource: "status", Time: &at}}
+		p.statefulSet.Status.Replicas, p.statefulSet.Status.UpdatedReplicas = 0, 0
+	}
+}
+
+// everyReason lists the values of the constants whose names begin with Reason.
+func everyReason(t *testing.T) []string {
+	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", "..", "..", "api", "v1beta1", "conditions.go"), nil, 0)
+	NewWithT(t).Expect(err).NotTo(HaveOccurred())
+	var values []string
+	ast.Inspect(file, func(node ast.Node) bool {
+		spec, ok := node.(*ast.ValueSpec)
+		if !ok || !strings.HasPrefix(spec.Names[0].Name, "Reason") {
+			return true
+		}
+		if literal, ok := spec.Values[0].(*ast.BasicLit); ok {
+			value, err := strconv.Unquote(literal.Value)
+			NewWithT(t).Expect(err).NotTo(HaveOccurred())
+			values = append(values, value)
+		}
+		return true
+	})
+	NewWithT(t).Expect(values).NotTo(BeEmpty())
+	return values
+}
+
+var _ = Describe("For Argo CD and Flux, a Headscale", func() {
+	live := func(ctx context.Context, o *operator) func(Gomega) string {
+		return func(g Gomega) string { return kstatus(get[v1beta1.Headscale](ctx, o.namespace, "headscale")(g)) }
+	}
+
+	It("is in progress until it is ready, and again while it is being changed", func(ctx context.Context) {
+		o := startOperator(ctx)
+		o.stop()
+		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
+		Expect(live(ctx, o)(NewGomega(Fail))).To(Equal("InProgress"), "no operator has seen it")
+
+		o = startOperatorIn(o.namespace)
+		progressing := condition(ctx, o.namespace, "headscale", v1beta1.ConditionProgressing)
+		Eventually(progressing).WithContext(ctx).Should(be("True", v1beta1.ReasonProgressing, ""))
+		Expect(live(ctx, o)(NewGomega(Fail))).To(Equal("InProgress"))
+		runPod(ctx, o.namespace, "headscale", 1)
+		Eventually(progressing).WithContext(ctx).Should(be("True", v1beta1.ReasonKeyPending, ""))
+		Expect(live(ctx, o)(NewGomega(Fail))).To(Equal("InProgress"))
+		Expect(admin.Create(ctx, keySecret(o.namespace, "headscale-api-key", o.time().Add(v1beta1.DefaultExpiration)))).To(Succeed())
+		Eventually(live(ctx, o)).WithContext(ctx).Should(Equal("Current"))
+		Expect(progressing(NewGomega(Fail))).To(be("False", v1beta1.ReasonComplete, ""))
+
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {config: {log: {level: debug}}}}`)).To(Succeed())
+		Expect(live(ctx, o)(NewGomega(Fail))).To(Equal("InProgress"))
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReconciling)).WithContext(ctx).Should(be("True", v1beta1.ReasonProgressing, "is being replaced"))
+		Expect(live(ctx, o)(NewGomega(Fail))).To(Equal("InProgress"))
+		runPod(ctx, o.namespace, "headscale", 1)
+		Eventually(live(ctx, o)).WithContext(ctx).Should(Equal("Current"))
+		Expect(get[v1beta1.Headscale](ctx, o.namespace, "headscale")(NewGomega(Fail)).Status.Conditions).NotTo(
+			ContainElement(HaveField("Type", BeElementOf(v1beta1.ConditionReconciling, v1beta1.ConditionStalled))))
+	})
+
+	It("has failed where only the user can help", func(ctx context.Context) {
+		o := startOperator(ctx)
+		Expect(create(ctx, o.namespace, shortest+"    acl_policy_path: /policy.hujson\n")).To(Succeed())
+		Eventually(live(ctx, o)).WithContext(ctx).Should(Equal("Failed"))
+		Expect(condition(ctx, o.namespace, "headscale", v1beta1.ConditionProgressing)(NewGomega(Fail))).To(be("False", v1beta1.ReasonInvalidConfig, "spec.config.acl_policy_path"))
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {config: {acl_policy_path: null}}}`)).To(Succeed())
+		Eventually(live(ctx, o)).WithContext(ctx).Should(Equal("InProgress"))
+	})
+
+	It("shows an overdue key within a minute, without anyone touching it", func(ctx context.Context) {
+		o := startOperator(ctx)
+		o.advance(overdueAfter - 3*time.Second)
+		secret := keySecret(o.namespace, "headscale-api-key", time.Now().Add(time.Hour))
+		Expect(admin.Create(ctx, secret)).To(Succeed())
+		Expect(create(ctx, o.namespace, shortest+"  api_key: {expiration: 2h, rotation_buffer: 1h}\n")).To(Succeed())
+		key := condition(ctx, o.namespace, "headscale", v1beta1.ConditionAPIKeyReady)
+		Eventually(key).WithContext(ctx).Should(be("True", v1beta1.ReasonKeyOverdue, ""))
+	})
+})

@@ -1,0 +1,97 @@
+package headscale
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/yaml"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+)
+
+// namespacedUser is who the operator is with config/namespaced.
+const namespacedUser = "system:serviceaccount:headscale-operator-system:headscale-operator-controller-manager"
+
+// kustomized are the objects that a directory below config makes.
+func kustomized(ctx context.Context, directory string) []*unstructured.Unstructured {
+	GinkgoHelper()
+	kubectl := filepath.Join(os.Getenv("KUBEBUILDER_ASSETS"), "kubectl")
+	output, err := exec.CommandContext(ctx, kubectl, "kustomize", filepath.Join("..", "..", "..", "config", directory)).Output()
+	Expect(err).NotTo(HaveOccurred())
+	var objects []*unstructured.Unstructured
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(output), 4096)
+	for {
+		object := &unstructured.Unstructured{}
+		if decoder.Decode(object) != nil {
+			return objects
+		}
+		objects = append(objects, object)
+	}
+}
+
+// narrowNamespace makes a namespace in which the operator has the rights of
+// config/namespaced.
+func narrowNamespace(ctx context.Context) string {
+	GinkgoHelper()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "narrow-"}}
+	Expect(admin.Create(ctx, namespace)).To(Succeed())
+	rights := kustomized(ctx, "namespaced/rights")
+	Expect(rights).To(HaveLen(2))
+	for _, object := range rights {
+		object.SetNamespace(namespace.Name)
+		Expect(admin.Create(ctx, object)).To(Succeed())
+	}
+	return namespace.Name
+}
+
+var _ = Describe("The operator in named namespaces", func() {
+	It("works with the rights of config/namespaced and none on the cluster", func(ctx context.Context) {
+		namespace := narrowNamespace(ctx)
+		may := func(verb, resource, namespace string) bool {
+			GinkgoHelper()
+			review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+				User:               namespacedUser,
+				ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: namespace, Verb: verb, Resource: resource},
+			}}
+			Expect(admin.Create(ctx, review)).To(Succeed())
+			return review.Status.Allowed
+		}
+		Eventually(func() bool { return may("create", "secrets", namespace) }).WithContext(ctx).Should(BeTrue())
+		for _, elsewhere := range []string{"default", ""} {
+			Expect(may("get", "secrets", elsewhere)).To(BeFalse(), elsewhere)
+			Expect(may("list", "configmaps", elsewhere)).To(BeFalse(), elsewhere)
+		}
+
+		o := startOperatorAs(namespacedUser, namespace)
+		Expect(admin.Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "keys"}})).To(Succeed())
+		Expect(create(ctx, o.namespace, shortest+"  secrets: {noise_private_key: {name: keys, key: noise}}\n")).To(Succeed())
+		Expect(admin.Create(ctx, keySecret(o.namespace, "headscale-api-key", o.time().Add(v1beta1.DefaultExpiration)))).To(Succeed())
+		runPod(ctx, o.namespace, "headscale", 1)
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, ""))
+	})
+
+	It("has no role on the cluster, and is told its namespaces", func(ctx context.Context) {
+		kinds := map[string]int{}
+		for _, object := range kustomized(ctx, "namespaced") {
+			kinds[object.GetKind()]++
+			if object.GetKind() == "ClusterRole" {
+				Expect(object.GetName()).To(BeElementOf("headscale-operator-headscale-editor-role", "headscale-operator-headscale-viewer-role"), "those are for people")
+			}
+			if object.GetKind() == "Deployment" {
+				containers, _, err := unstructured.NestedSlice(object.Object, "spec", "template", "spec", "containers")
+				Expect(err).NotTo(HaveOccurred())
+				Expect(containers).To(HaveExactElements(HaveKeyWithValue("env", ContainElement(map[string]any{"name": "WATCH_NAMESPACES", "value": "default"}))))
+			}
+		}
+		Expect(kinds).To(And(Not(HaveKey("ClusterRoleBinding")), HaveKeyWithValue("Deployment", 1), HaveKeyWithValue("RoleBinding", 1)))
+	})
+})

@@ -1,0 +1,203 @@
+package headscale
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/resources"
+)
+
+// Reasons for which a container waits, as the kubelet calls them.
+var (
+	imageReasons = []string{"ErrImageNeverPull", "ErrImagePull", "ImageInspectError", "ImagePullBackOff", "InvalidImageName", "RegistryUnavailable"}
+	startReasons = []string{"CreateContainerConfigError", "CreateContainerError", "PreCreateHookError", "PreStartHookError", "PostStartHookError", "RunContainerError"}
+)
+
+// reasonCrashLoop is why a container waits that ended too often, as the kubelet
+// calls it.
+const reasonCrashLoop = "CrashLoopBackOff"
+
+// helplessReasons are those of imageReasons that stay until somebody does something.
+var helplessReasons = []string{"ErrImageNeverPull", "InvalidImageName"}
+
+// reasonReadinessGates is why the kubelet calls a pod unready whose containers are
+// ready, where something outside the pod has a say.
+const reasonReadinessGates = "ReadinessGatesNotReady"
+
+// settling is how long something that belongs to a start may last before it counts as
+// trouble.
+const settling = 30 * time.Second
+
+// startLimit is how long Headscale may take to start: 300 tries of the startup probe, 2 s
+// apart.
+const startLimit = 10 * time.Minute
+
+// stateOfHeadscale judges the pod by Headscale's container alone: trouble with the
+// API Key Manager does not keep Headscale from working.
+func stateOfHeadscale(pod *corev1.Pod, claim *corev1.PersistentVolumeClaim, now time.Time) state {
+	container := containerStatus(pod, resources.ContainerHeadscale)
+	switch {
+	case nodeLost(pod):
+		return state{verdict: verdict{false, v1beta1.ReasonNodeLost, fmt.Sprintf(
+			"Node %[2]s does not report to Kubernetes any more, so nobody knows whether Headscale in pod %[1]s runs; kubectl describe node %[2]s tells more. "+
+				"If the node is gone for good, kubectl delete pod %[1]s --force has the pod made on another one", pod.Name, pod.Spec.NodeName)}}
+	case !pod.DeletionTimestamp.IsZero():
+		return state{verdict: verdict{false, v1beta1.ReasonProgressing, fmt.Sprintf("Pod %s is being stopped", pod.Name)}}
+	case pod.Status.Phase == corev1.PodFailed && pod.Status.Reason != "":
+		return state{verdict: verdict{false, v1beta1.ReasonPodFailed, fmt.Sprintf(
+			"The node ended or refused pod %s: %s", pod.Name, said(pod.Status.Reason, pod.Status.Message))}}
+	case container == nil:
+		return stateOfPending(pod, claim, now)
+	case container.Ready:
+		return state{verdict: verdict{true, v1beta1.ReasonAvailable, fmt.Sprintf("Headscale in pod %s is ready", pod.Name)}}
+	}
+	if trouble := stateOfContainer(pod.Name, "Headscale", container); trouble != nil {
+		waiting := container.State.Waiting
+		return state{verdict: *trouble, helpless: waiting != nil && slices.Contains(helplessReasons, waiting.Reason)}
+	}
+	if container.State.Running != nil && container.Started != nil && *container.Started {
+		return stateOfUnready(pod, container, now)
+	}
+	return state{verdict: verdict{false, v1beta1.ReasonProgressing, fmt.Sprintf(
+		"Pod %[1]s is not ready; kubectl describe pod %[1]s and kubectl logs %[1]s -c %[2]s tell why if this lasts", pod.Name, container.Name)}}
+}
+
+// stateOfUnready judges a Headscale that has started and is not ready. One that was ready
+// before, in the same run, fails its health check. Of one that was not, the kubelet may
+// not have asked yet.
+func stateOfUnready(pod *corev1.Pod, container *corev1.ContainerStatus, now time.Time) state {
+	unanswered := verdict{false, v1beta1.ReasonNotAnswering, fmt.Sprintf(
+		"Headscale in pod %[1]s runs and has not passed its health check; kubectl logs %[1]s -c %[2]s tells why", pod.Name, container.Name)}
+	began := container.State.Running.StartedAt.Time
+	if ready := podCondition(pod, corev1.ContainersReady); ready != nil && ready.LastTransitionTime.After(began) {
+		return state{verdict: unanswered}
+	}
+	return onceItLasts(unanswered, began, startLimit, now)
+}
+
+// nodeLost tells whether the node of a pod is cut off. Nobody knows how the containers
+// are then, which Kubernetes says by calling a pod unready whose containers were ready
+// when they were last heard of.
+func nodeLost(pod *corev1.Pod) bool {
+	ready, containers := podCondition(pod, corev1.PodReady), podCondition(pod, corev1.ContainersReady)
+	return ready != nil && ready.Status == corev1.ConditionFalse && ready.Reason != reasonReadinessGates &&
+		containers != nil && containers.Status == corev1.ConditionTrue
+}
+
+// stateOfPending judges a pod whose containers no node has begun to make.
+func stateOfPending(pod *corev1.Pod, claim *corev1.PersistentVolumeClaim, now time.Time) state {
+	scheduled := podCondition(pod, corev1.PodScheduled)
+	switch {
+	case claim != nil && claim.Status.Phase == corev1.ClaimLost:
+		return state{helpless: true, verdict: verdict{false, v1beta1.ReasonVolumePending, fmt.Sprintf(
+			"The volume of claim %[1]s is lost, and Headscale's data with it, unless the volume can be brought back; kubectl describe pvc %[1]s tells more", claim.Name)}}
+	case claim != nil && claim.Status.Phase != corev1.ClaimBound:
+		return onceItLasts(verdict{false, v1beta1.ReasonVolumePending, fmt.Sprintf(
+			"Pod %s waits for its volume: claim %[2]s is not bound; see that spec.persistent_volume_claim names a StorageClass that makes volumes; kubectl describe pvc %[2]s tells more", pod.Name, claim.Name) + quote(scheduled)},
+			latest(pod.CreationTimestamp.Time, claim.CreationTimestamp.Time), settling, now)
+	case scheduled != nil && scheduled.Status == corev1.ConditionFalse && scheduled.Reason == corev1.PodReasonUnschedulable:
+		return onceItLasts(verdict{false, v1beta1.ReasonUnschedulable, fmt.Sprintf("No node takes pod %s", pod.Name) + quote(scheduled)},
+			scheduled.LastTransitionTime.Time, settling, now)
+	default:
+		return state{verdict: verdict{false, v1beta1.ReasonProgressing, fmt.Sprintf(
+			"Pod %[1]s is being started; kubectl describe pod %[1]s tells why if this lasts", pod.Name)}}
+	}
+}
+
+// stateOfContainer says what is wrong with a container, or nil while nothing is
+// known to be.
+func stateOfContainer(pod, program string, container *corev1.ContainerStatus) *verdict {
+	waiting := container.State.Waiting
+	switch {
+	case waiting != nil && slices.Contains(imageReasons, waiting.Reason):
+		return &verdict{false, v1beta1.ReasonImagePullFailed, fmt.Sprintf(
+			"The image %s of %s cannot be had: %s", container.Image, program, said(waiting.Reason, waiting.Message))}
+	case waiting != nil && slices.Contains(startReasons, waiting.Reason):
+		return &verdict{false, v1beta1.ReasonCannotStart, fmt.Sprintf(
+			"The container of %s in pod %s cannot be started: %s", program, pod, said(waiting.Reason, waiting.Message))}
+	case container.State.Terminated != nil:
+		return crash(pod, program, container.Name, container.State.Terminated)
+	case container.LastTerminationState.Terminated != nil && !steady(container):
+		return crash(pod, program, container.Name, container.LastTerminationState.Terminated)
+	case waiting != nil && waiting.Reason == reasonCrashLoop:
+		return crash(pod, program, container.Name, &corev1.ContainerStateTerminated{})
+	default:
+		return nil
+	}
+}
+
+// steady tells whether a container that ended before is up again.
+func steady(container *corev1.ContainerStatus) bool {
+	return container.State.Running != nil && container.Ready
+}
+
+// crash says why a container ended.
+func crash(pod, program, container string, end *corev1.ContainerStateTerminated) *verdict {
+	words := lastWords(end.Message)
+	switch {
+	case end.Reason == "OOMKilled":
+		words = "it was killed because it used more memory than its limit allows: raise the limit"
+	case words == "":
+		words = fmt.Sprintf("it ended with status %d and said nothing; kubectl logs %s -c %s --previous may tell more", end.ExitCode, pod, container)
+	}
+	return &verdict{false, v1beta1.ReasonCrashing, fmt.Sprintf("%s in pod %s does not stay up: %s", program, pod, words)}
+}
+
+// troubleOfManager says why the API Key Manager's container does not run, or "".
+func troubleOfManager(pod *corev1.Pod) string {
+	if pod == nil || !pod.DeletionTimestamp.IsZero() {
+		return ""
+	}
+	container := containerStatus(pod, resources.ContainerManager)
+	if container == nil {
+		return ""
+	}
+	trouble := stateOfContainer(pod.Name, "The API Key Manager", container)
+	if trouble == nil {
+		return ""
+	}
+	return trouble.message
+}
+
+// containerStatus finds the state of a container, which may be one of those that
+// start first and go on running.
+func containerStatus(pod *corev1.Pod, name string) *corev1.ContainerStatus {
+	for _, list := range [][]corev1.ContainerStatus{pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}
+
+// podCondition finds a condition of a pod, or nil.
+func podCondition(pod *corev1.Pod, kind corev1.PodConditionType) *corev1.PodCondition {
+	for i := range pod.Status.Conditions {
+		if pod.Status.Conditions[i].Type == kind {
+			return &pod.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+// quote is what a condition says, as the end of a sentence.
+func quote(condition *corev1.PodCondition) string {
+	if condition == nil || condition.Message == "" {
+		return ""
+	}
+	return ": " + condition.Message
+}
+
+// said is a reason of the kubelet with its message, if there is one.
+func said(reason, message string) string {
+	if message == "" {
+		return reason
+	}
+	return reason + ": " + message
+}

@@ -1,0 +1,153 @@
+package headscale
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+)
+
+// checkSecretName refuses a Secret that another Headscale looks after: two API Key
+// Managers would replace each other's keys without end.
+func (r *HeadscaleReconciler) checkSecretName(ctx context.Context, p *pass) error {
+	key := client.ObjectKeyFromObject(p.headscale)
+	if !p.headscale.Spec.APIKey.Managed() {
+		r.secrets.release(key, client.ObjectKey{})
+		return nil
+	}
+	secret := client.ObjectKey{Namespace: key.Namespace, Name: p.headscale.Spec.APIKey.EffectiveSecretName()}
+	r.secrets.release(key, secret)
+	holder, err := r.holderOf(ctx, p.headscale, secret)
+	if err != nil || holder == key.Name {
+		return err
+	}
+	p.secretTaken = fmt.Sprintf(
+		"Secret %s is already looked after for Headscale %s: set spec.api_key.secret_name to another name", secret.Name, holder)
+	if err := r.dropRights(ctx, p.headscale, secret.Name); err != nil {
+		return err
+	}
+	return &conflictError{message: p.secretTaken}
+}
+
+// holderOf is the name of the Headscale that looks after a Secret. Who does keeps it:
+// another one that is older, and turns to that Secret later, has to wait, also for one
+// that turned away and whose sidecar has its rights still.
+func (r *HeadscaleReconciler) holderOf(ctx context.Context, headscale *v1beta1.Headscale, secret client.ObjectKey) (string, error) {
+	r.secrets.lock.Lock()
+	defer r.secrets.lock.Unlock()
+	managers, err := r.listManagers(ctx, secret.Namespace, secret.Name)
+	if err != nil {
+		return "", err
+	}
+	inOffice, err := r.listInOffice(ctx, secret)
+	if err != nil {
+		return "", err
+	}
+	managers = append(managers, *headscale)
+	known := slices.Concat(managers, inOffice)
+	holder, noted := r.secrets.holder[secret]
+	if !noted || !slices.ContainsFunc(known, func(h v1beta1.Headscale) bool { return h.Name == holder && h.DeletionTimestamp.IsZero() }) {
+		holder = oldest(inOffice)
+	}
+	if holder == "" {
+		holder = oldest(managers)
+	}
+	r.secrets.note(secret, holder)
+	return holder, nil
+}
+
+// listInOffice lists the Headscales whose sidecar has rights on a Secret. This is how an
+// operator that starts knows who looks after it.
+func (r *HeadscaleReconciler) listInOffice(ctx context.Context, secret client.ObjectKey) ([]v1beta1.Headscale, error) {
+	roles := &rbacv1.RoleList{}
+	err := r.Client.List(ctx, roles, client.InNamespace(secret.Namespace), client.MatchingFields{indexRoleSecret: secret.Name})
+	if err != nil {
+		return nil, fmt.Errorf("listing the Roles for Secret %s: %w", secret.Name, err)
+	}
+	var headscales []v1beta1.Headscale
+	for i := range roles.Items {
+		owner := &v1beta1.Headscale{}
+		err := r.Client.Get(ctx, client.ObjectKeyFromObject(&roles.Items[i]), owner)
+		if client.IgnoreNotFound(err) != nil {
+			return nil, fmt.Errorf("reading Headscale %s: %w", roles.Items[i].Name, err)
+		}
+		if err == nil && metav1.IsControlledBy(&roles.Items[i], owner) {
+			headscales = append(headscales, *owner)
+		}
+	}
+	return headscales, nil
+}
+
+// dropRights takes its rights from a sidecar that has them on a Secret which another one
+// looks after.
+func (r *HeadscaleReconciler) dropRights(ctx context.Context, headscale *v1beta1.Headscale, secret string) error {
+	role := &rbacv1.Role{}
+	err := r.Client.Get(ctx, client.ObjectKeyFromObject(headscale), role)
+	if apierrors.IsNotFound(err) || err == nil && !slices.Contains(secretsOf(role), secret) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading Role %s: %w", headscale.Name, err)
+	}
+	return remove[rbacv1.Role](ctx, r.Client, r.Client, headscale, headscale.Name)
+}
+
+// secretsOf are the names of the Secrets that a Role lets a sidecar look after.
+func secretsOf(object client.Object) []string {
+	role, ok := object.(*rbacv1.Role)
+	if !ok {
+		return nil
+	}
+	var names []string
+	for _, rule := range role.Rules {
+		names = append(names, rule.ResourceNames...)
+	}
+	return names
+}
+
+// secretHolders remembers which Headscale looks after a Secret, from the decision until
+// its Role shows it: of two that come at once, each could else be found to be the one.
+type secretHolders struct {
+	lock   sync.Mutex
+	holder map[client.ObjectKey]string
+}
+
+// note remembers who looks after a Secret.
+func (s *secretHolders) note(secret client.ObjectKey, headscale string) {
+	if s.holder == nil {
+		s.holder = map[client.ObjectKey]string{}
+	}
+	s.holder[secret] = headscale
+}
+
+// release forgets what is noted of a Headscale that is gone, or that wants another Secret
+// than one.
+func (s *secretHolders) release(headscale, except client.ObjectKey) {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	for secret, name := range s.holder {
+		if secret.Namespace == headscale.Namespace && name == headscale.Name && secret != except {
+			delete(s.holder, secret)
+		}
+	}
+}
+
+// oldest is the name of the oldest of some Headscales, or "" where there is none that
+// stays. Of two that were made in the same second, it is the one whose name comes first.
+func oldest(headscales []v1beta1.Headscale) string {
+	headscales = slices.DeleteFunc(slices.Clone(headscales), func(h v1beta1.Headscale) bool { return !h.DeletionTimestamp.IsZero() })
+	if len(headscales) == 0 {
+		return ""
+	}
+	return slices.MinFunc(headscales, func(a, b v1beta1.Headscale) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	}).Name
+}
