@@ -15,26 +15,15 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
-	storagev1 "k8s.io/api/storage/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
-	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/manager/signals"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	"infrado.cloud/headscale-operator/api/v1beta1"
-	"infrado.cloud/headscale-operator/internal/controller/headscale"
-	"infrado.cloud/headscale-operator/internal/resources"
+	"infrado.cloud/headscale-operator/internal/operator"
 )
 
 // What the linker knows of this build.
@@ -43,9 +32,6 @@ var (
 	commit  = "unknown"
 	date    = "unknown"
 )
-
-// leaderElectionID is the name of the Lease that the operators of a cluster share.
-const leaderElectionID = "headscale-operator.infrado.cloud"
 
 // Exit statuses.
 const (
@@ -89,7 +75,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	log.SetLogger(logr.FromSlogHandler(logger.Handler()))
 	klog.SetSlogLogger(logger)
 	if err := operate(ctx, cluster, s, logger); err != nil {
-		logger.Error("The operator stops", "error", err)
+		logger.Error("Operator exited with an error", "error", err)
 		return exitFailure
 	}
 	return 0
@@ -99,7 +85,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 func findCluster() (*rest.Config, error) {
 	cluster, err := config.GetConfig()
 	if clientcmd.IsEmptyConfig(err) {
-		return nil, errors.New("there is no way to a Kubernetes API server: this is not a pod, and there is no kubeconfig; set KUBECONFIG to one or make ~/.kube/config")
+		return nil, errors.New("no Kubernetes API server is configured: this is not a pod, and there is no kubeconfig; set KUBECONFIG to one or create ~/.kube/config")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("finding the cluster: %w", err)
@@ -109,95 +95,38 @@ func findCluster() (*rest.Config, error) {
 
 // operate runs the operator until the context ends.
 func operate(ctx context.Context, cluster *rest.Config, s *settings, logger *slog.Logger) error {
-	m, err := newManager(cluster, s)
+	m, err := operator.New(ctx, cluster, &s.Options)
 	if err != nil {
 		return err
 	}
-	reconciler := &headscale.HeadscaleReconciler{
-		Client:  m.GetClient(),
-		Live:    m.GetAPIReader(),
-		Options: resources.Options{ManagerImage: s.managerImage},
-		Now:     time.Now,
-	}
-	if err := reconciler.SetupWithManager(ctx, m); err != nil {
-		return fmt.Errorf("setting up the controller: %w", err)
-	}
-	metrics.Registry.MustRegister(reconciler.Metrics(m, version, commit))
-	logger.InfoContext(ctx, "Starting the operator", "version", version, "managerImage", s.managerImage, "namespaces", s.namespaces)
+	logger.InfoContext(ctx, "Starting the operator", "version", version, "managerImage", s.ManagerImage, "namespaces", s.Namespaces)
 	return m.Start(ctx)
-}
-
-// newScheme knows the kinds that the operator reads and writes. All of Kubernetes' would
-// take another mebibyte.
-func newScheme() (*runtime.Scheme, error) {
-	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{
-		appsv1.AddToScheme, corev1.AddToScheme, rbacv1.AddToScheme, storagev1.AddToScheme, v1beta1.AddToScheme,
-	} {
-		if err := add(scheme); err != nil {
-			return nil, fmt.Errorf("registering the API types: %w", err)
-		}
-	}
-	return scheme, nil
-}
-
-// newManager makes the manager, which serves metrics and probes and elects a leader.
-func newManager(cluster *rest.Config, s *settings) (manager.Manager, error) {
-	scheme, err := newScheme()
-	if err != nil {
-		return nil, err
-	}
-	m, err := manager.New(cluster, manager.Options{
-		Scheme:                  scheme,
-		Cache:                   headscale.CacheOptions(s.namespaces),
-		Metrics:                 metricsserver.Options{BindAddress: s.metricsAddress},
-		HealthProbeBindAddress:  s.probeAddress,
-		PprofBindAddress:        s.pprofAddress,
-		LeaderElection:          s.leaderElect,
-		LeaderElectionID:        leaderElectionID,
-		LeaderElectionNamespace: s.leaderElectionNamespace,
-		// The program ends as soon as the manager does, so nothing runs without the lease.
-		LeaderElectionReleaseOnCancel: true,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("making the manager: %w", err)
-	}
-	if err := errors.Join(m.AddHealthzCheck("ping", healthz.Ping), m.AddReadyzCheck("ping", healthz.Ping)); err != nil {
-		return nil, fmt.Errorf("adding the probes: %w", err)
-	}
-	return m, nil
 }
 
 // settings are what the command line and the environment say.
 type settings struct {
-	managerImage            string
-	metricsAddress          string
-	probeAddress            string
-	pprofAddress            string
-	leaderElect             bool
-	leaderElectionNamespace string
-	namespaces              []string
-	logFormat               string
-	logLevel                slog.Level
-	showVersion             bool
+	operator.Options
+	logFormat   string
+	logLevel    slog.Level
+	showVersion bool
 }
 
 // parseFlags reads the command line. Its error is a sentence for the user.
 func parseFlags(args []string, getenv func(string) string, output io.Writer) (*settings, error) {
-	var s settings
+	s := settings{Options: operator.Options{Version: version, Commit: commit, Now: time.Now}}
 	var namespaces string
 	flags := flag.NewFlagSet("headscale-operator", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	flags.StringVar(&s.managerImage, "manager-image", getenv("MANAGER_IMAGE"), "image of the API Key Manager where a Headscale names none (environment: MANAGER_IMAGE)")
-	flags.StringVar(&s.metricsAddress, "metrics-bind-address", ":8080", "address of the metrics; 0 turns them off")
-	flags.StringVar(&s.probeAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz; 0 turns them off")
-	flags.StringVar(&s.pprofAddress, "pprof-bind-address", "0", "address of the profiling pages; 0 turns them off")
-	flags.BoolVar(&s.leaderElect, "leader-elect", false, "elect a leader, so that several operators can run and one works")
-	flags.StringVar(&s.leaderElectionNamespace, "leader-election-namespace", "", "namespace of the Lease by which the leader is elected (default: the operator's own)")
-	flags.StringVar(&namespaces, "watch-namespaces", getenv("WATCH_NAMESPACES"), "namespaces to look after, separated by commas; all if empty (environment: WATCH_NAMESPACES)")
+	flags.StringVar(&s.ManagerImage, "manager-image", getenv("MANAGER_IMAGE"), "image of the API Key Manager where a Headscale names none (environment: MANAGER_IMAGE)")
+	flags.StringVar(&s.MetricsAddress, "metrics-bind-address", ":8080", "address of the metrics; 0 turns them off")
+	flags.StringVar(&s.ProbeAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz; 0 turns them off")
+	flags.StringVar(&s.PprofAddress, "pprof-bind-address", "0", "address of the profiling pages; 0 turns them off")
+	flags.BoolVar(&s.LeaderElect, "leader-elect", false, "elect a leader, so that several operators can run and one works")
+	flags.StringVar(&s.LeaderElectionNamespace, "leader-election-namespace", "", "namespace of the Lease by which the leader is elected (default: the operator's own)")
+	flags.StringVar(&namespaces, "watch-namespaces", getenv("WATCH_NAMESPACES"), "namespaces to watch, separated by commas; all if empty (environment: WATCH_NAMESPACES)")
 	flags.StringVar(&s.logFormat, "log-format", "text", "format of the log: text or json")
 	flags.TextVar(&s.logLevel, "log-level", slog.LevelInfo, "what to log: debug, info, warn or error")
-	flags.BoolVar(&s.showVersion, "version", false, "print the version and end")
+	flags.BoolVar(&s.showVersion, "version", false, "print the version and exit")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			flags.SetOutput(output)
@@ -213,7 +142,7 @@ func parseFlags(args []string, getenv func(string) string, output io.Writer) (*s
 		return nil, fmt.Errorf("unexpected argument %q: there are flags only; --help lists them", flags.Arg(0))
 	}
 	var err error
-	if s.namespaces, err = splitNamespaces(namespaces); err != nil {
+	if s.Namespaces, err = splitNamespaces(namespaces); err != nil {
 		return nil, err
 	}
 	return &s, s.check()
@@ -221,7 +150,7 @@ func parseFlags(args []string, getenv func(string) string, output io.Writer) (*s
 
 // check refuses settings that the operator cannot work with.
 func (s *settings) check() error {
-	if s.managerImage == "" {
+	if s.ManagerImage == "" {
 		return errors.New("no image of the API Key Manager: set the flag --manager-image or the environment variable MANAGER_IMAGE, such as headscale-operator/apikey-manager:latest")
 	}
 	if s.logFormat != "text" && s.logFormat != "json" {

@@ -52,23 +52,23 @@ func TestNoCluster(t *testing.T) {
 	t.Setenv("KUBECONFIG", "/does/not/exist")
 	var stdout, stderr bytes.Buffer
 	g.Expect(run(context.Background(), []string{"--manager-image=a", "--log-format=json"}, environment(nil), &stdout, &stderr)).To(Equal(exitUsage))
-	g.Expect(stderr.String()).To(Equal("headscale-operator: there is no way to a Kubernetes API server: this is not a pod, and there is no kubeconfig; set KUBECONFIG to one or make ~/.kube/config\n"))
+	g.Expect(stderr.String()).To(Equal("headscale-operator: no Kubernetes API server is configured: this is not a pod, and there is no kubeconfig; set KUBECONFIG to one or create ~/.kube/config\n"))
 }
 
 func TestSettings(t *testing.T) {
 	g := NewWithT(t)
 	s, err := parseFlags(nil, environment(map[string]string{"MANAGER_IMAGE": "from-env", "WATCH_NAMESPACES": "a, b,,"}), &bytes.Buffer{})
 	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(s.managerImage).To(Equal("from-env"))
-	g.Expect(s.namespaces).To(Equal([]string{"a", "b"}))
-	g.Expect(s.leaderElect).To(BeFalse())
+	g.Expect(s.ManagerImage).To(Equal("from-env"))
+	g.Expect(s.Namespaces).To(Equal([]string{"a", "b"}))
+	g.Expect(s.LeaderElect).To(BeFalse())
 	g.Expect(s.logLevel).To(Equal(slog.LevelInfo))
 
 	s, err = parseFlags([]string{"--manager-image=from-flag", "--watch-namespaces=", "--leader-elect", "--log-level=debug"},
 		environment(map[string]string{"MANAGER_IMAGE": "from-env", "WATCH_NAMESPACES": "a"}), &bytes.Buffer{})
 	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(s.managerImage).To(Equal("from-flag"))
-	g.Expect(s.namespaces).To(BeEmpty())
-	g.Expect(s.leaderElect).To(BeTrue())
+	g.Expect(s.ManagerImage).To(Equal("from-flag"))
+	g.Expect(s.Namespaces).To(BeEmpty())
+	g.Expect(s.LeaderElect).To(BeTrue())
 	g.Expect(s.logLevel).To(Equal(slog.LevelDebug))
 }

@@ -1,6 +1,10 @@
 package resources
 
-import "fmt"
+import (
+	"fmt"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+)
 
 // InvalidError says that a spec, although it was admitted, cannot be turned into
 // objects. Only the user can put it right.
@@ -21,3 +25,6 @@ func (e *InvalidError) Error() string {
 func invalid(field, format string, arguments ...any) error {
 	return &InvalidError{Field: field, Message: fmt.Sprintf(format, arguments...)}
 }
+
+// Reason is the reason of the condition that tells of it.
+func (e *InvalidError) Reason() string { return v1beta1.ReasonInvalidConfig }

@@ -25,6 +25,9 @@ func (e *UpgradeError) Error() string {
 	return fmt.Sprintf("spec.version cannot go from %s to %s: %s. The pod is left as it is", e.From, e.To, e.Advice)
 }
 
+// Reason is the reason of the condition that tells of it.
+func (e *UpgradeError) Reason() string { return v1beta1.ReasonUpgradeRefused }
+
 // CheckUpgrade returns an *UpgradeError where Headscale would not start with the
 // database of the other version, or where that was never tried: its database is
 // migrated from one minor version to the next, and never back. There is nothing to

@@ -164,7 +164,7 @@ var _ = Describe("kubectl headscale", Ordered, func() {
 
 	It("lists what happened, the newest last", func(ctx SpecContext) {
 		Eventually(func() string { return plugin(ctx, "events").Stdout }).Should(MatchRegexp(
-			`(?s)^AGE .*Created +Headscale/headscale +StatefulSet headscale was made\n.*KeyStored.*KeyRotated.*KeyRotated`))
+			`(?s)^AGE .*Created +Headscale/headscale +Created StatefulSet headscale\n.*KeyStored.*KeyRotated.*KeyRotated`))
 	})
 
 	It("is completed by kubectl", func(ctx SpecContext) {

@@ -9,9 +9,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
@@ -33,20 +30,6 @@ var _ = Describe("What is written", func() {
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {pod: {tolerations: null}}}`)).To(Succeed())
 		Eventually(get[corev1.Service](ctx, o.namespace, "headscale")).WithContext(ctx).Should(
 			HaveField("Spec.Ports", ContainElement(HaveField("Port", BeEquivalentTo(8000)))))
-	})
-
-	It("never goes onto an object that came about since the look", func(ctx context.Context) {
-		o := startOperator(ctx)
-		foreign := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: "foreign"}, Data: map[string]string{"mine": "yes"}}
-		Expect(admin.Create(ctx, foreign)).To(Succeed())
-		want := corev1ac.ConfigMap("foreign", o.namespace).WithData(map[string]string{"config.yaml": "{}"})
-		err := write[*corev1ac.ConfigMapApplyConfiguration, corev1.ConfigMap](ctx, admin, want, nil, configMaps)
-		Expect(apierrors.IsConflict(err)).To(BeTrue(), "%v", err)
-		Expect(get[corev1.ConfigMap](ctx, o.namespace, "foreign")(NewGomega(Fail)).Data).To(Equal(foreign.Data))
-
-		want = corev1ac.ConfigMap("new", o.namespace).WithData(map[string]string{"config.yaml": "{}"})
-		Expect(write[*corev1ac.ConfigMapApplyConfiguration, corev1.ConfigMap](ctx, admin, want, nil, configMaps)).To(Succeed())
-		Expect(get[corev1.ConfigMap](ctx, o.namespace, "new")(NewGomega(Fail)).Data).To(HaveKey("config.yaml"))
 	})
 
 	It("is nothing while an object is being deleted", func(ctx context.Context) {

@@ -2,54 +2,90 @@ package headscale
 
 import (
 	"fmt"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/kube/status"
 )
 
+// progressDeadline is how long something may be wrong that should come right by itself.
+// It is Kubernetes' default of a Deployment's progressDeadlineSeconds.
+const progressDeadline = 10 * time.Minute
+
 // availability tells whether Headscale answers, and if not, why.
-func availability(p *pass) state {
-	switch live := p.statefulSet; {
-	case stopped(p.headscale):
-		return state{verdict: verdict{false, v1beta1.ReasonScaledToZero, "Headscale is stopped because spec.replicas is 0; set it to 1 to start it"}}
-	case live == nil:
-		return state{verdict: verdict{false, v1beta1.ReasonProgressing, "There is no StatefulSet yet"}}
-	case p.pod != nil:
-		return withDeadline(p, stateOfHeadscale(p.pod, p.claim, p.now))
+func availability(s scope, o observed) status.Condition {
+	switch {
+	case stopped(s.headscale):
+		return status.False(v1beta1.ReasonScaledToZero, "Headscale is stopped because spec.replicas is 0; set it to 1 to start it")
+	case o.statefulSet == nil:
+		return status.False(v1beta1.ReasonProgressing, "The StatefulSet does not exist yet")
+	case o.pod != nil:
+		return withDeadline(s, o, stateOfHeadscale(o.pod, o.claim, s.now))
 	default:
-		return stateOfMissingPod(p)
+		return stateOfMissingPod(s, o)
 	}
 }
 
 // stateOfMissingPod says that there is no pod, which is trouble only when it lasts.
-func stateOfMissingPod(p *pass) state {
-	missing := verdict{false, v1beta1.ReasonPodMissing, fmt.Sprintf(
-		"There is no pod %[1]s-0; kubectl describe statefulset %[1]s tells why if this lasts", p.statefulSet.Name)}
-	since, observed := lastObserved(p)
-	if !observed {
-		return state{verdict: verdict{false, v1beta1.ReasonProgressing, missing.message}}
+func stateOfMissingPod(s scope, o observed) status.Condition {
+	missing := status.False(v1beta1.ReasonPodMissing, fmt.Sprintf(
+		"There is no pod %[1]s-0; kubectl describe statefulset %[1]s tells why if this lasts", o.statefulSet.Name))
+	since, known := lastObserved(o.statefulSet, s.now)
+	if !known {
+		return status.False(v1beta1.ReasonProgressing, missing.Message)
 	}
-	return withDeadline(p, onceItLasts(missing, since, settling, p.now))
+	return withDeadline(s, o, status.Tolerate(missing, since, settling, s.now))
 }
 
-// withDeadline lets a state that should pass by itself count as one that does not when it
-// has lasted too long. The time begins anew with every pod, and what is wrong with an old
-// pod says nothing of the one that is to replace it.
-func withDeadline(p *pass, available state) state {
-	since := falseSince(p, v1beta1.ConditionAvailable)
-	if p.pod != nil {
-		since = latest(since, p.pod.CreationTimestamp.Time)
+// withDeadline lets a condition that should become true by itself count as stalled when it
+// has lasted too long. The time begins again with every pod, and what is wrong with an old
+// pod says nothing about the one that is to replace it.
+func withDeadline(s scope, o observed, available status.Condition) status.Condition {
+	since := falseSince(s, v1beta1.ConditionAvailable)
+	if o.pod != nil {
+		since = status.Latest(since, o.pod.CreationTimestamp.Time)
 	}
-	if !rollout(p).ok {
-		available.helpless = false
-		changed, observed := lastObserved(p)
-		if !observed {
+	if !rollout(o).True {
+		available.Stalled = false
+		changed, known := lastObserved(o.statefulSet, s.now)
+		if !known {
 			return available
 		}
-		since = latest(since, changed)
+		since = status.Latest(since, changed)
 	}
-	return available.until(since.Add(progressDeadline), p.now)
+	return available.WithDeadline(since.Add(progressDeadline), s.now)
+}
+
+// falseSince is since when a condition of the Headscale is false.
+func falseSince(s scope, kind string) time.Time {
+	return status.Since(s.headscale.Status.Conditions, kind, metav1.ConditionFalse, s.now)
+}
+
+// trueSince is since when a condition of the Headscale is true.
+func trueSince(s scope, kind string) time.Time {
+	return status.Since(s.headscale.Status.Conditions, kind, metav1.ConditionTrue, s.now)
+}
+
+// lastObserved is when Kubernetes last had something new to say about the StatefulSet, in its
+// present generation: it says so when it creates a pod and when one goes. False: it has said
+// nothing yet, and a watch will tell when it does.
+func lastObserved(live *appsv1.StatefulSet, now time.Time) (time.Time, bool) {
+	if live.Status.ObservedGeneration < live.Generation {
+		return time.Time{}, false
+	}
+	var last time.Time
+	for _, entry := range live.ManagedFields {
+		if entry.Subresource == "status" && entry.Time != nil {
+			last = status.Latest(last, entry.Time.Time)
+		}
+	}
+	if last.IsZero() {
+		return now, true
+	}
+	return last, true
 }
 
 // stopped tells whether the user wants no pod.
@@ -57,53 +93,18 @@ func stopped(headscale *v1beta1.Headscale) bool {
 	return headscale.Spec.Replicas != nil && *headscale.Spec.Replicas == 0
 }
 
-// rollout tells whether the pod that is there is the one that was asked for last.
-func rollout(p *pass) verdict {
-	switch live := p.statefulSet; {
+// rollout tells whether the pod that runs is the one that the StatefulSet asks for.
+func rollout(o observed) status.Condition {
+	switch live := o.statefulSet; {
 	case live == nil:
-		return verdict{false, v1beta1.ReasonProgressing, "There is no StatefulSet yet"}
+		return status.False(v1beta1.ReasonProgressing, "The StatefulSet does not exist yet")
 	case !live.DeletionTimestamp.IsZero():
-		return verdict{false, v1beta1.ReasonProgressing, "The StatefulSet is being made anew; the pod goes on running"}
+		return status.False(v1beta1.ReasonProgressing, "Recreating the StatefulSet; the pod keeps running")
 	case live.Status.ObservedGeneration < live.Generation || live.Status.UpdatedReplicas < live.Status.Replicas || live.Status.UpdatedReplicas == 0,
 		// The StatefulSet and its pod are not seen at the same time.
-		p.pod != nil && p.pod.Labels[appsv1.ControllerRevisionHashLabelKey] != live.Status.UpdateRevision:
-		return verdict{false, v1beta1.ReasonProgressing, "The pod is being replaced by one with the present settings"}
+		o.pod != nil && o.pod.Labels[appsv1.ControllerRevisionHashLabelKey] != live.Status.UpdateRevision:
+		return status.False(v1beta1.ReasonProgressing, "The pod is being replaced by one with the current configuration")
 	default:
-		return verdict{true, v1beta1.ReasonReady, ""}
-	}
-}
-
-// progress tells whether something is under way that ends by itself.
-func progress(p *pass, parts judgement) verdict {
-	failed := parts.failed
-	switch {
-	case failed != nil:
-		return verdict{!failed.stalled(), failed.reason, failed.message}
-	case stopped(p.headscale) && p.statefulSet != nil && p.statefulSet.Status.Replicas == 0:
-		return verdict{false, v1beta1.ReasonScaledToZero, parts.available.message}
-	case !parts.rolledOut.ok && !stopped(p.headscale) && parts.available.ok:
-		return verdict{true, parts.rolledOut.reason, parts.rolledOut.message}
-	case !parts.available.ok:
-		return verdict{!parts.available.helpless, parts.available.reason, parts.available.message}
-	case !parts.key.ok:
-		return verdict{!parts.key.helpless, parts.key.reason, parts.key.message}
-	default:
-		return verdict{false, v1beta1.ReasonComplete, "Nothing is under way"}
-	}
-}
-
-// stall tells whether only the user can put right what is wrong. It is never true at the
-// same time as progress.
-func stall(parts judgement) verdict {
-	failed := parts.failed
-	switch {
-	case failed != nil:
-		return verdict{failed.stalled(), failed.reason, failed.message}
-	case !parts.available.ok:
-		return verdict{parts.available.helpless, parts.available.reason, parts.available.message}
-	case !parts.key.ok && parts.rolledOut.ok:
-		return verdict{parts.key.helpless, parts.key.reason, parts.key.message}
-	default:
-		return verdict{}
+		return status.True(v1beta1.ReasonReady, "")
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/kube/status"
 	"infrado.cloud/headscale-operator/test/env"
 )
 
@@ -49,7 +50,7 @@ var _ = Describe("Events", func() {
 		ready := condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)
 		Eventually(ready).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, ""))
 		story := []any{
-			Equal("Normal Created: StatefulSet headscale was made"),
+			Equal("Normal Created: Created StatefulSet headscale"),
 			Equal("Normal KeyStored: Secret headscale-api-key holds the API key abcdefghijkl, valid until " + expiration.UTC().Format(time.RFC3339)),
 		}
 		Eventually(recorded(ctx, o.namespace)).WithContext(ctx).Should(ConsistOf(story...))
@@ -70,7 +71,7 @@ var _ = Describe("Events", func() {
 		})
 		story = append(story,
 			MatchRegexp("^Normal KeyRotated: Secret headscale-api-key holds the API key second, valid until .* in place of abcdefghijkl$"),
-			Equal("Normal Recovered: Headscale is running as asked for again, after KeyExpired"))
+			Equal("Normal Recovered: Headscale is running with the desired configuration again, after KeyExpired"))
 		Eventually(recorded(ctx, o.namespace)).WithContext(ctx).Should(ConsistOf(story...))
 		for range 3 {
 			o.touch(ctx, "headscale")
@@ -101,7 +102,7 @@ var _ = Describe("Events", func() {
 		sees("pod has unbound immediate PersistentVolumeClaims")
 		claim.Status.Phase = corev1.ClaimBound
 		Expect(admin.Status().Update(ctx, claim)).To(Succeed())
-		sees("No node takes pod")
+		sees("No node accepts pod")
 		setPod(ctx, pod, nil)
 		sees("is being started")
 		setPod(ctx, pod, nil, waiting(server, "ContainerCreating", ""), waiting(sidecar, "ContainerCreating", ""))
@@ -140,7 +141,7 @@ var _ = Describe("Events", func() {
 		annotateSecret(ctx, keySecret(o.namespace, "headscale-api-key", o.time()), map[string]any{v1beta1.AnnotationKeyPrefix: "second"})
 		Eventually(recorded(ctx, o.namespace)).WithContext(ctx).Should(ContainElement(HavePrefix("Normal KeyRotated")))
 		Expect(recorded(ctx, o.namespace)(NewGomega(Fail))).To(ConsistOf(
-			HavePrefix("Normal Created"), HavePrefix("Normal KeyStored"), HavePrefix("Normal SecretLeft: Secret headscale-api-key is not looked after any more"), HavePrefix("Normal KeyRotated")))
+			HavePrefix("Normal Created"), HavePrefix("Normal KeyStored"), HavePrefix("Normal SecretLeft: Secret headscale-api-key is no longer managed"), HavePrefix("Normal KeyRotated")))
 	})
 
 	It("tell of a conflict, of a crash and of a manager that does not run", func(ctx context.Context) {
@@ -155,8 +156,8 @@ var _ = Describe("Events", func() {
 		setPod(ctx, pod, nil, running(server, true), waiting(sidecar, "ImagePullBackOff", "not found"))
 		Eventually(recorded(ctx, o.namespace)).WithContext(ctx).Should(ConsistOf(
 			HavePrefix("Normal Created"),
-			Equal("Warning Crashing: Headscale in pod headscale-0 does not stay up: Error: no"),
-			MatchRegexp("^Warning ManagerFailing: No API key is in .* cannot be had: ImagePullBackOff: not found$"),
+			Equal("Warning Crashing: Headscale in pod headscale-0 is crash-looping: Error: no"),
+			MatchRegexp("^Warning ManagerFailing: No API key is in .* The API Key Manager cannot start: failed to pull image .*: ImagePullBackOff: not found$"),
 		))
 	})
 
@@ -170,49 +171,49 @@ metadata: {name: second}
 spec: {version: v0.29.3, config: {server_url: "http://second.example.com"}}
 `)).To(Succeed())
 		Eventually(recorded(ctx, o.namespace)).WithContext(ctx).Should(ContainElement(
-			HavePrefix("Warning Conflict: Secret headscale-api-key is already looked after for Headscale headscale")))
+			HavePrefix("Warning Conflict: Secret headscale-api-key is already managed for Headscale headscale")))
 		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionAPIKeyReady)).WithContext(ctx).Should(be("False", v1beta1.ReasonKeyPending, ""))
 		Expect(admin.Create(ctx, keySecret(o.namespace, "headscale-api-key", o.time().Add(v1beta1.DefaultExpiration)))).To(Succeed())
 		Eventually(recorded(ctx, o.namespace)).WithContext(ctx).Should(ContainElement(HavePrefix("Normal KeyStored")))
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {api_key: {secret_name: other}}}`)).To(Succeed())
 		Eventually(recorded(ctx, o.namespace)).WithContext(ctx).Should(ContainElement(
-			"Normal SecretLeft: Secret headscale-api-key is not looked after any more and stays as it is, with its key: delete it when nobody reads it"))
+			"Normal SecretLeft: Secret headscale-api-key is no longer managed and stays as it is, with its key: delete it when nothing reads it"))
 	})
 })
 
-func TestOccurrences(t *testing.T) {
+func TestEventsOf(t *testing.T) {
 	g := NewWithT(t)
 	with := func(reasons ...string) *v1beta1.HeadscaleStatus {
-		status := &v1beta1.HeadscaleStatus{}
-		for i, kind := range alarming[:len(reasons)] {
-			status.Conditions = append(status.Conditions, metav1.Condition{Type: kind, Reason: reasons[i], Message: "words"})
+		reported := &v1beta1.HeadscaleStatus{}
+		for i, kind := range warningConditions[:len(reasons)] {
+			reported.Conditions = append(reported.Conditions, metav1.Condition{Type: kind, Reason: reasons[i], Message: "words"})
 		}
-		return status
+		return reported
 	}
-	crash := occurrence{true, v1beta1.ReasonCrashing, "words"}
-	g.Expect(occurrences(with(), with(v1beta1.ReasonCrashing, v1beta1.ReasonCrashing))).To(Equal([]occurrence{crash}), "one thing is told once")
-	g.Expect(occurrences(with(v1beta1.ReasonCrashing), with(v1beta1.ReasonCrashing))).To(BeEmpty())
-	g.Expect(occurrences(with(), with(v1beta1.ReasonProgressing))).To(BeEmpty())
-	g.Expect(occurrences(with(v1beta1.ReasonReady), with(v1beta1.ReasonReady))).To(BeEmpty())
+	crash := status.Event{Warning: true, Reason: v1beta1.ReasonCrashing, Note: "words"}
+	g.Expect(eventsOf(with(), with(v1beta1.ReasonCrashing, v1beta1.ReasonCrashing))).To(Equal([]status.Event{crash}), "one thing is told once")
+	g.Expect(eventsOf(with(v1beta1.ReasonCrashing), with(v1beta1.ReasonCrashing))).To(BeEmpty())
+	g.Expect(eventsOf(with(), with(v1beta1.ReasonProgressing))).To(BeEmpty())
+	g.Expect(eventsOf(with(v1beta1.ReasonReady), with(v1beta1.ReasonReady))).To(BeEmpty())
 }
 
 // What is wrong is over when all is well again, whatever comes in between.
 func TestRecovered(t *testing.T) {
 	g := NewWithT(t)
 	var told []string
-	status := &v1beta1.HeadscaleStatus{}
+	reported := &v1beta1.HeadscaleStatus{}
 	for _, reason := range []string{
 		v1beta1.ReasonProgressing, v1beta1.ReasonReady, v1beta1.ReasonCrashing, v1beta1.ReasonProgressing, v1beta1.ReasonImagePullFailed,
 		v1beta1.ReasonProgressing, v1beta1.ReasonKeyPending, v1beta1.ReasonReady, v1beta1.ReasonProgressing, v1beta1.ReasonReady,
 	} {
-		before := status.DeepCopy()
-		status.Conditions = []metav1.Condition{{Type: v1beta1.ConditionReady, Reason: reason}}
-		status.Warning = openWarning(status)
-		for _, event := range occurrences(before, status) {
-			told = append(told, event.reason+" "+event.note)
+		before := reported.DeepCopy()
+		reported.Conditions = []metav1.Condition{{Type: v1beta1.ConditionReady, Reason: reason}}
+		reported.Warning = openWarning(reported)
+		for _, event := range eventsOf(before, reported) {
+			told = append(told, event.Reason+" "+event.Note)
 		}
 	}
-	g.Expect(told).To(Equal([]string{"Crashing ", "ImagePullFailed ", "Recovered Headscale is running as asked for again, after ImagePullFailed"}))
+	g.Expect(told).To(Equal([]string{"Crashing ", "ImagePullFailed ", "Recovered Headscale is running with the desired configuration again, after ImagePullFailed"}))
 }
 
 func TestKeyChanges(t *testing.T) {
@@ -238,7 +239,7 @@ func TestKeyChanges(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var got []string
 			for _, event := range keyChanges(test.before, test.after) {
-				got = append(got, event.reason)
+				got = append(got, event.Reason)
 			}
 			NewWithT(t).Expect(got).To(Equal(test.want))
 		})

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/kube/apply"
 )
 
 // shortest is the shortest manifest there is.
@@ -53,7 +54,7 @@ func patch(ctx context.Context, namespace, name, text string) error {
 }
 
 // get reads an object; it fails the assertion that asks while there is none.
-func get[T any, O object[T]](ctx context.Context, namespace, name string) func(Gomega) O {
+func get[T any, O apply.Object[T]](ctx context.Context, namespace, name string) func(Gomega) O {
 	return func(g Gomega) O {
 		live := O(new(T))
 		g.Expect(admin.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, live)).To(Succeed())
@@ -62,7 +63,7 @@ func get[T any, O object[T]](ctx context.Context, namespace, name string) func(G
 }
 
 // missing reads an object and tells whether there is none.
-func missing[T any, O object[T]](ctx context.Context, namespace, name string) func() bool {
+func missing[T any, O apply.Object[T]](ctx context.Context, namespace, name string) func() bool {
 	return func() bool {
 		err := admin.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, O(new(T)))
 		return err != nil && client.IgnoreNotFound(err) == nil

@@ -20,6 +20,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/keystate"
+	"infrado.cloud/headscale-operator/internal/kube/apply"
+	"infrado.cloud/headscale-operator/internal/kube/status"
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
@@ -43,8 +46,8 @@ func kstatus(headscale *v1beta1.Headscale) string {
 	}
 }
 
-// settled is a pass over a Headscale that is as it should be, and was for a day.
-func settled() *pass {
+// upToDate is the situation of a Headscale that is as it should be, and was for a day.
+func upToDate() *situation {
 	p := atWork()
 	p.headscale.Generation = 2
 	p.pod.Labels = map[string]string{appsv1.ControllerRevisionHashLabelKey: "one"}
@@ -56,24 +59,24 @@ func settled() *pass {
 	return p
 }
 
-// down is a pass over a Headscale that has not been available for some time.
-func down(since time.Duration, containers ...corev1.ContainerStatus) *pass {
-	p := settled()
+// down is the situation of a Headscale that has not been available for some time.
+func down(since time.Duration, containers ...corev1.ContainerStatus) *situation {
+	p := upToDate()
 	p.pod.Status.ContainerStatuses = containers
 	p.headscale.Status.Conditions[0] = metav1.Condition{Type: v1beta1.ConditionAvailable, Status: metav1.ConditionFalse, Reason: v1beta1.ReasonProgressing, LastTransitionTime: ago(since)}
 	return p
 }
 
-// keyless is a pass over a Headscale whose key is not good, and has not been for some time.
-func keyless(since time.Duration, change func(*pass)) *pass {
-	p := settled()
+// keyless is the situation of a Headscale whose key is not good, and has not been for some time.
+func keyless(since time.Duration, change func(*situation)) *situation {
+	p := upToDate()
 	p.headscale.Status.Conditions[1] = metav1.Condition{Type: v1beta1.ConditionAPIKeyReady, Status: metav1.ConditionFalse, Reason: v1beta1.ReasonKeyPending, LastTransitionTime: ago(since)}
 	change(p)
 	return p
 }
 
-// changed is a pass after something about it has changed.
-func changed(p *pass, change func(*pass)) *pass {
+// changed is a situation after something about it has changed.
+func changed(p *situation, change func(*situation)) *situation {
 	change(p)
 	return p
 }
@@ -82,41 +85,41 @@ func TestKstatusOfEveryReason(t *testing.T) {
 	const moment, long = time.Second, progressDeadline
 	const current, inProgress, failed = "Current", "InProgress", "Failed"
 	zero, no := int32(0), false
-	noSecret := func(p *pass) { p.secret = nil }
-	expired := func(p *pass) { p.secret.Annotations[v1beta1.AnnotationExpiration] = podNow.Format(time.RFC3339) }
-	noPod := func(p *pass) { p.pod = nil }
-	oldPod := func(p *pass) { p.pod.Labels[appsv1.ControllerRevisionHashLabelKey] = "zero" }
-	cutOff := func(p *pass) {
+	noSecret := func(p *situation) { p.secret = nil }
+	expired := func(p *situation) { p.secret.Annotations[v1beta1.AnnotationExpiration] = podNow.Format(time.RFC3339) }
+	noPod := func(p *situation) { p.pod = nil }
+	oldPod := func(p *situation) { p.pod.Labels[appsv1.ControllerRevisionHashLabelKey] = "zero" }
+	cutOff := func(p *situation) {
 		p.pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse}, {Type: corev1.ContainersReady, Status: corev1.ConditionTrue}}
 	}
-	evicted := func(p *pass) { p.pod.Status.Phase, p.pod.Status.Reason = corev1.PodFailed, "Evicted" }
-	unbound := func(p *pass) { p.claim = &corev1.PersistentVolumeClaim{} }
-	unscheduled := func(p *pass) {
+	evicted := func(p *situation) { p.pod.Status.Phase, p.pod.Status.Reason = corev1.PodFailed, "Evicted" }
+	unbound := func(p *situation) { p.claim = &corev1.PersistentVolumeClaim{} }
+	unscheduled := func(p *situation) {
 		p.pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable}}
 	}
 	starting, invalidImage := waiting(server, "ContainerCreating", ""), waiting(server, "InvalidImageName", "")
 	noImage, noConfig := waiting(server, "ImagePullBackOff", ""), waiting(server, "CreateContainerConfigError", "")
 	seen := map[string]bool{}
 	for name, test := range map[string]struct {
-		pass   *pass
-		err    error
-		reason string
-		want   string
+		situation *situation
+		err       error
+		reason    string
+		want      string
 	}{
-		"all is well":                   {settled(), nil, v1beta1.ReasonReady, current},
-		"no key is managed":             {changed(settled(), func(p *pass) { p.headscale.Spec.APIKey.AutoManage = &no }), nil, v1beta1.ReasonReady, current},
-		"a name that is taken":          {settled(), foreignObjects([]string{"Role x"}), v1beta1.ReasonConflict, failed},
-		"a spec that cannot be":         {settled(), &resources.InvalidError{Field: "config"}, v1beta1.ReasonInvalidConfig, failed},
-		"a version that cannot be":      {settled(), &resources.UpgradeError{}, v1beta1.ReasonUpgradeRefused, failed},
-		"a volume that grows":           {settled(), &waitError{v1beta1.ReasonVolumeWaiting, "wait"}, v1beta1.ReasonVolumeWaiting, inProgress},
-		"an API server that is away":    {settled(), errors.New("away"), v1beta1.ReasonReconcileFailed, inProgress},
-		"nothing made yet":              {changed(down(moment), func(p *pass) { p.statefulSet, p.pod = nil, nil }), nil, v1beta1.ReasonProgressing, inProgress},
+		"all is well":                   {upToDate(), nil, v1beta1.ReasonReady, current},
+		"no key is managed":             {changed(upToDate(), func(p *situation) { p.headscale.Spec.APIKey.AutoManage = &no }), nil, v1beta1.ReasonReady, current},
+		"a name that is taken":          {upToDate(), &apply.ForeignError{Owner: &v1beta1.Headscale{}, Objects: []string{"Role x"}}, v1beta1.ReasonConflict, failed},
+		"a spec that cannot be":         {upToDate(), &resources.InvalidError{Field: "config"}, v1beta1.ReasonInvalidConfig, failed},
+		"a version that cannot be":      {upToDate(), &resources.UpgradeError{}, v1beta1.ReasonUpgradeRefused, failed},
+		"a volume that grows":           {upToDate(), &status.WaitError{Because: v1beta1.ReasonVolumeWaiting, Message: "wait"}, v1beta1.ReasonVolumeWaiting, inProgress},
+		"an API server that is away":    {upToDate(), errors.New("away"), v1beta1.ReasonReconcileFailed, inProgress},
+		"nothing made yet":              {changed(down(moment), func(p *situation) { p.statefulSet, p.pod = nil, nil }), nil, v1beta1.ReasonProgressing, inProgress},
 		"starting":                      {down(moment, starting), nil, v1beta1.ReasonProgressing, inProgress},
 		"starting for too long":         {down(long, starting), nil, v1beta1.ReasonProgressing, failed},
-		"being replaced":                {changed(settled(), oldPod), nil, v1beta1.ReasonProgressing, inProgress},
+		"being replaced":                {changed(upToDate(), oldPod), nil, v1beta1.ReasonProgressing, inProgress},
 		"the broken pod being replaced": {changed(down(long, invalidImage), oldPod), nil, v1beta1.ReasonImagePullFailed, inProgress},
-		"a new pod after a broken one":  {changed(down(long, starting), func(p *pass) { p.pod.CreationTimestamp = ago(moment) }), nil, v1beta1.ReasonProgressing, inProgress},
-		"stopped":                       {changed(down(long), func(p *pass) { p.headscale.Spec.Replicas, p.pod, p.statefulSet.Status.Replicas = &zero, nil, 0 }), nil, v1beta1.ReasonScaledToZero, inProgress},
+		"a new pod after a broken one":  {changed(down(long, starting), func(p *situation) { p.pod.CreationTimestamp = ago(moment) }), nil, v1beta1.ReasonProgressing, inProgress},
+		"stopped":                       {changed(down(long), func(p *situation) { p.headscale.Spec.Replicas, p.pod, p.statefulSet.Status.Replicas = &zero, nil, 0 }), nil, v1beta1.ReasonScaledToZero, inProgress},
 		"crashing":                      {down(moment, crashed(server, "no")), nil, v1beta1.ReasonCrashing, inProgress},
 		"crashing for long":             {down(long, crashed(server, "no")), nil, v1beta1.ReasonCrashing, failed},
 		"not answering":                 {down(moment, started(ago(startLimit))), nil, v1beta1.ReasonNotAnswering, inProgress},
@@ -128,9 +131,9 @@ func TestKstatusOfEveryReason(t *testing.T) {
 		"no config for long":            {down(long, noConfig), nil, v1beta1.ReasonCannotStart, failed},
 		"no node":                       {changed(down(moment), unscheduled), nil, v1beta1.ReasonUnschedulable, inProgress},
 		"no node for long":              {changed(down(long), unscheduled), nil, v1beta1.ReasonUnschedulable, failed},
-		"no volume":                     {changed(changed(down(moment), unbound), func(p *pass) { p.pod.CreationTimestamp = ago(time.Minute) }), nil, v1beta1.ReasonVolumePending, inProgress},
+		"no volume":                     {changed(changed(down(moment), unbound), func(p *situation) { p.pod.CreationTimestamp = ago(time.Minute) }), nil, v1beta1.ReasonVolumePending, inProgress},
 		"no volume for long":            {changed(down(long), unbound), nil, v1beta1.ReasonVolumePending, failed},
-		"a lost volume":                 {changed(changed(down(moment), unbound), func(p *pass) { p.claim.Status.Phase = corev1.ClaimLost }), nil, v1beta1.ReasonVolumePending, failed},
+		"a lost volume":                 {changed(changed(down(moment), unbound), func(p *situation) { p.claim.Status.Phase = corev1.ClaimLost }), nil, v1beta1.ReasonVolumePending, failed},
 		"no pod":                        {changed(changed(down(time.Minute), noPod), lastSaid(time.Minute)), nil, v1beta1.ReasonPodMissing, inProgress},
 		"no pod for long":               {changed(changed(down(long), noPod), lastSaid(long)), nil, v1beta1.ReasonPodMissing, failed},
 		"a pod that was refused":        {changed(down(moment), evicted), nil, v1beta1.ReasonPodFailed, inProgress},
@@ -142,16 +145,16 @@ func TestKstatusOfEveryReason(t *testing.T) {
 		"no key for long":               {keyless(long, noSecret), nil, v1beta1.ReasonRotationFailing, failed},
 		"an expired key":                {keyless(moment, expired), nil, v1beta1.ReasonKeyExpired, inProgress},
 		"a key expired for long":        {keyless(long, expired), nil, v1beta1.ReasonKeyExpired, failed},
-		"somebody's Secret":             {keyless(moment, func(p *pass) { p.secret.Labels = nil }), nil, v1beta1.ReasonConflict, failed},
-		"no key and no manager":         {keyless(moment, func(p *pass) { noSecret(p); p.pod.Status.ContainerStatuses[1] = crashed(sidecar, "no") }), nil, v1beta1.ReasonManagerFailing, inProgress},
-		"neither of them for long":      {keyless(long, func(p *pass) { noSecret(p); p.pod.Status.ContainerStatuses[1] = crashed(sidecar, "no") }), nil, v1beta1.ReasonManagerFailing, failed},
-		"a late key":                    {changed(settled(), func(p *pass) { p.now = podNow.Add(250 * time.Hour) }), nil, v1beta1.ReasonKeyOverdue, current},
-		"a key that is not replaced":    {changed(settled(), func(p *pass) { p.secret.Annotations[v1beta1.AnnotationPending] = asked(time.Minute) }), nil, v1beta1.ReasonRotationFailing, current},
-		"a key and no manager":          {changed(settled(), func(p *pass) { p.pod.Status.ContainerStatuses[1] = crashed(sidecar, "no") }), nil, v1beta1.ReasonManagerFailing, current},
+		"somebody's Secret":             {keyless(moment, func(p *situation) { p.secret.Labels = nil }), nil, v1beta1.ReasonConflict, failed},
+		"no key and no manager":         {keyless(moment, func(p *situation) { noSecret(p); p.pod.Status.ContainerStatuses[1] = crashed(sidecar, "no") }), nil, v1beta1.ReasonManagerFailing, inProgress},
+		"neither of them for long":      {keyless(long, func(p *situation) { noSecret(p); p.pod.Status.ContainerStatuses[1] = crashed(sidecar, "no") }), nil, v1beta1.ReasonManagerFailing, failed},
+		"a late key":                    {changed(upToDate(), func(p *situation) { p.now = podNow.Add(250 * time.Hour) }), nil, v1beta1.ReasonKeyOverdue, current},
+		"a key that is not replaced":    {changed(upToDate(), func(p *situation) { p.secret.Annotations[v1beta1.AnnotationPending] = asked(time.Minute) }), nil, v1beta1.ReasonRotationFailing, current},
+		"a key and no manager":          {changed(upToDate(), func(p *situation) { p.pod.Status.ContainerStatuses[1] = crashed(sidecar, "no") }), nil, v1beta1.ReasonManagerFailing, current},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
-			headscale := judged(test.pass, test.err)
+			headscale := judged(test.situation, test.err)
 			conditions := headscale.Status.Conditions
 			g.Expect(meta.FindStatusCondition(conditions, v1beta1.ConditionReady).Reason).To(Equal(test.reason))
 			g.Expect(kstatus(headscale)).To(Equal(test.want))
@@ -170,18 +173,16 @@ func TestKstatusOfEveryReason(t *testing.T) {
 	}
 }
 
-// judged is a Headscale with the status that a pass gives it.
-func judged(p *pass, err error) *v1beta1.Headscale {
-	available := availability(p)
-	key := stateOfKey(p, available)
+// judged is a Headscale with the status that a situation gives it.
+func judged(p *situation, err error) *v1beta1.Headscale {
 	headscale := p.headscale.DeepCopy()
-	describeStatus(&headscale.Status, p, key.status, judgement{available: available, rolledOut: rollout(p), key: key.state, failed: classify(err)})
+	describeStatus(&headscale.Status, p.scope, p.observed, judge(p.scope, p.observed, status.Classify(err)))
 	return headscale
 }
 
 // lastSaid is a StatefulSet without a pod, of which nothing new was said for some time.
-func lastSaid(before time.Duration) func(*pass) {
-	return func(p *pass) {
+func lastSaid(before time.Duration) func(*situation) {
+	return func(p *situation) {
 		at := ago(before)
 		p.statefulSet.ManagedFields = []metav1.ManagedFieldsEntry{{Subresource: "status", Time: &at}}
 		p.statefulSet.Status.Replicas, p.statefulSet.Status.UpdatedReplicas = 0, 0
@@ -252,7 +253,7 @@ var _ = Describe("For Argo CD and Flux, a Headscale", func() {
 
 	It("shows an overdue key within a minute, without anyone touching it", func(ctx context.Context) {
 		o := startOperator(ctx)
-		o.advance(overdueAfter - 3*time.Second)
+		o.advance(keystate.OverdueAfter - 3*time.Second)
 		secret := keySecret(o.namespace, "headscale-api-key", time.Now().Add(time.Hour))
 		Expect(admin.Create(ctx, secret)).To(Succeed())
 		Expect(create(ctx, o.namespace, shortest+"  api_key: {expiration: 2h, rotation_buffer: 1h}\n")).To(Succeed())

@@ -12,12 +12,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/keystate"
+	"infrado.cloud/headscale-operator/internal/kube/status"
 )
 
-// atWork is a pass over a Headscale that has been available for a day, with an API Key
+// atWork is the situation of a Headscale that has been available for a day, with an API Key
 // Manager that has run for as long, and a key that is not due for long.
-func atWork() *pass {
-	p := passWith(podNow, podNow.Add(v1beta1.DefaultExpiration).Format(time.RFC3339))
+func atWork() *situation {
+	p := keyExpiring(podNow, podNow.Add(v1beta1.DefaultExpiration).Format(time.RFC3339))
 	p.secret.Annotations[v1beta1.AnnotationCreatedAt] = podNow.Add(-time.Hour).Format(time.RFC3339)
 	manager := running(sidecar, true)
 	manager.State.Running.StartedAt = ago(24 * time.Hour)
@@ -43,59 +45,64 @@ func writtenBy(manager, fields string, before time.Duration) metav1.ManagedField
 func TestStateOfLedger(t *testing.T) {
 	const request = `{"f:metadata":{"f:annotations":{"f:api-key.headscale.infrado.cloud/rotate-requested-at":{},"f:other":{}}}}`
 	const other = `{"f:data":{"f:api-key":{}},"f:metadata":{"f:annotations":{"f:api-key.headscale.infrado.cloud/rotate-handled":{}}}}`
-	annotate := func(p *pass, name, value string) { p.secret.Annotations[name] = value }
-	requested := func(p *pass, before time.Duration) {
+	annotate := func(p *situation, name, value string) { p.secret.Annotations[name] = value }
+	requested := func(p *situation, before time.Duration) {
 		annotate(p, v1beta1.AnnotationRotateRequestedAt, "now")
 		p.secret.ManagedFields = []metav1.ManagedFieldsEntry{writtenBy("kubectl", request, before), writtenBy("apikey-manager", other, 0)}
 	}
-	failedBefore := func(p *pass) { p.headscale.Status.Conditions[1].Reason = v1beta1.ReasonRotationFailing }
-	overdue := podNow.Add(240*time.Hour + overdueAfter)
+	failedBefore := func(p *situation) { p.headscale.Status.Conditions[1].Reason = v1beta1.ReasonRotationFailing }
+	overdue := podNow.Add(240*time.Hour + keystate.OverdueAfter)
 	for name, test := range map[string]struct {
-		change    func(p *pass)
+		change    func(p *situation)
 		reason    string
 		message   string
 		changesAt time.Time
 	}{
-		"nothing":                {func(*pass) {}, v1beta1.ReasonKeyValid, "is valid until", overdue},
-		"a key asked for":        {func(p *pass) { annotate(p, v1beta1.AnnotationPending, asked(59*time.Second)) }, v1beta1.ReasonKeyValid, "", podNow.Add(time.Second)},
-		"and not come":           {func(p *pass) { annotate(p, v1beta1.AnnotationPending, asked(time.Minute)) }, v1beta1.ReasonRotationFailing, "A new API key has been asked for since 2027-01-01T11:59:00Z and has not come; the API key in Secret headscale-api-key expires at", podNow.Add(v1beta1.DefaultExpiration)},
-		"the first of several":   {func(p *pass) { annotate(p, v1beta1.AnnotationPending, asked(time.Second)+", "+asked(2*time.Minute)) }, v1beta1.ReasonRotationFailing, "", podNow.Add(v1beta1.DefaultExpiration)},
-		"asked for before a key": {func(p *pass) { annotate(p, v1beta1.AnnotationPending, asked(2*time.Hour)) }, v1beta1.ReasonKeyValid, "", overdue},
-		"rubbish": {func(p *pass) {
+		"nothing":         {func(*situation) {}, v1beta1.ReasonKeyValid, "is valid until", overdue},
+		"a key asked for": {func(p *situation) { annotate(p, v1beta1.AnnotationPending, asked(59*time.Second)) }, v1beta1.ReasonKeyValid, "", podNow.Add(time.Second)},
+		"and not come":    {func(p *situation) { annotate(p, v1beta1.AnnotationPending, asked(time.Minute)) }, v1beta1.ReasonRotationFailing, "A new API key has been asked for since 2027-01-01T11:59:00Z and has not come; the API key in Secret headscale-api-key expires at", podNow.Add(v1beta1.DefaultExpiration)},
+		"the first of several": {func(p *situation) {
+			annotate(p, v1beta1.AnnotationPending, asked(time.Second)+", "+asked(2*time.Minute))
+		}, v1beta1.ReasonRotationFailing, "", podNow.Add(v1beta1.DefaultExpiration)},
+		"asked for before a key": {func(p *situation) { annotate(p, v1beta1.AnnotationPending, asked(2*time.Hour)) }, v1beta1.ReasonKeyValid, "", overdue},
+		"rubbish": {func(p *situation) {
 			annotate(p, v1beta1.AnnotationPending, "x@y,@,")
 			annotate(p, v1beta1.AnnotationRetiring, "@,x")
 		}, v1beta1.ReasonKeyValid, "", overdue},
-		"failing, the next try": {func(p *pass) { annotate(p, v1beta1.AnnotationPending, asked(time.Second)); failedBefore(p) }, v1beta1.ReasonRotationFailing, "", podNow.Add(v1beta1.DefaultExpiration)},
+		"failing, the next try": {func(p *situation) { annotate(p, v1beta1.AnnotationPending, asked(time.Second)); failedBefore(p) }, v1beta1.ReasonRotationFailing, "", podNow.Add(v1beta1.DefaultExpiration)},
 		"failing, over":         {failedBefore, v1beta1.ReasonKeyValid, "", overdue},
-		"a request":             {func(p *pass) { requested(p, 10*time.Second) }, v1beta1.ReasonKeyValid, "", podNow.Add(50 * time.Second)},
-		"a request not heeded":  {func(p *pass) { requested(p, time.Minute) }, v1beta1.ReasonRotationFailing, `The new API key that was requested at 2027-01-01T11:59:00Z ("now") has not come`, podNow.Add(v1beta1.DefaultExpiration)},
-		"a request handled":     {func(p *pass) { requested(p, time.Hour); annotate(p, v1beta1.AnnotationRotateHandled, "now") }, v1beta1.ReasonKeyValid, "", overdue},
-		"a key retired in time": {func(p *pass) {
+		"a request":             {func(p *situation) { requested(p, 10*time.Second) }, v1beta1.ReasonKeyValid, "", podNow.Add(50 * time.Second)},
+		"a request not heeded":  {func(p *situation) { requested(p, time.Minute) }, v1beta1.ReasonRotationFailing, `The new API key that was requested at 2027-01-01T11:59:00Z ("now") has not come`, podNow.Add(v1beta1.DefaultExpiration)},
+		"a request handled":     {func(p *situation) { requested(p, time.Hour); annotate(p, v1beta1.AnnotationRotateHandled, "now") }, v1beta1.ReasonKeyValid, "", overdue},
+		"a key retired in time": {func(p *situation) {
 			annotate(p, v1beta1.AnnotationRetiring, "old@"+podNow.Add(time.Hour).Format(time.RFC3339))
 		}, v1beta1.ReasonKeyValid, "", podNow.Add(time.Hour + failingAfter)},
-		"a key not retired": {func(p *pass) {
+		"a key not retired": {func(p *situation) {
 			annotate(p, v1beta1.AnnotationRetiring, "old@"+podNow.Add(-time.Hour).Format(time.RFC3339))
 		}, v1beta1.ReasonRotationFailing, "The API key old was replaced, and Headscale should refuse it since 2027-01-01T11:00:00Z", podNow.Add(v1beta1.DefaultExpiration)},
-		"the manager just begun": {func(p *pass) {
+		"the manager just begun": {func(p *situation) {
 			requested(p, time.Hour)
 			p.pod.Status.ContainerStatuses[1].State.Running.StartedAt = ago(0)
 		}, v1beta1.ReasonKeyValid, "", podNow.Add(failingAfter)},
-		"Headscale just back": {func(p *pass) {
+		"Headscale just back": {func(p *situation) {
 			requested(p, time.Hour)
 			p.headscale.Status.Conditions[0].Status = metav1.ConditionFalse
 		}, v1beta1.ReasonKeyValid, "", podNow.Add(failingAfter)},
-		"no manager": {func(p *pass) {
+		"no manager": {func(p *situation) {
 			requested(p, time.Hour)
 			p.pod.Status.ContainerStatuses = p.pod.Status.ContainerStatuses[:1]
 		}, v1beta1.ReasonKeyValid, "", overdue},
-		"a manager that crashes": {func(p *pass) { requested(p, time.Hour); p.pod.Status.ContainerStatuses[1] = crashed(sidecar, "no") }, v1beta1.ReasonManagerFailing, "does not stay up", overdue},
-		"no Headscale":           {func(p *pass) { requested(p, time.Hour); p.pod = nil }, v1beta1.ReasonKeyValid, "", overdue},
-		"overdue, not failing":   {func(p *pass) { p.now = overdue }, v1beta1.ReasonKeyOverdue, "should have been replaced", podNow.Add(v1beta1.DefaultExpiration)},
-		"overdue, about to fail": {func(p *pass) {
+		"a manager that crashes": {func(p *situation) {
+			requested(p, time.Hour)
+			p.pod.Status.ContainerStatuses[1] = crashed(sidecar, "no")
+		}, v1beta1.ReasonManagerFailing, "is crash-looping", overdue},
+		"no Headscale":         {func(p *situation) { requested(p, time.Hour); p.pod = nil }, v1beta1.ReasonKeyValid, "", overdue},
+		"overdue, not failing": {func(p *situation) { p.now = overdue }, v1beta1.ReasonKeyOverdue, "should have been replaced", podNow.Add(v1beta1.DefaultExpiration)},
+		"overdue, about to fail": {func(p *situation) {
 			p.now = overdue
 			annotate(p, v1beta1.AnnotationPending, asked(podNow.Sub(overdue)+30*time.Second))
 		}, v1beta1.ReasonKeyOverdue, "", overdue.Add(30 * time.Second)},
-		"overdue, and it fails": {func(p *pass) {
+		"overdue, and it fails": {func(p *situation) {
 			p.now = overdue
 			annotate(p, v1beta1.AnnotationPending, asked(podNow.Sub(overdue)+time.Minute))
 		}, v1beta1.ReasonRotationFailing, "", podNow.Add(v1beta1.DefaultExpiration)},
@@ -106,28 +113,28 @@ func TestStateOfLedger(t *testing.T) {
 			test.change(p)
 			_, err := stripSecret(p.secret)
 			g.Expect(err).NotTo(HaveOccurred())
-			got := stateOfKey(p, availableWith(p))
-			g.Expect(got.ok).To(BeTrue(), "the stored key is good")
-			g.Expect(got.reason + ": " + got.message).To(And(HavePrefix(test.reason+": "), ContainSubstring(test.message)))
-			g.Expect(got.changesAt).To(BeTemporally("==", test.changesAt))
+			got, _ := stateOfKey(p.scope, p.observed, availableWith(p))
+			g.Expect(got.True).To(BeTrue(), "the stored key is good")
+			g.Expect(got.Reason + ": " + got.Message).To(And(HavePrefix(test.reason+": "), ContainSubstring(test.message)))
+			g.Expect(got.ChangesAt).To(BeTemporally("==", test.changesAt))
 		})
 	}
 }
 
 // availableWith is the state of a Headscale that is ready if it has a pod.
-func availableWith(p *pass) state { return state{verdict: verdict{ok: p.pod != nil}} }
+func availableWith(p *situation) status.Condition { return status.Condition{True: p.pod != nil} }
 
 // A key that is missing is waited for, then its absence is an alarm, and at last only
 // somebody can help.
 func TestStateOfMissingKey(t *testing.T) {
-	missing := func(since time.Duration, reason string) *pass {
+	missing := func(since time.Duration, reason string) *situation {
 		p := atWork()
 		p.secret = nil
 		p.headscale.Status.Conditions[1] = metav1.Condition{Type: v1beta1.ConditionAPIKeyReady, Status: metav1.ConditionFalse, Reason: reason, LastTransitionTime: ago(since)}
 		return p
 	}
 	for name, test := range map[string]struct {
-		pass      *pass
+		situation *situation
 		reason    string
 		helpless  bool
 		changesIn time.Duration
@@ -137,14 +144,14 @@ func TestStateOfMissingKey(t *testing.T) {
 		"for longer":              {missing(9*time.Minute, v1beta1.ReasonRotationFailing), v1beta1.ReasonRotationFailing, false, time.Minute},
 		"for too long":            {missing(10*time.Minute, v1beta1.ReasonRotationFailing), v1beta1.ReasonRotationFailing, true, 0},
 		"after a conflict":        {missing(9*time.Minute, v1beta1.ReasonConflict), v1beta1.ReasonKeyPending, false, time.Minute},
-		"while Headscale is away": {func() *pass { p := missing(time.Hour, v1beta1.ReasonKeyPending); p.pod = nil; return p }(), v1beta1.ReasonKeyPending, false, 0},
+		"while Headscale is away": {func() *situation { p := missing(time.Hour, v1beta1.ReasonKeyPending); p.pod = nil; return p }(), v1beta1.ReasonKeyPending, false, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
-			got := stateOfKey(test.pass, availableWith(test.pass))
-			g.Expect(got.ok).To(BeFalse())
-			g.Expect(got.reason).To(Equal(test.reason))
-			expectOutlook(g, got.state, test.helpless, test.changesIn)
+			got, _ := stateOfKey(test.situation.scope, test.situation.observed, availableWith(test.situation))
+			g.Expect(got.True).To(BeFalse())
+			g.Expect(got.Reason).To(Equal(test.reason))
+			expectOutlook(g, got, test.helpless, test.changesIn)
 		})
 	}
 }
@@ -160,7 +167,7 @@ func TestStripSecretKeepsWhoAskedForAKey(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(secret.ManagedFields).To(HaveExactElements(HaveField("Manager", "kubectl")))
 	g.Expect(len(secret.ManagedFields[0].FieldsV1.GetRawBytes())).To(BeNumerically("<", 100))
-	g.Expect(requestedSince(secret)).To(BeTemporally("==", podNow.Add(-time.Hour)))
+	g.Expect(keystate.RequestedSince(secret)).To(BeTemporally("==", podNow.Add(-time.Hour)))
 }
 
 var _ = Describe("A rotation that fails", func() {
@@ -190,9 +197,9 @@ var _ = Describe("A rotation that fails", func() {
 		Eventually(ready).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, ""))
 		Eventually(recorded(ctx, o.namespace)).WithContext(ctx).Should(ConsistOf(
 			HavePrefix("Normal Created"), HavePrefix("Warning RotationFailing: No API key has come"), HavePrefix("Normal KeyStored"),
-			Equal("Normal Recovered: Headscale is running as asked for again, after RotationFailing"),
+			Equal("Normal Recovered: Headscale is running with the desired configuration again, after RotationFailing"),
 			HavePrefix("Warning RotationFailing: The new API key that was requested"), HavePrefix("Normal KeyRotated"),
-			Equal("Normal Recovered: Headscale is running as asked for again, after RotationFailing"),
+			Equal("Normal Recovered: Headscale is running with the desired configuration again, after RotationFailing"),
 		))
 	})
 })

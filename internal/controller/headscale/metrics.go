@@ -2,9 +2,7 @@ package headscale
 
 import (
 	"context"
-	"runtime"
 	"strconv"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -12,16 +10,13 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/kube/metrics"
+	"infrado.cloud/headscale-operator/internal/kube/status"
 )
 
-// scrapeTimeout ends a scrape that hangs. It is less than the ten seconds after which
-// Prometheus gives up by default.
-const scrapeTimeout = 5 * time.Second
-
-// Kinds of errors with which a pass ends.
+// Kinds of errors with which a reconcile ends.
 const (
 	kindConflict  = "conflict"
 	kindInvalid   = "invalid"
@@ -61,37 +56,29 @@ func headscaleDesc(name, help string, more ...string) *prometheus.Desc {
 	return prometheus.NewDesc("headscale_operator_"+name, help, append([]string{labelNamespace, labelName}, more...), nil)
 }
 
-// metrics is what the operator tells Prometheus.
-type metrics struct {
-	elected    <-chan struct{}
+// collector exposes the Headscales to Prometheus.
+type collector struct {
 	headscales cache.Cache
-	build      prometheus.Metric
 	errors     *prometheus.CounterVec
 }
 
-// Metrics makes the collector of what the operator tells Prometheus of itself and of the
-// Headscales. What it tells of a Headscale is read from the manager's cache when it is
-// asked, so nothing is left of one that was deleted. Only the leader tells it: it is the
-// one that knows, and two operators that tell the same would be counted twice. It must
-// be called before the manager starts, at most once.
-func (r *HeadscaleReconciler) Metrics(m manager.Manager, version, commit string) prometheus.Collector {
-	build := prometheus.NewDesc("headscale_operator_build_info", "The operator that runs. Always 1.", []string{"version", "commit", "go_version"}, nil)
-	r.metrics = &metrics{
-		elected:    m.Elected(),
-		headscales: m.GetCache(),
-		build:      prometheus.MustNewConstMetric(build, prometheus.GaugeValue, 1, version, commit, runtime.Version()),
+// Collector returns the collector of what the operator exposes of the Headscales. Their
+// state is read from the cache at each scrape, so nothing is left of one that was deleted. It
+// must be called before the manager starts, at most once.
+func (r *Reconciler) Collector(headscales cache.Cache) prometheus.Collector {
+	r.metrics = &collector{
+		headscales: headscales,
 		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "headscale_operator_reconcile_errors_total",
-			Help: "Passes over a Headscale that ended with an error, by its kind.",
+			Help: "Reconciles of a Headscale that ended with an error, by its kind.",
 		}, []string{labelNamespace, labelName, labelKind}),
 	}
 	return r.metrics
 }
 
 // Describe is for the registry.
-func (m *metrics) Describe(descs chan<- *prometheus.Desc) {
-	descs <- m.build.Desc()
-	m.errors.Describe(descs)
+func (c *collector) Describe(descs chan<- *prometheus.Desc) {
+	c.errors.Describe(descs)
 	for _, gauge := range conditionGauges {
 		descs <- gauge.desc
 	}
@@ -101,37 +88,30 @@ func (m *metrics) Describe(descs chan<- *prometheus.Desc) {
 }
 
 // Collect is called for each scrape. It does not wait for the cache: an operator that has
-// just started says little, and soon.
-func (m *metrics) Collect(found chan<- prometheus.Metric) {
-	found <- m.build
-	m.errors.Collect(found)
-	select {
-	case <-m.elected:
-	default:
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+// just started exposes little, and soon.
+func (c *collector) Collect(found chan<- prometheus.Metric) {
+	c.errors.Collect(found)
+	ctx, cancel := context.WithTimeout(context.Background(), metrics.ScrapeTimeout)
 	defer cancel()
-	informer, err := m.headscales.GetInformer(ctx, &v1beta1.Headscale{}, cache.BlockUntilSynced(false))
+	informer, err := c.headscales.GetInformer(ctx, &v1beta1.Headscale{}, cache.BlockUntilSynced(false))
 	if err != nil || !informer.HasSynced() {
 		return
 	}
 	list := &v1beta1.HeadscaleList{}
 	// Nothing below changes what is listed.
-	if err := m.headscales.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+	if err := c.headscales.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
 		found <- prometheus.NewInvalidMetric(infoDesc, err)
 		return
 	}
 	for i := range list.Items {
-		// The status of one that is being deleted is not kept up any more.
+		// The status of one that is being deleted is not kept up to date.
 		if headscale := &list.Items[i]; headscale.DeletionTimestamp.IsZero() {
 			expose(headscale, found)
 		}
 	}
 }
 
-// expose tells what the resource says of a Headscale. Of what is not known yet it tells
-// nothing.
+// expose exposes what the resource says of a Headscale. What is not known yet has no series.
 func expose(headscale *v1beta1.Headscale, found chan<- prometheus.Metric) {
 	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
 		labels = append([]string{headscale.Namespace, headscale.Name}, labels...)
@@ -160,37 +140,37 @@ func expose(headscale *v1beta1.Headscale, found chan<- prometheus.Metric) {
 	}
 }
 
-// count notes how a pass ended; nil is a good end. A counter that there is from the first
-// pass on lets the first error be seen as an increase.
-func (m *metrics) count(headscale *v1beta1.Headscale, failed *failure) {
-	if m == nil {
+// count counts how a reconcile ended; nil is a success. A counter that exists from the first
+// reconcile on lets the first error be seen as an increase.
+func (c *collector) count(headscale *v1beta1.Headscale, failed *status.Failure) {
+	if c == nil {
 		return
 	}
 	for _, kind := range errorKinds {
-		counter := m.errors.WithLabelValues(headscale.Namespace, headscale.Name, kind)
+		counter := c.errors.WithLabelValues(headscale.Namespace, headscale.Name, kind)
 		if failed != nil && kindOf(failed) == kind {
 			counter.Inc()
 		}
 	}
 }
 
-// forget drops what was counted of a Headscale that is gone.
-func (m *metrics) forget(headscale types.NamespacedName) {
-	if m != nil {
-		m.errors.DeletePartialMatch(prometheus.Labels{labelNamespace: headscale.Namespace, labelName: headscale.Name})
+// forget drops what was counted of a Headscale that was deleted.
+func (c *collector) forget(headscale types.NamespacedName) {
+	if c != nil {
+		c.errors.DeletePartialMatch(prometheus.Labels{labelNamespace: headscale.Namespace, labelName: headscale.Name})
 	}
 }
 
 // kindOf is the kind of error that a failure is counted as.
-func kindOf(failed *failure) string {
+func kindOf(failed *status.Failure) string {
 	switch {
-	case failed.transient != nil:
+	case failed.Transient != nil:
 		return kindTransient
-	case failed.reason == v1beta1.ReasonConflict:
+	case failed.Reason == v1beta1.ReasonConflict:
 		return kindConflict
-	case failed.reason == v1beta1.ReasonInvalidConfig:
+	case failed.Reason == v1beta1.ReasonInvalidConfig:
 		return kindInvalid
-	case failed.reason == v1beta1.ReasonUpgradeRefused:
+	case failed.Reason == v1beta1.ReasonUpgradeRefused:
 		return kindUpgrade
 	default:
 		return kindWaiting

@@ -32,6 +32,9 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/kube/apply"
+	"infrado.cloud/headscale-operator/internal/kube/metrics"
+	"infrado.cloud/headscale-operator/internal/kube/status"
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
@@ -215,47 +218,37 @@ var _ = Describe("The metrics", func() {
 		elected := make(chan struct{})
 		close(elected)
 		for name, namespaces := range map[string][]string{"all namespaces": nil, "two namespaces": {"a", "b"}} {
-			options := CacheOptions(namespaces)
+			options := cacheOptions(namespaces...)
 			options.Scheme = scheme
 			unstarted, err := cache.New(adminConfig, options)
 			Expect(err).NotTo(HaveOccurred())
-			r := &HeadscaleReconciler{}
+			r := &Reconciler{}
 			registry := prometheus.NewPedanticRegistry()
-			registry.MustRegister(r.Metrics(unstartedManager{cache: unstarted, elected: elected}, "v1.2.3", "abcdef"))
+			registry.MustRegister(metrics.New(elected, "v1.2.3", "abcdef", r.Collector(unstarted)))
 			done := make(chan map[string]float64)
 			go func() {
 				defer GinkgoRecover()
 				done <- seriesOf(registry)(NewGomega(Fail))
 			}()
-			Eventually(done).WithContext(ctx).WithTimeout(scrapeTimeout/2).Should(Receive(Equal(map[string]float64{buildSeries: 1})), name)
+			Eventually(done).WithContext(ctx).WithTimeout(metrics.ScrapeTimeout/2).Should(Receive(Equal(map[string]float64{buildSeries: 1})), name)
 		}
 	})
 })
-
-// unstartedManager is a manager whose cache does not start.
-type unstartedManager struct {
-	manager.Manager
-	cache   cache.Cache
-	elected chan struct{}
-}
-
-func (m unstartedManager) GetCache() cache.Cache    { return m.cache }
-func (m unstartedManager) Elected() <-chan struct{} { return m.elected }
 
 // startFollower starts an operator for a namespace that waits for a lease in it, for one
 // spec. It returns what that operator tells Prometheus.
 func startFollower(namespace, lease string) *prometheus.Registry {
 	GinkgoHelper()
 	m, err := manager.New(adminConfig, manager.Options{
-		Scheme: scheme, Cache: CacheOptions([]string{namespace}), Metrics: metricsserver.Options{BindAddress: "0"},
+		Scheme: scheme, Cache: cacheOptions(namespace), Metrics: metricsserver.Options{BindAddress: "0"},
 		Controller:     config.Controller{SkipNameValidation: new(true)},
 		LeaderElection: true, LeaderElectionID: lease, LeaderElectionNamespace: namespace,
 		LeaseDuration: new(2 * time.Second), RenewDeadline: new(time.Second), RetryPeriod: new(100 * time.Millisecond),
 	})
 	Expect(err).NotTo(HaveOccurred())
-	reconciler := &HeadscaleReconciler{Client: m.GetClient(), Live: m.GetAPIReader(), Now: time.Now}
+	reconciler := &Reconciler{Client: m.GetClient(), Live: m.GetAPIReader(), Now: time.Now}
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(reconciler.Metrics(m, "v1.2.3", "abcdef"))
+	registry.MustRegister(metrics.New(m.Elected(), "v1.2.3", "abcdef", reconciler.Collector(m.GetCache())))
 	running, stop := context.WithCancel(context.Background())
 	Expect(reconciler.SetupWithManager(running, m)).To(Succeed())
 	done := make(chan error)
@@ -274,13 +267,13 @@ func TestKindOf(t *testing.T) {
 	terminating.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
 	for want, all := range map[string][]error{
 		kindUpgrade:   {&resources.UpgradeError{}},
-		kindConflict:  {foreignObjects([]string{"Service headscale"}), errors.Join(&conflictError{}, &waitError{})},
+		kindConflict:  {&apply.ForeignError{Owner: &v1beta1.Headscale{}, Objects: []string{"Service headscale"}}, errors.Join(&status.ConflictError{}, &status.WaitError{})},
 		kindInvalid:   {apierrors.NewInvalid(kind, "headscale", nil)},
-		kindWaiting:   {&waitError{reason: v1beta1.ReasonVolumeWaiting}, terminating},
-		kindTransient: {errors.New("away"), errors.Join(&conflictError{}, errors.New("away"))},
+		kindWaiting:   {&status.WaitError{Because: v1beta1.ReasonVolumeWaiting}, terminating},
+		kindTransient: {errors.New("away"), errors.Join(&status.ConflictError{}, errors.New("away"))},
 	} {
 		for _, err := range all {
-			g.Expect(kindOf(classify(err))).To(Equal(want), err.Error())
+			g.Expect(kindOf(status.Classify(err))).To(Equal(want), err.Error())
 		}
 	}
 	g.Expect(errorKinds).To(ConsistOf(kindConflict, kindInvalid, kindUpgrade, kindWaiting, kindTransient))
@@ -290,33 +283,42 @@ func TestKindOf(t *testing.T) {
 // condition is a constant of the API, or was one where it is taken from.
 func TestReasonsAreConstants(t *testing.T) {
 	g := NewWithT(t)
-	positions := map[string]int{"verdict": 1, "failure": 0, "waitError": 0}
 	var reasons []string
 	for _, file := range sources(g) {
 		ast.Inspect(file, func(node ast.Node) bool {
-			literal, ok := node.(*ast.CompositeLit)
-			if !ok || len(literal.Elts) == 0 {
-				return true
-			}
-			position, ours := positions[types.ExprString(literal.Type)]
-			if ours {
-				reasons = append(reasons, reasonIn(literal, position))
+			if reason := reasonIn(node); reason != "" {
+				reasons = append(reasons, reason)
 			}
 			return true
 		})
 	}
 	g.Expect(len(reasons)).To(BeNumerically(">", 40))
-	g.Expect(reasons).To(HaveEach(Or(MatchRegexp(`^v1beta1\.Reason[A-Z]`), HaveSuffix(".reason"))))
+	g.Expect(reasons).To(HaveEach(Or(MatchRegexp(`^v1beta1\.Reason[A-Z]`), HaveSuffix(".Reason"), Equal("reason"))))
 }
 
-// reasonIn is the reason that a literal sets, as it is written.
-func reasonIn(literal *ast.CompositeLit, position int) string {
-	for _, element := range literal.Elts {
-		if pair, ok := element.(*ast.KeyValueExpr); ok && types.ExprString(pair.Key) == "reason" {
-			return types.ExprString(pair.Value)
+// reasonIn is the reason that a call or a literal gives a condition, as it is written, or "".
+func reasonIn(node ast.Node) string {
+	switch node := node.(type) {
+	case *ast.CallExpr:
+		if slices.Contains([]string{"status.True", "status.False", "failing"}, types.ExprString(node.Fun)) {
+			return types.ExprString(node.Args[0])
 		}
+	case *ast.KeyValueExpr:
+		if key := types.ExprString(node.Key); key == "Because" {
+			return types.ExprString(node.Value)
+		}
+	case *ast.CompositeLit:
+		if len(node.Elts) == 0 || types.ExprString(node.Type) != "status.Condition" {
+			return ""
+		}
+		for _, element := range node.Elts {
+			if pair, ok := element.(*ast.KeyValueExpr); ok && types.ExprString(pair.Key) == "Reason" {
+				return types.ExprString(pair.Value)
+			}
+		}
+		return "a condition without a reason"
 	}
-	return types.ExprString(literal.Elts[position])
+	return ""
 }
 
 // sources are the files of this package without its tests.

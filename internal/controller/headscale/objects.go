@@ -2,7 +2,6 @@ package headscale
 
 import (
 	"context"
-	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -13,75 +12,86 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/kube/apply"
+	"infrado.cloud/headscale-operator/internal/kube/status"
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
-// How each kind of object is compared.
+// How each kind of child object is compared and applied.
 var (
-	configMaps      = kind[*corev1ac.ConfigMapApplyConfiguration, *corev1.ConfigMap]{extract: corev1ac.ExtractConfigMap}
-	roles           = kind[*rbacv1ac.RoleApplyConfiguration, *rbacv1.Role]{extract: rbacv1ac.ExtractRole}
-	roleBindings    = kind[*rbacv1ac.RoleBindingApplyConfiguration, *rbacv1.RoleBinding]{extract: rbacv1ac.ExtractRoleBinding}
-	services        = kind[*corev1ac.ServiceApplyConfiguration, *corev1.Service]{extract: corev1ac.ExtractService}
-	serviceAccounts = kind[*corev1ac.ServiceAccountApplyConfiguration, *corev1.ServiceAccount]{extract: corev1ac.ExtractServiceAccount}
+	configMaps      = apply.Spec[*corev1ac.ConfigMapApplyConfiguration, *corev1.ConfigMap]{Extract: corev1ac.ExtractConfigMap}
+	roles           = apply.Spec[*rbacv1ac.RoleApplyConfiguration, *rbacv1.Role]{Extract: rbacv1ac.ExtractRole}
+	roleBindings    = apply.Spec[*rbacv1ac.RoleBindingApplyConfiguration, *rbacv1.RoleBinding]{Extract: rbacv1ac.ExtractRoleBinding}
+	services        = apply.Spec[*corev1ac.ServiceApplyConfiguration, *corev1.Service]{Extract: corev1ac.ExtractService}
+	serviceAccounts = apply.Spec[*corev1ac.ServiceAccountApplyConfiguration, *corev1.ServiceAccount]{Extract: corev1ac.ExtractServiceAccount}
 )
 
-// statefulSets tells the pass of the newest StatefulSet and of what its claims
-// cannot do.
-func statefulSets(r *HeadscaleReconciler, p *pass) kind[*appsv1ac.StatefulSetApplyConfiguration, *appsv1.StatefulSet] {
-	return kind[*appsv1ac.StatefulSetApplyConfiguration, *appsv1.StatefulSet]{
-		extract: extractStatefulSet,
-		adopt: func(want, owned *appsv1ac.StatefulSetApplyConfiguration, live *appsv1.StatefulSet) *appsv1ac.StatefulSetApplyConfiguration {
-			want, p.grow, p.refused = adoptClaims(want, owned, live)
-			return want
-		},
-		rehearse: true,
-		found:    func(live *appsv1.StatefulSet) { p.statefulSet = live },
-		made: func(live *appsv1.StatefulSet) {
-			r.record(p.headscale, occurrence{false, v1beta1.EventCreated, fmt.Sprintf("StatefulSet %s was made", live.Name)})
+// statefulSets notes the newest StatefulSet.
+func (r *Reconciler) statefulSets(s scope, o *observed) apply.Spec[*appsv1ac.StatefulSetApplyConfiguration, *appsv1.StatefulSet] {
+	return apply.Spec[*appsv1ac.StatefulSetApplyConfiguration, *appsv1.StatefulSet]{
+		Extract:       extractStatefulSet,
+		KeepImmutable: keepClaimTemplates,
+		DryRun:        true,
+		OnObserve:     func(live *appsv1.StatefulSet) { o.statefulSet = live },
+		OnCreate: func(live *appsv1.StatefulSet) {
+			status.Record(r.Events, s.headscale, status.Event{
+				Action: status.ActionReconcile, Reason: v1beta1.EventCreated, Note: "Created StatefulSet " + live.Name,
+			})
 		},
 	}
 }
 
-// apply makes the objects that a Headscale wants what they should be.
-func (r *HeadscaleReconciler) apply(ctx context.Context, p *pass) error {
-	plan := &plan{reconciler: r, headscale: p.headscale}
-	want := p.objects
-	for _, look := range []func() error{
-		func() error { return add(ctx, plan, want.ServiceAccount, serviceAccounts) },
-		func() error { return add(ctx, plan, want.Role, roles) },
-		func() error { return add(ctx, plan, want.RoleBinding, roleBindings) },
-		func() error { return add(ctx, plan, want.ConfigMap, configMaps) },
-		func() error { return add(ctx, plan, want.Service, services) },
-		func() error { return add(ctx, plan, want.MetricsService, services) },
-		func() error { return add(ctx, plan, want.StatefulSet, statefulSets(r, p)) },
-	} {
-		if err := look(); err != nil {
-			return err
-		}
-	}
-	p.changed = len(plan.writes) > 0
-	return plan.carryOut(ctx)
+// clients are the ways to the API server that an apply takes.
+func (r *Reconciler) clients() apply.Clients {
+	return apply.Clients{Cache: r.Client, Live: r.Live, Writer: r.Client}
 }
 
-// prune deletes the objects that a Headscale does not want any more. The cache does not
-// hold one that lost its labels, so after a change the API server is asked.
-func (r *HeadscaleReconciler) prune(ctx context.Context, p *pass) error {
+// apply makes the child objects what is wanted of them, and tells whether it wrote anything.
+func (r *Reconciler) apply(ctx context.Context, s scope, o *observed, want *resources.Objects) (changed bool, err error) {
+	plan := apply.NewPlan(r.clients(), s.headscale, FieldManager)
+	if err := apply.Add(ctx, plan, want.ServiceAccount, serviceAccounts); err != nil {
+		return false, err
+	}
+	if err := apply.Add(ctx, plan, want.Role, roles); err != nil {
+		return false, err
+	}
+	if err := apply.Add(ctx, plan, want.RoleBinding, roleBindings); err != nil {
+		return false, err
+	}
+	if err := apply.Add(ctx, plan, want.ConfigMap, configMaps); err != nil {
+		return false, err
+	}
+	if err := apply.Add(ctx, plan, want.Service, services); err != nil {
+		return false, err
+	}
+	if err := apply.Add(ctx, plan, want.MetricsService, services); err != nil {
+		return false, err
+	}
+	if err := apply.Add(ctx, plan, want.StatefulSet, r.statefulSets(s, o)); err != nil {
+		return false, err
+	}
+	return !plan.Empty(), plan.Execute(ctx)
+}
+
+// prune deletes the child objects that are no longer wanted. The cache does not hold an
+// object that lost its labels, so after a change the API server is asked.
+func (r *Reconciler) prune(ctx context.Context, s scope, want *resources.Objects, changed bool) error {
 	reader := client.Reader(r.Client)
-	if p.changed {
+	if changed {
 		reader = r.Live
 	}
-	if p.objects.RoleBinding == nil {
-		if err := remove[rbacv1.RoleBinding](ctx, reader, r.Client, p.headscale, p.headscale.Name); err != nil {
+	if want.RoleBinding == nil {
+		if err := apply.Delete[rbacv1.RoleBinding](ctx, reader, r.Client, s.headscale, s.headscale.Name); err != nil {
 			return err
 		}
 	}
-	if p.objects.Role == nil {
-		if err := remove[rbacv1.Role](ctx, reader, r.Client, p.headscale, p.headscale.Name); err != nil {
+	if want.Role == nil {
+		if err := apply.Delete[rbacv1.Role](ctx, reader, r.Client, s.headscale, s.headscale.Name); err != nil {
 			return err
 		}
 	}
-	if p.objects.MetricsService == nil {
-		return remove[corev1.Service](ctx, reader, r.Client, p.headscale, resources.MetricsServiceName(p.headscale))
+	if want.MetricsService == nil {
+		return apply.Delete[corev1.Service](ctx, reader, r.Client, s.headscale, resources.MetricsServiceName(s.headscale))
 	}
 	return nil
 }

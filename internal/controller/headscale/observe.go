@@ -13,46 +13,66 @@ import (
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
-// observe reads what the status is about and what is not known yet.
-func (r *HeadscaleReconciler) observe(ctx context.Context, p *pass) error {
-	if err := r.observeStatefulSet(ctx, p); err != nil {
-		return err
-	}
-	if err := r.observePod(ctx, p); err != nil {
-		return err
-	}
-	return r.observeSecret(ctx, p)
+// observed is what the cluster has of a Headscale. The reconciler fills it in step by step;
+// judgements only read it.
+type observed struct {
+	// statefulSet is the newest that is known; nil while there is none.
+	statefulSet *appsv1.StatefulSet
+	// pod is Headscale's; nil while there is none.
+	pod *corev1.Pod
+	// claim is that of the pod's data volume; nil while there is none.
+	claim *corev1.PersistentVolumeClaim
+	// secret is the metadata of the API key Secret; nil while there is none.
+	secret *metav1.PartialObjectMetadata
+	// secretTaken is a sentence that says that another Headscale manages the Secret of that
+	// name, or "".
+	secretTaken string
+	// forwarded is the rotation request that the Secret has, or "".
+	forwarded string
+	// warnings are sentences about what works and should be otherwise.
+	warnings []string
 }
 
-// observePod reads the pod. One that lost its StatefulSet for a moment, while that is made
-// anew, is still the one.
-func (r *HeadscaleReconciler) observePod(ctx context.Context, p *pass) error {
-	if p.statefulSet == nil {
+// observe reads what the status is about and what is not known yet.
+func (r *Reconciler) observe(ctx context.Context, s scope, o *observed) error {
+	if err := r.observeStatefulSet(ctx, s, o); err != nil {
+		return err
+	}
+	if err := r.observePod(ctx, s, o); err != nil {
+		return err
+	}
+	return r.observeSecret(ctx, s, o)
+}
+
+// observePod reads the pod. A pod without an owner is Headscale's, too: its StatefulSet is
+// being recreated.
+func (r *Reconciler) observePod(ctx context.Context, s scope, o *observed) error {
+	if o.statefulSet == nil {
 		return nil
 	}
 	pod := &corev1.Pod{}
-	switch err := r.Client.Get(ctx, client.ObjectKey{Namespace: p.headscale.Namespace, Name: resources.PodName(p.headscale)}, pod); {
+	switch err := r.Client.Get(ctx, client.ObjectKey{Namespace: s.headscale.Namespace, Name: resources.PodName(s.headscale)}, pod); {
 	case apierrors.IsNotFound(err):
 	case err != nil:
 		return fmt.Errorf("reading the pod: %w", err)
-	case metav1.IsControlledBy(pod, p.statefulSet) || metav1.GetControllerOf(pod) == nil:
-		p.pod = pod
+	case metav1.IsControlledBy(pod, o.statefulSet) || metav1.GetControllerOf(pod) == nil:
+		o.pod = pod
 	}
 	return nil
 }
 
 // observeClaim reads the claim of the data volume, which is there before the StatefulSet
-// where it was kept from a Headscale of that name. One that was made by hand, or put back
+// where it was kept from a Headscale of that name. One that was created by hand, or restored
 // from a backup, may have no label by which the cache would hold it.
-func (r *HeadscaleReconciler) observeClaim(ctx context.Context, p *pass) error {
-	if err := r.observeStatefulSet(ctx, p); err != nil {
+func (r *Reconciler) observeClaim(ctx context.Context, s scope, o *observed) error {
+	if err := r.observeStatefulSet(ctx, s, o); err != nil {
 		return err
 	}
 	for _, reader := range []client.Reader{r.Client, r.Live} {
 		claim := &corev1.PersistentVolumeClaim{}
-		err := reader.Get(ctx, client.ObjectKey{Namespace: p.headscale.Namespace, Name: resources.DataClaimName(p.headscale)}, claim)
+		err := reader.Get(ctx, client.ObjectKey{Namespace: s.headscale.Namespace, Name: resources.DataClaimName(s.headscale)}, claim)
 		if err == nil {
-			p.claim = claim
+			o.claim = claim
 			return nil
 		}
 		if !apierrors.IsNotFound(err) {
@@ -62,37 +82,37 @@ func (r *HeadscaleReconciler) observeClaim(ctx context.Context, p *pass) error {
 	return nil
 }
 
-// observeStatefulSet reads the StatefulSet, unless it has just been looked at.
-func (r *HeadscaleReconciler) observeStatefulSet(ctx context.Context, p *pass) error {
-	if p.statefulSet != nil {
+// observeStatefulSet reads the StatefulSet, unless it is known from the apply.
+func (r *Reconciler) observeStatefulSet(ctx context.Context, s scope, o *observed) error {
+	if o.statefulSet != nil {
 		return nil
 	}
 	live := &appsv1.StatefulSet{}
-	err := r.Client.Get(ctx, client.ObjectKeyFromObject(p.headscale), live)
+	err := r.Client.Get(ctx, client.ObjectKeyFromObject(s.headscale), live)
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("reading the StatefulSet: %w", err)
 	}
-	if metav1.IsControlledBy(live, p.headscale) {
-		p.statefulSet = live
+	if metav1.IsControlledBy(live, s.headscale) {
+		o.statefulSet = live
 	}
 	return nil
 }
 
 // observeSecret reads the metadata of the API key Secret. The cache holds those with
-// our labels; one without them is in the way of the API Key Manager.
-func (r *HeadscaleReconciler) observeSecret(ctx context.Context, p *pass) error {
-	key := &p.headscale.Spec.APIKey
-	if !key.Managed() || p.secretTaken != "" {
+// our labels; one without them blocks the API Key Manager.
+func (r *Reconciler) observeSecret(ctx context.Context, s scope, o *observed) error {
+	key := &s.headscale.Spec.APIKey
+	if !key.Managed() || o.secretTaken != "" {
 		return nil
 	}
-	name := client.ObjectKey{Namespace: p.headscale.Namespace, Name: key.EffectiveSecretName()}
+	name := client.ObjectKey{Namespace: s.headscale.Namespace, Name: key.EffectiveSecretName()}
 	for _, reader := range []client.Reader{r.Client, r.Live} {
 		secret, err := readSecret(ctx, reader, name)
 		if err != nil || secret != nil {
-			p.secret = secret
+			o.secret = secret
 			return err
 		}
 	}

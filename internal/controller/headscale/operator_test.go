@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -24,13 +25,14 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"infrado.cloud/headscale-operator/internal/kube/metrics"
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
 // managerImage is the operator's own image of the API Key Manager in these tests.
 const managerImage = "registry.example/apikey-manager:test"
 
-// operator is an operator that looks after one namespace, under the rights that it
+// operator is an operator that watches one namespace, under the rights that it
 // is shipped with, with a clock of its own.
 type operator struct {
 	namespace string
@@ -40,7 +42,7 @@ type operator struct {
 	offset atomic.Int64
 	passes atomic.Int64
 
-	reconciler *HeadscaleReconciler
+	reconciler *Reconciler
 
 	lock     sync.Mutex
 	requests []*http.Request
@@ -81,19 +83,19 @@ func startOperatorAs(userName, namespace string) *operator {
 	skip := true
 	m, err := manager.New(user, manager.Options{
 		Scheme:     scheme,
-		Cache:      CacheOptions([]string{namespace}),
+		Cache:      cacheOptions(namespace),
 		Metrics:    metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: &skip},
 	})
 	Expect(err).NotTo(HaveOccurred())
-	o.reconciler = &HeadscaleReconciler{
+	o.reconciler = &Reconciler{
 		Client:  m.GetClient(),
 		Live:    m.GetAPIReader(),
 		Options: resources.Options{ManagerImage: managerImage},
 		Now:     o.now,
 	}
 	o.metrics = prometheus.NewPedanticRegistry()
-	o.metrics.MustRegister(o.reconciler.Metrics(m, "v1.2.3", "abcdef"))
+	o.metrics.MustRegister(metrics.New(m.Elected(), "v1.2.3", "abcdef", o.reconciler.Collector(m.GetCache())))
 	running, stop := context.WithCancel(context.Background())
 	Expect(o.reconciler.SetupWithManager(running, m)).To(Succeed())
 	done := make(chan error)
@@ -104,6 +106,18 @@ func startOperatorAs(userName, namespace string) *operator {
 	})
 	DeferCleanup(o.stop)
 	return o
+}
+
+// cacheOptions limits a cache to what this controller needs, in some namespaces or in all.
+func cacheOptions(namespaces ...string) cache.Options {
+	options := cache.Options{ByObject: CachedObjects()}
+	if len(namespaces) > 0 {
+		options.DefaultNamespaces = map[string]cache.Config{}
+	}
+	for _, namespace := range namespaces {
+		options.DefaultNamespaces[namespace] = cache.Config{}
+	}
+	return options
 }
 
 // now is the operator's clock, which it looks at once in every pass.

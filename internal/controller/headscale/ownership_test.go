@@ -103,7 +103,7 @@ var _ = Describe("Ownership", func() {
 		second = strings.Replace(second, "metadata:", "metadata:\n  annotations: {api-key.headscale.infrado.cloud/rotate-requested-at: now}", 1)
 		Expect(create(ctx, o.namespace, second)).To(Succeed())
 
-		const sentence = "Secret headscale-api-key is already looked after for Headscale headscale: set spec.api_key.secret_name to another name"
+		const sentence = "Secret headscale-api-key is already managed for Headscale headscale: set spec.api_key.secret_name to another name"
 		Eventually(condition(ctx, o.namespace, "second", v1beta1.ConditionReady)).WithContext(ctx).Should(be("False", v1beta1.ReasonConflict, sentence))
 		Expect(condition(ctx, o.namespace, "second", v1beta1.ConditionAPIKeyReady)(NewGomega(Fail))).To(be("False", v1beta1.ReasonConflict, sentence))
 		Expect(missing[appsv1.StatefulSet](ctx, o.namespace, "second")()).To(BeTrue())

@@ -8,6 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/kube/status"
+	"infrado.cloud/headscale-operator/internal/redact"
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
@@ -21,8 +23,8 @@ var (
 // calls it.
 const reasonCrashLoop = "CrashLoopBackOff"
 
-// helplessReasons are those of imageReasons that stay until somebody does something.
-var helplessReasons = []string{"ErrImageNeverPull", "InvalidImageName"}
+// stalledReasons are those of imageReasons that stay until somebody does something.
+var stalledReasons = []string{"ErrImageNeverPull", "InvalidImageName"}
 
 // reasonReadinessGates is why the kubelet calls a pod unready whose containers are
 // ready, where something outside the pod has a say.
@@ -38,45 +40,48 @@ const startLimit = 10 * time.Minute
 
 // stateOfHeadscale judges the pod by Headscale's container alone: trouble with the
 // API Key Manager does not keep Headscale from working.
-func stateOfHeadscale(pod *corev1.Pod, claim *corev1.PersistentVolumeClaim, now time.Time) state {
+func stateOfHeadscale(pod *corev1.Pod, claim *corev1.PersistentVolumeClaim, now time.Time) status.Condition {
 	container := containerStatus(pod, resources.ContainerHeadscale)
 	switch {
 	case nodeLost(pod):
-		return state{verdict: verdict{false, v1beta1.ReasonNodeLost, fmt.Sprintf(
+		return status.False(v1beta1.ReasonNodeLost, fmt.Sprintf(
 			"Node %[2]s does not report to Kubernetes any more, so nobody knows whether Headscale in pod %[1]s runs; kubectl describe node %[2]s tells more. "+
-				"If the node is gone for good, kubectl delete pod %[1]s --force has the pod made on another one", pod.Name, pod.Spec.NodeName)}}
+				"If the node is gone for good, kubectl delete pod %[1]s --force has the pod made on another one", pod.Name, pod.Spec.NodeName))
 	case !pod.DeletionTimestamp.IsZero():
-		return state{verdict: verdict{false, v1beta1.ReasonProgressing, fmt.Sprintf("Pod %s is being stopped", pod.Name)}}
+		return status.False(v1beta1.ReasonProgressing, fmt.Sprintf("Pod %s is being stopped", pod.Name))
 	case pod.Status.Phase == corev1.PodFailed && pod.Status.Reason != "":
-		return state{verdict: verdict{false, v1beta1.ReasonPodFailed, fmt.Sprintf(
-			"The node ended or refused pod %s: %s", pod.Name, said(pod.Status.Reason, pod.Status.Message))}}
+		return status.False(v1beta1.ReasonPodFailed, fmt.Sprintf(
+			"The node ended or refused pod %s: %s", pod.Name, said(pod.Status.Reason, pod.Status.Message)))
 	case container == nil:
 		return stateOfPending(pod, claim, now)
 	case container.Ready:
-		return state{verdict: verdict{true, v1beta1.ReasonAvailable, fmt.Sprintf("Headscale in pod %s is ready", pod.Name)}}
+		return status.True(v1beta1.ReasonAvailable, fmt.Sprintf("Headscale in pod %s is ready", pod.Name))
 	}
 	if trouble := stateOfContainer(pod.Name, "Headscale", container); trouble != nil {
 		waiting := container.State.Waiting
-		return state{verdict: *trouble, helpless: waiting != nil && slices.Contains(helplessReasons, waiting.Reason)}
+		if waiting != nil && slices.Contains(stalledReasons, waiting.Reason) {
+			return trouble.Stall()
+		}
+		return *trouble
 	}
 	if container.State.Running != nil && container.Started != nil && *container.Started {
 		return stateOfUnready(pod, container, now)
 	}
-	return state{verdict: verdict{false, v1beta1.ReasonProgressing, fmt.Sprintf(
-		"Pod %[1]s is not ready; kubectl describe pod %[1]s and kubectl logs %[1]s -c %[2]s tell why if this lasts", pod.Name, container.Name)}}
+	return status.False(v1beta1.ReasonProgressing, fmt.Sprintf(
+		"Pod %[1]s is not ready; kubectl describe pod %[1]s and kubectl logs %[1]s -c %[2]s tell why if this lasts", pod.Name, container.Name))
 }
 
 // stateOfUnready judges a Headscale that has started and is not ready. One that was ready
 // before, in the same run, fails its health check. Of one that was not, the kubelet may
 // not have asked yet.
-func stateOfUnready(pod *corev1.Pod, container *corev1.ContainerStatus, now time.Time) state {
-	unanswered := verdict{false, v1beta1.ReasonNotAnswering, fmt.Sprintf(
-		"Headscale in pod %[1]s runs and has not passed its health check; kubectl logs %[1]s -c %[2]s tells why", pod.Name, container.Name)}
+func stateOfUnready(pod *corev1.Pod, container *corev1.ContainerStatus, now time.Time) status.Condition {
+	unanswered := status.False(v1beta1.ReasonNotAnswering, fmt.Sprintf(
+		"Headscale in pod %[1]s runs and has not passed its health check; kubectl logs %[1]s -c %[2]s tells why", pod.Name, container.Name))
 	began := container.State.Running.StartedAt.Time
 	if ready := podCondition(pod, corev1.ContainersReady); ready != nil && ready.LastTransitionTime.After(began) {
-		return state{verdict: unanswered}
+		return unanswered
 	}
-	return onceItLasts(unanswered, began, startLimit, now)
+	return status.Tolerate(unanswered, began, startLimit, now)
 }
 
 // nodeLost tells whether the node of a pod is cut off. Nobody knows how the containers
@@ -89,36 +94,42 @@ func nodeLost(pod *corev1.Pod) bool {
 }
 
 // stateOfPending judges a pod whose containers no node has begun to make.
-func stateOfPending(pod *corev1.Pod, claim *corev1.PersistentVolumeClaim, now time.Time) state {
+func stateOfPending(pod *corev1.Pod, claim *corev1.PersistentVolumeClaim, now time.Time) status.Condition {
 	scheduled := podCondition(pod, corev1.PodScheduled)
 	switch {
 	case claim != nil && claim.Status.Phase == corev1.ClaimLost:
-		return state{helpless: true, verdict: verdict{false, v1beta1.ReasonVolumePending, fmt.Sprintf(
-			"The volume of claim %[1]s is lost, and Headscale's data with it, unless the volume can be brought back; kubectl describe pvc %[1]s tells more", claim.Name)}}
+		return status.False(v1beta1.ReasonVolumePending, fmt.Sprintf(
+			"The volume of claim %[1]s is lost, and Headscale's data with it, unless the volume can be brought back; kubectl describe pvc %[1]s tells more", claim.Name)).Stall()
 	case claim != nil && claim.Status.Phase != corev1.ClaimBound:
-		return onceItLasts(verdict{false, v1beta1.ReasonVolumePending, fmt.Sprintf(
-			"Pod %s waits for its volume: claim %[2]s is not bound; see that spec.persistent_volume_claim names a StorageClass that makes volumes; kubectl describe pvc %[2]s tells more", pod.Name, claim.Name) + quote(scheduled)},
-			latest(pod.CreationTimestamp.Time, claim.CreationTimestamp.Time), settling, now)
+		return status.Tolerate(status.False(v1beta1.ReasonVolumePending, fmt.Sprintf(
+			"Pod %s waits for its volume: claim %[2]s is not bound; see that spec.persistent_volume_claim names a StorageClass that makes volumes; kubectl describe pvc %[2]s tells more", pod.Name, claim.Name)+quote(scheduled)),
+			status.Latest(pod.CreationTimestamp.Time, claim.CreationTimestamp.Time), settling, now)
 	case scheduled != nil && scheduled.Status == corev1.ConditionFalse && scheduled.Reason == corev1.PodReasonUnschedulable:
-		return onceItLasts(verdict{false, v1beta1.ReasonUnschedulable, fmt.Sprintf("No node takes pod %s", pod.Name) + quote(scheduled)},
+		return status.Tolerate(status.False(v1beta1.ReasonUnschedulable, fmt.Sprintf("No node accepts pod %s", pod.Name)+quote(scheduled)),
 			scheduled.LastTransitionTime.Time, settling, now)
 	default:
-		return state{verdict: verdict{false, v1beta1.ReasonProgressing, fmt.Sprintf(
-			"Pod %[1]s is being started; kubectl describe pod %[1]s tells why if this lasts", pod.Name)}}
+		return status.False(v1beta1.ReasonProgressing, fmt.Sprintf(
+			"Pod %[1]s is being started; kubectl describe pod %[1]s tells why if this lasts", pod.Name))
 	}
+}
+
+// failing is a container that does not run.
+func failing(reason, message string) *status.Condition {
+	condition := status.False(reason, message)
+	return &condition
 }
 
 // stateOfContainer says what is wrong with a container, or nil while nothing is
 // known to be.
-func stateOfContainer(pod, program string, container *corev1.ContainerStatus) *verdict {
+func stateOfContainer(pod, program string, container *corev1.ContainerStatus) *status.Condition {
 	waiting := container.State.Waiting
 	switch {
 	case waiting != nil && slices.Contains(imageReasons, waiting.Reason):
-		return &verdict{false, v1beta1.ReasonImagePullFailed, fmt.Sprintf(
-			"The image %s of %s cannot be had: %s", container.Image, program, said(waiting.Reason, waiting.Message))}
+		return failing(v1beta1.ReasonImagePullFailed, fmt.Sprintf(
+			"%s cannot start: failed to pull image %s: %s", program, container.Image, said(waiting.Reason, waiting.Message)))
 	case waiting != nil && slices.Contains(startReasons, waiting.Reason):
-		return &verdict{false, v1beta1.ReasonCannotStart, fmt.Sprintf(
-			"The container of %s in pod %s cannot be started: %s", program, pod, said(waiting.Reason, waiting.Message))}
+		return failing(v1beta1.ReasonCannotStart, fmt.Sprintf(
+			"The container of %s in pod %s cannot be started: %s", program, pod, said(waiting.Reason, waiting.Message)))
 	case container.State.Terminated != nil:
 		return crash(pod, program, container.Name, container.State.Terminated)
 	case container.LastTerminationState.Terminated != nil && !steady(container):
@@ -136,15 +147,15 @@ func steady(container *corev1.ContainerStatus) bool {
 }
 
 // crash says why a container ended.
-func crash(pod, program, container string, end *corev1.ContainerStateTerminated) *verdict {
-	words := lastWords(end.Message)
+func crash(pod, program, container string, end *corev1.ContainerStateTerminated) *status.Condition {
+	words := redact.LastWords(end.Message)
 	switch {
 	case end.Reason == "OOMKilled":
 		words = "it was killed because it used more memory than its limit allows: raise the limit"
 	case words == "":
-		words = fmt.Sprintf("it ended with status %d and said nothing; kubectl logs %s -c %s --previous may tell more", end.ExitCode, pod, container)
+		words = fmt.Sprintf("it exited with code %d and printed nothing; kubectl logs %s -c %s --previous may tell more", end.ExitCode, pod, container)
 	}
-	return &verdict{false, v1beta1.ReasonCrashing, fmt.Sprintf("%s in pod %s does not stay up: %s", program, pod, words)}
+	return failing(v1beta1.ReasonCrashing, fmt.Sprintf("%s in pod %s is crash-looping: %s", program, pod, words))
 }
 
 // troubleOfManager says why the API Key Manager's container does not run, or "".
@@ -160,7 +171,7 @@ func troubleOfManager(pod *corev1.Pod) string {
 	if trouble == nil {
 		return ""
 	}
-	return trouble.message
+	return trouble.Message
 }
 
 // containerStatus finds the state of a container, which may be one of those that
@@ -186,12 +197,15 @@ func podCondition(pod *corev1.Pod, kind corev1.PodConditionType) *corev1.PodCond
 	return nil
 }
 
+// maxQuote is how much of a message of Kubernetes is quoted, in bytes.
+const maxQuote = 1024
+
 // quote is what a condition says, as the end of a sentence.
 func quote(condition *corev1.PodCondition) string {
 	if condition == nil || condition.Message == "" {
 		return ""
 	}
-	return ": " + condition.Message
+	return ": " + redact.Line(condition.Message, maxQuote)
 }
 
 // said is a reason of the kubelet with its message, if there is one.
@@ -199,5 +213,5 @@ func said(reason, message string) string {
 	if message == "" {
 		return reason
 	}
-	return reason + ": " + message
+	return reason + ": " + redact.Line(message, maxQuote)
 }

@@ -12,6 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/kube/refwatch"
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
@@ -22,9 +24,9 @@ import (
 // Only metadata is read, so a version that changed is all that can be known: the
 // operator never sees what is in the Secrets. It asks the API server, because its cache
 // holds its own objects only.
-func (r *HeadscaleReconciler) readReferences(ctx context.Context, p *pass) (string, error) {
-	references := resources.References(p.headscale)
-	r.watches.keep(client.ObjectKeyFromObject(p.headscale), references)
+func (r *Reconciler) readReferences(ctx context.Context, headscale *v1beta1.Headscale) (string, error) {
+	references := resources.References(headscale)
+	r.watches.Sync(client.ObjectKeyFromObject(headscale), watchedReferences(references))
 	if len(references) == 0 {
 		return "", nil
 	}
@@ -32,7 +34,7 @@ func (r *HeadscaleReconciler) readReferences(ctx context.Context, p *pass) (stri
 	for _, reference := range references {
 		object := &metav1.PartialObjectMetadata{}
 		object.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind(reference.Kind))
-		err := r.Live.Get(ctx, client.ObjectKey{Namespace: p.headscale.Namespace, Name: reference.Name}, object)
+		err := r.Live.Get(ctx, client.ObjectKey{Namespace: headscale.Namespace, Name: reference.Name}, object)
 		if apierrors.IsNotFound(err) {
 			return "", &resources.InvalidError{Field: reference.Field, Message: fmt.Sprintf(
 				"names %s %s, which does not exist: create it, or name another", reference.Kind, reference.Name)}
@@ -44,4 +46,17 @@ func (r *HeadscaleReconciler) readReferences(ctx context.Context, p *pass) (stri
 	}
 	digest := sha256.Sum256([]byte(versions.String()))
 	return hex.EncodeToString(digest[:]), nil
+}
+
+// watchedReferences names the objects to watch for some references.
+func watchedReferences(references []resources.Reference) []refwatch.Reference {
+	watched := make([]refwatch.Reference, 0, len(references))
+	for _, reference := range references {
+		resource := "secrets"
+		if reference.Kind == resources.KindConfigMap {
+			resource = "configmaps"
+		}
+		watched = append(watched, refwatch.Reference{Resource: resource, Name: reference.Name})
+	}
+	return watched
 }

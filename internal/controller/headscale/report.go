@@ -3,206 +3,170 @@ package headscale
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
-	"infrado.cloud/headscale-operator/internal/resources"
+	"infrado.cloud/headscale-operator/internal/kube/status"
 )
 
-// statusTimeout ends a write of the status that hangs. It is not the pass's own: a pass
-// that took too long must be able to say so.
+// statusTimeout ends a write of the status that hangs. It is not the reconcile's own: a
+// reconcile that took too long must be able to say so.
 const statusTimeout = 10 * time.Second
 
-// report writes what the pass found to the status, and decides when to come back.
-// It is the end of every pass, whatever became of the others of its steps.
-func (r *HeadscaleReconciler) report(ctx context.Context, p *pass, err error) (reconcile.Result, error) {
-	failed := classify(err)
+// report writes what was found to the status, and decides when to reconcile again. It is the
+// end of every reconcile, whatever became of its other steps.
+func (r *Reconciler) report(ctx context.Context, s scope, o observed, err error) (reconcile.Result, error) {
+	failed := status.Classify(err)
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		// The operator is being stopped. Whatever failed, failed because of that.
 		return reconcile.Result{}, nil
-	case failed != nil && failed.outdated:
-		return reconcile.Result{RequeueAfter: failed.retryAfter}, nil
+	case failed != nil && failed.Outdated:
+		return reconcile.Result{RequeueAfter: failed.RetryAfter}, nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statusTimeout)
 	defer cancel()
-	available := availability(p)
-	key := stateOfKey(p, available)
-	parts := judgement{available: available, rolledOut: rollout(p), key: key.state, failed: failed}
-	patchErr := r.patchStatus(ctx, p.headscale, parts, func(status *v1beta1.HeadscaleStatus) {
-		describeStatus(status, p, key.status, parts)
-	})
-	r.metrics.count(p.headscale, classify(errors.Join(err, patchErr)))
-	if failed != nil && failed.transient != nil {
-		return reconcile.Result{}, errors.Join(failed.transient, patchErr)
+	f := judge(s, o, failed)
+	patchErr := r.patchStatus(ctx, s, o, f)
+	r.metrics.count(s.headscale, status.Classify(errors.Join(err, patchErr)))
+	if failed != nil && failed.Transient != nil {
+		return reconcile.Result{}, errors.Join(failed.Transient, patchErr)
 	}
 	if patchErr != nil {
 		return reconcile.Result{}, patchErr
 	}
-	return reconcile.Result{RequeueAfter: comeBack(p.now, soonest(available.changesAt, key.changesAt), failed)}, nil
+	return reconcile.Result{RequeueAfter: status.RequeueAfter(s.now, status.Soonest(f.available.ChangesAt, f.key.ChangesAt), failed)}, nil
 }
 
-// comeBack is how long until the next thing happens that no event tells of; zero:
-// there is no such thing.
-func comeBack(now, changesAt time.Time, failed *failure) time.Duration {
-	var wait time.Duration
-	if !changesAt.IsZero() {
-		wait = max(changesAt.Sub(now), time.Millisecond)
-	}
-	if failed != nil && failed.retryAfter > 0 && (wait == 0 || failed.retryAfter < wait) {
-		wait = failed.retryAfter
-	}
-	return wait
+// findings are the judgements that the conditions follow from.
+type findings struct {
+	available, rolledOut status.Condition
+	key                  status.Condition
+	// apiKey is for the resource's status; nil while no key is managed.
+	apiKey *v1beta1.APIKeyStatus
+	// failed is what follows from an error of the reconcile; nil without one.
+	failed *status.Failure
 }
 
-// describeStatus sets the fields of a status to what the pass found.
-func describeStatus(status *v1beta1.HeadscaleStatus, p *pass, key *v1beta1.APIKeyStatus, parts judgement) {
-	status.ObservedGeneration = p.headscale.Generation
-	status.APIKey = key
-	if running := runningVersion(p); running != "" {
-		status.Version = running
-	}
-	progressing := progress(p, parts)
-	setCondition(status, p, v1beta1.ConditionReady, withWarnings(readiness(parts), p.objects))
-	setCondition(status, p, v1beta1.ConditionAvailable, parts.available.verdict)
-	setCondition(status, p, v1beta1.ConditionAPIKeyReady, parts.key.verdict)
-	setCondition(status, p, v1beta1.ConditionProgressing, progressing)
-	setWhileTrue(status, p, v1beta1.ConditionReconciling, progressing)
-	setWhileTrue(status, p, v1beta1.ConditionStalled, stall(parts))
-	status.Warning = openWarning(status)
+// judge is a function of what was observed and of the time alone.
+func judge(s scope, o observed, failed *status.Failure) findings {
+	available := availability(s, o)
+	key, apiKey := stateOfKey(s, o, available)
+	return findings{available: available, rolledOut: rollout(o), key: key, apiKey: apiKey, failed: failed}
 }
 
-// setCondition sets a condition that is always there.
-func setCondition(status *v1beta1.HeadscaleStatus, p *pass, kind string, state verdict) {
-	meta.SetStatusCondition(&status.Conditions, metav1.Condition{
-		Type:               kind,
-		Status:             conditionStatus(state.ok),
-		ObservedGeneration: p.headscale.Generation,
-		LastTransitionTime: metav1.NewTime(p.now.Truncate(time.Second)),
-		Reason:             state.reason,
-		Message:            cut(state.message, maxMessage),
+// patchStatus writes the status if it differs from what was found, and tells of the change.
+func (r *Reconciler) patchStatus(ctx context.Context, s scope, o observed, f findings) error {
+	statusOf := func(headscale *v1beta1.Headscale) any { return &headscale.Status }
+	before, after, err := status.Patch(ctx, r.Live, r.Client, s.headscale, FieldManager, statusOf, func(headscale *v1beta1.Headscale) {
+		describeStatus(&headscale.Status, s, o, f)
 	})
-}
-
-// setWhileTrue sets a condition that is there only while it is true.
-func setWhileTrue(status *v1beta1.HeadscaleStatus, p *pass, kind string, state verdict) {
-	if !state.ok {
-		meta.RemoveStatusCondition(&status.Conditions, kind)
-		return
+	if before == nil || err != nil {
+		return err
 	}
-	setCondition(status, p, kind, state)
-}
-
-// judgement is what a pass found, part by part.
-type judgement struct {
-	available state
-	rolledOut verdict
-	key       state
-	// failed is what became of an error of the pass; nil without one.
-	failed *failure
-}
-
-// readiness is the first thing that is wrong, in the order in which a user would
-// want to hear of it. What is wrong and does no harm yet is said, too.
-func readiness(parts judgement) verdict {
-	if parts.failed != nil {
-		return verdict{false, parts.failed.reason, parts.failed.message}
+	if f.failed == nil || f.failed.Transient == nil {
+		// Else the error is logged by whoever retries.
+		logChange(ctx, &before.Status, &after.Status)
 	}
-	for _, part := range []verdict{parts.available.verdict, parts.rolledOut, parts.key.verdict} {
-		if !part.ok {
-			return part
+	status.Record(r.Events, after, r.withUnexpired(ctx, before, eventsOf(&before.Status, &after.Status))...)
+	return nil
+}
+
+// describeStatus sets the fields of a status to what was found.
+func describeStatus(reported *v1beta1.HeadscaleStatus, s scope, o observed, f findings) {
+	reported.ObservedGeneration = s.headscale.Generation
+	reported.APIKey = f.apiKey
+	if running := runningVersion(s, o); running != "" {
+		reported.Version = running
+	}
+	set := func(kind string, condition status.Condition) {
+		status.Set(&reported.Conditions, kind, condition, s.headscale.Generation, s.now)
+	}
+	setWhileTrue := func(kind string, condition status.Condition) {
+		status.SetWhileTrue(&reported.Conditions, kind, condition, s.headscale.Generation, s.now)
+	}
+	progressing := progress(s, o, f)
+	set(v1beta1.ConditionReady, withWarnings(readiness(f), o.warnings))
+	set(v1beta1.ConditionAvailable, f.available)
+	set(v1beta1.ConditionAPIKeyReady, f.key)
+	set(v1beta1.ConditionProgressing, progressing)
+	setWhileTrue(v1beta1.ConditionReconciling, progressing)
+	setWhileTrue(v1beta1.ConditionStalled, stalled(f))
+	reported.Warning = openWarning(reported)
+}
+
+// readiness is the first thing that is wrong, in the order in which a user would want to
+// hear of it. What is wrong and does no harm yet is said, too.
+func readiness(f findings) status.Condition {
+	if f.failed != nil {
+		return status.False(f.failed.Reason, f.failed.Message)
+	}
+	for _, part := range []status.Condition{f.available, f.rolledOut, f.key} {
+		if !part.True {
+			return status.False(part.Reason, part.Message)
 		}
 	}
-	if slices.Contains(alarms, parts.key.reason) {
-		return parts.key.verdict
+	if slices.Contains(warningReasons, f.key.Reason) {
+		return status.True(f.key.Reason, f.key.Message)
 	}
-	return verdict{true, v1beta1.ReasonReady, "Headscale is running as asked for"}
+	return status.True(v1beta1.ReasonReady, "Headscale is running with the desired configuration")
 }
 
-// withWarnings adds what works and should be otherwise to a verdict that says that all
-// is well.
-func withWarnings(ready verdict, objects *resources.Objects) verdict {
-	if ready.ok && objects != nil && len(objects.Warnings) > 0 {
-		ready.message += "; but " + strings.Join(objects.Warnings, "; ")
+// withWarnings adds to a condition that is true what works and should be otherwise.
+func withWarnings(ready status.Condition, warnings []string) status.Condition {
+	if ready.True && len(warnings) > 0 {
+		ready.Message += "; but " + strings.Join(warnings, "; ")
 	}
 	return ready
 }
 
-// patchStatus writes the status if it differs from what it should be: first from
-// what the cache says, and then, because the cache may be old, from what is true.
-func (r *HeadscaleReconciler) patchStatus(ctx context.Context, headscale *v1beta1.Headscale, parts judgement, describe func(*v1beta1.HeadscaleStatus)) error {
-	wanted := headscale.Status.DeepCopy()
-	describe(wanted)
-	if equality.Semantic.DeepEqual(&headscale.Status, wanted) {
-		return nil
+// progress tells whether something is going on that ends by itself.
+func progress(s scope, o observed, f findings) status.Condition {
+	during := func(ongoing bool, of status.Condition) status.Condition {
+		return status.Condition{True: ongoing, Reason: of.Reason, Message: of.Message}
 	}
-	live := &v1beta1.Headscale{}
-	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(headscale), live); err != nil {
-		return wrapUnlessGone(err, "reading the Headscale to write its status")
+	switch {
+	case f.failed != nil:
+		return status.Condition{True: !f.failed.Stalled(), Reason: f.failed.Reason, Message: f.failed.Message}
+	case stopped(s.headscale) && o.statefulSet != nil && o.statefulSet.Status.Replicas == 0:
+		return status.False(v1beta1.ReasonScaledToZero, f.available.Message)
+	case !f.rolledOut.True && !stopped(s.headscale) && f.available.True:
+		return during(true, f.rolledOut)
+	case !f.available.True:
+		return during(!f.available.Stalled, f.available)
+	case !f.key.True:
+		return during(!f.key.Stalled, f.key)
+	default:
+		return status.False(v1beta1.ReasonComplete, "Reconciliation complete")
 	}
-	if live.UID != headscale.UID {
-		return nil
-	}
-	before := live.DeepCopy()
-	describe(&live.Status)
-	if equality.Semantic.DeepEqual(&before.Status, &live.Status) {
-		return nil
-	}
-	if parts.failed == nil || parts.failed.transient == nil {
-		// Else the error is logged by whoever tries again.
-		logChange(ctx, &before.Status, &live.Status)
-	}
-	after := live.Status.DeepCopy()
-	if err := r.Client.Status().Patch(ctx, live, client.MergeFrom(before), client.FieldOwner(FieldManager)); err != nil {
-		return wrapUnlessGone(err, "writing the status")
-	}
-	r.record(live, r.withUnexpired(ctx, before, occurrences(&before.Status, after))...)
-	return nil
 }
 
-// wrapUnlessGone adds what was tried to an error. A Headscale that was deleted in
-// the meantime is none.
-func wrapUnlessGone(err error, action string) error {
-	if client.IgnoreNotFound(err) == nil {
-		return nil
+// stalled tells whether somebody must act before it can go on. It is never true at the same
+// time as progress.
+func stalled(f findings) status.Condition {
+	switch {
+	case f.failed != nil:
+		return status.Condition{True: f.failed.Stalled(), Reason: f.failed.Reason, Message: f.failed.Message}
+	case !f.available.True:
+		return status.Condition{True: f.available.Stalled, Reason: f.available.Reason, Message: f.available.Message}
+	case !f.key.True && f.rolledOut.True:
+		return status.Condition{True: f.key.Stalled, Reason: f.key.Reason, Message: f.key.Message}
+	default:
+		return status.Condition{}
 	}
-	return fmt.Errorf("%s: %w", action, err)
 }
 
-// logChange says once what became of the condition Ready.
+// logChange logs a change of the condition Ready.
 func logChange(ctx context.Context, before, after *v1beta1.HeadscaleStatus) {
 	was := meta.FindStatusCondition(before.Conditions, v1beta1.ConditionReady)
 	is := meta.FindStatusCondition(after.Conditions, v1beta1.ConditionReady)
 	if was == nil || was.Status != is.Status || was.Reason != is.Reason || was.Message != is.Message {
 		log.FromContext(ctx).Info("Status changed", "ready", is.Status, "reason", is.Reason, "message", is.Message)
 	}
-}
-
-// conditionStatus is True or False.
-func conditionStatus(ok bool) metav1.ConditionStatus {
-	if ok {
-		return metav1.ConditionTrue
-	}
-	return metav1.ConditionFalse
-}
-
-// maxMessage is the longest message that the API accepts in a condition, in bytes.
-const maxMessage = 32768
-
-// cut shortens a text to a number of bytes.
-func cut(text string, length int) string {
-	if len(text) <= length {
-		return text
-	}
-	return strings.ToValidUTF8(text[:length-len("…")], "") + "…"
 }

@@ -51,7 +51,7 @@ var _ = Describe("A Secret that two Headscales want", func() {
 	conflict := func(ctx context.Context, o *operator, name, holder string) {
 		GinkgoHelper()
 		Eventually(condition(ctx, o.namespace, name, v1beta1.ConditionReady)).WithContext(ctx).Should(
-			be("False", v1beta1.ReasonConflict, "is already looked after for Headscale "+holder))
+			be("False", v1beta1.ReasonConflict, "is already managed for Headscale "+holder))
 	}
 
 	It("stays with the one that has it, when one that is older by its name comes", func(ctx context.Context) {

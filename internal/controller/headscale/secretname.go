@@ -13,49 +13,51 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/kube/apply"
+	"infrado.cloud/headscale-operator/internal/kube/status"
 )
 
-// checkSecretName refuses a Secret that another Headscale looks after: two API Key
+// checkSecretName refuses a Secret that another Headscale manages: two API Key
 // Managers would replace each other's keys without end.
-func (r *HeadscaleReconciler) checkSecretName(ctx context.Context, p *pass) error {
-	key := client.ObjectKeyFromObject(p.headscale)
-	if !p.headscale.Spec.APIKey.Managed() {
+func (r *Reconciler) checkSecretName(ctx context.Context, s scope, o *observed) error {
+	key := client.ObjectKeyFromObject(s.headscale)
+	if !s.headscale.Spec.APIKey.Managed() {
 		r.secrets.release(key, client.ObjectKey{})
 		return nil
 	}
-	secret := client.ObjectKey{Namespace: key.Namespace, Name: p.headscale.Spec.APIKey.EffectiveSecretName()}
+	secret := client.ObjectKey{Namespace: key.Namespace, Name: s.headscale.Spec.APIKey.EffectiveSecretName()}
 	r.secrets.release(key, secret)
-	holder, err := r.holderOf(ctx, p.headscale, secret)
+	holder, err := r.ownerOf(ctx, s.headscale, secret)
 	if err != nil || holder == key.Name {
 		return err
 	}
-	p.secretTaken = fmt.Sprintf(
-		"Secret %s is already looked after for Headscale %s: set spec.api_key.secret_name to another name", secret.Name, holder)
-	if err := r.dropRights(ctx, p.headscale, secret.Name); err != nil {
+	o.secretTaken = fmt.Sprintf(
+		"Secret %s is already managed for Headscale %s: set spec.api_key.secret_name to another name", secret.Name, holder)
+	if err := r.dropRights(ctx, s.headscale, secret.Name); err != nil {
 		return err
 	}
-	return &conflictError{message: p.secretTaken}
+	return &status.ConflictError{Message: o.secretTaken}
 }
 
-// holderOf is the name of the Headscale that looks after a Secret. Who does keeps it:
+// ownerOf is the name of the Headscale that manages a Secret. Who does keeps it:
 // another one that is older, and turns to that Secret later, has to wait, also for one
 // that turned away and whose sidecar has its rights still.
-func (r *HeadscaleReconciler) holderOf(ctx context.Context, headscale *v1beta1.Headscale, secret client.ObjectKey) (string, error) {
+func (r *Reconciler) ownerOf(ctx context.Context, headscale *v1beta1.Headscale, secret client.ObjectKey) (string, error) {
 	r.secrets.lock.Lock()
 	defer r.secrets.lock.Unlock()
 	managers, err := r.listManagers(ctx, secret.Namespace, secret.Name)
 	if err != nil {
 		return "", err
 	}
-	inOffice, err := r.listInOffice(ctx, secret)
+	withRights, err := r.listWithRights(ctx, secret)
 	if err != nil {
 		return "", err
 	}
 	managers = append(managers, *headscale)
-	known := slices.Concat(managers, inOffice)
+	known := slices.Concat(managers, withRights)
 	holder, noted := r.secrets.holder[secret]
 	if !noted || !slices.ContainsFunc(known, func(h v1beta1.Headscale) bool { return h.Name == holder && h.DeletionTimestamp.IsZero() }) {
-		holder = oldest(inOffice)
+		holder = oldest(withRights)
 	}
 	if holder == "" {
 		holder = oldest(managers)
@@ -64,9 +66,9 @@ func (r *HeadscaleReconciler) holderOf(ctx context.Context, headscale *v1beta1.H
 	return holder, nil
 }
 
-// listInOffice lists the Headscales whose sidecar has rights on a Secret. This is how an
-// operator that starts knows who looks after it.
-func (r *HeadscaleReconciler) listInOffice(ctx context.Context, secret client.ObjectKey) ([]v1beta1.Headscale, error) {
+// listWithRights lists the Headscales whose sidecar has rights on a Secret. This is how an
+// operator that starts knows who manages it.
+func (r *Reconciler) listWithRights(ctx context.Context, secret client.ObjectKey) ([]v1beta1.Headscale, error) {
 	roles := &rbacv1.RoleList{}
 	err := r.Client.List(ctx, roles, client.InNamespace(secret.Namespace), client.MatchingFields{indexRoleSecret: secret.Name})
 	if err != nil {
@@ -87,8 +89,8 @@ func (r *HeadscaleReconciler) listInOffice(ctx context.Context, secret client.Ob
 }
 
 // dropRights takes its rights from a sidecar that has them on a Secret which another one
-// looks after.
-func (r *HeadscaleReconciler) dropRights(ctx context.Context, headscale *v1beta1.Headscale, secret string) error {
+// manages.
+func (r *Reconciler) dropRights(ctx context.Context, headscale *v1beta1.Headscale, secret string) error {
 	role := &rbacv1.Role{}
 	err := r.Client.Get(ctx, client.ObjectKeyFromObject(headscale), role)
 	if apierrors.IsNotFound(err) || err == nil && !slices.Contains(secretsOf(role), secret) {
@@ -97,10 +99,10 @@ func (r *HeadscaleReconciler) dropRights(ctx context.Context, headscale *v1beta1
 	if err != nil {
 		return fmt.Errorf("reading Role %s: %w", headscale.Name, err)
 	}
-	return remove[rbacv1.Role](ctx, r.Client, r.Client, headscale, headscale.Name)
+	return apply.Delete[rbacv1.Role](ctx, r.Client, r.Client, headscale, headscale.Name)
 }
 
-// secretsOf are the names of the Secrets that a Role lets a sidecar look after.
+// secretsOf are the names of the Secrets that a Role lets a sidecar manage.
 func secretsOf(object client.Object) []string {
 	role, ok := object.(*rbacv1.Role)
 	if !ok {
@@ -113,14 +115,14 @@ func secretsOf(object client.Object) []string {
 	return names
 }
 
-// secretHolders remembers which Headscale looks after a Secret, from the decision until
+// secretHolders remembers which Headscale manages a Secret, from the decision until
 // its Role shows it: of two that come at once, each could else be found to be the one.
 type secretHolders struct {
 	lock   sync.Mutex
 	holder map[client.ObjectKey]string
 }
 
-// note remembers who looks after a Secret.
+// note remembers who manages a Secret.
 func (s *secretHolders) note(secret client.ObjectKey, headscale string) {
 	if s.holder == nil {
 		s.holder = map[client.ObjectKey]string{}

@@ -3,6 +3,7 @@ package headscale
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -21,15 +22,17 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/keystate"
+	"infrado.cloud/headscale-operator/internal/kube/refwatch"
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
-// concurrency is how many Headscales are looked after at once. A pass mostly waits for
-// etcd to bring a write to its disk; writes that wait together get there together.
-const concurrency = 16
+// maxConcurrentReconciles is how many Headscales are reconciled at once. A reconcile mostly
+// waits for etcd to bring a write to its disk; writes that wait together get there together.
+const maxConcurrentReconciles = 16
 
-// passTimeout ends a pass that hangs.
-const passTimeout = time.Minute
+// reconcileTimeout ends a reconcile that hangs.
+const reconcileTimeout = time.Minute
 
 // indexSecretName finds the Headscales that manage a Secret of some name, and
 // indexRoleSecret the Roles that allow it.
@@ -38,37 +41,76 @@ const (
 	indexRoleSecret = "rules.resourceNames"
 )
 
-// CacheOptions limits the cache to Headscales and to objects with our labels, and
-// to the given namespaces, or to none where there are none given.
-func CacheOptions(namespaces []string) cache.Options {
-	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{v1beta1.LabelManagedBy: v1beta1.ManagedBy})}
-	keys := cache.ByObject{
-		Label: labels.SelectorFromSet(labels.Set{
-			v1beta1.LabelManagedBy: v1beta1.ManagedBy,
-			v1beta1.LabelComponent: v1beta1.ComponentAPIKey,
-		}),
-		Transform: stripSecret,
-	}
-	claims := cache.ByObject{Label: ours.Label, Transform: cache.TransformStripManagedFields()}
-	options := cache.Options{ByObject: map[client.Object]cache.ByObject{
-		&corev1.PersistentVolumeClaim{}: claims,
-		&appsv1.StatefulSet{}:           ours,
-		&corev1.ConfigMap{}:             ours,
-		&corev1.Secret{}:                keys,
-		&corev1.Service{}:               ours,
-		&corev1.ServiceAccount{}:        ours,
-		&corev1.Pod{}:                   {Label: ours.Label, Transform: stripPod},
-		&rbacv1.Role{}:                  ours,
-		&rbacv1.RoleBinding{}:           ours,
+// CachedObjects says what the cache holds for this controller: Headscales, and objects with
+// the operator's labels, reduced to the fields that are used.
+func CachedObjects() map[client.Object]cache.ByObject {
+	ours := labels.Set{v1beta1.LabelManagedBy: v1beta1.ManagedBy}
+	keys := labels.Set{v1beta1.LabelManagedBy: v1beta1.ManagedBy, v1beta1.LabelComponent: v1beta1.ComponentAPIKey}
+	owned := cache.ByObject{Label: labels.SelectorFromSet(ours), Transform: stripForeign}
+	return map[client.Object]cache.ByObject{
+		&corev1.PersistentVolumeClaim{}: {Label: labels.SelectorFromSet(ours), Transform: cache.TransformStripManagedFields()},
+		&appsv1.StatefulSet{}:           owned,
+		&corev1.ConfigMap{}:             owned,
+		&corev1.Secret{}:                {Label: labels.SelectorFromSet(keys), Transform: stripSecret},
+		&corev1.Service{}:               owned,
+		&corev1.ServiceAccount{}:        owned,
+		&corev1.Pod{}:                   {Label: labels.SelectorFromSet(ours), Transform: stripPod},
+		&rbacv1.Role{}:                  owned,
+		&rbacv1.RoleBinding{}:           owned,
 		&v1beta1.Headscale{}:            {Transform: cache.TransformStripManagedFields()},
-	}}
-	for _, namespace := range namespaces {
-		if options.DefaultNamespaces == nil {
-			options.DefaultNamespaces = map[string]cache.Config{}
-		}
-		options.DefaultNamespaces[namespace] = cache.Config{}
 	}
-	return options
+}
+
+// maxCachedData is how much data a cached ConfigMap may hold, in bytes. One that the operator
+// applied has a completed config, which is little longer than the longest spec.config.
+const maxCachedData = 2 * v1beta1.MaxConfigSize
+
+// stripForeign leaves of an object that only has the operator's labels, and belongs to no
+// Headscale, what tells that: anyone may create such objects, as large as they like.
+func stripForeign(cached any) (any, error) {
+	object, ok := cached.(client.Object)
+	if !ok || belongsToHeadscale(object) && dataSize(object) <= maxCachedData {
+		return cached, nil
+	}
+	bare, ok := reflect.New(reflect.TypeOf(object).Elem()).Interface().(client.Object)
+	if !ok {
+		return cached, nil
+	}
+	bare.SetNamespace(object.GetNamespace())
+	bare.SetName(object.GetName())
+	bare.SetUID(object.GetUID())
+	bare.SetResourceVersion(object.GetResourceVersion())
+	bare.SetDeletionTimestamp(object.GetDeletionTimestamp())
+	return bare, nil
+}
+
+// belongsToHeadscale tells whether a Headscale is the controller of an object.
+func belongsToHeadscale(object client.Object) bool {
+	owner := metav1.GetControllerOf(object)
+	return owner != nil && owner.Kind == v1beta1.Kind && owner.APIVersion == v1beta1.GroupVersion.String()
+}
+
+// dataSize is how many bytes of data a ConfigMap holds; 0 for other objects, whose schemas
+// do not hold much.
+func dataSize(object client.Object) int {
+	size := 0
+	if config, ok := object.(*corev1.ConfigMap); ok {
+		for _, text := range config.Data {
+			size += len(text)
+		}
+		for _, bytes := range config.BinaryData {
+			size += len(bytes)
+		}
+	}
+	return size
+}
+
+// stripSecret leaves of the managed fields of a Secret who requested a rotation, and when.
+func stripSecret(object any) (any, error) {
+	if secret, ok := object.(metav1.Object); ok {
+		keystate.StripManagedFields(secret)
+	}
+	return object, nil
 }
 
 // stripPod leaves of a pod what its state is judged by.
@@ -92,7 +134,7 @@ func stripPod(object any) (any, error) {
 }
 
 // SetupWithManager starts watching with the manager.
-func (r *HeadscaleReconciler) SetupWithManager(ctx context.Context, m manager.Manager) error {
+func (r *Reconciler) SetupWithManager(ctx context.Context, m manager.Manager) error {
 	err := m.GetFieldIndexer().IndexField(ctx, &v1beta1.Headscale{}, indexSecretName, secretNameOf)
 	if err != nil {
 		return fmt.Errorf("indexing Headscales by Secret: %w", err)
@@ -103,14 +145,14 @@ func (r *HeadscaleReconciler) SetupWithManager(ctx context.Context, m manager.Ma
 	if r.Events == nil {
 		r.Events = m.GetEventRecorder(FieldManager)
 	}
-	if r.watches, err = newReferenceWatches(ctx, m.GetConfig(), m.GetHTTPClient()); err != nil {
-		return fmt.Errorf("making a client for metadata: %w", err)
+	if r.watches, err = refwatch.New(ctx, m.GetConfig(), m.GetHTTPClient()); err != nil {
+		return fmt.Errorf("setting up the watches of references: %w", err)
 	}
-	asked := builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))
+	requested := builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))
 	changed := builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})
 	return builder.ControllerManagedBy(m).
 		Named("headscale").
-		For(&v1beta1.Headscale{}, asked).
+		For(&v1beta1.Headscale{}, requested).
 		Owns(&appsv1.StatefulSet{}, changed).
 		Owns(&corev1.ConfigMap{}, changed).
 		Owns(&corev1.Service{}, changed).
@@ -121,8 +163,8 @@ func (r *HeadscaleReconciler) SetupWithManager(ctx context.Context, m manager.Ma
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(instanceOf), changed).
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(instanceOf), changed).
 		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.managersOf), changed).
-		WatchesRawSource(source.Channel(r.watches.events, &handler.EnqueueRequestForObject{})).
-		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency, ReconciliationTimeout: passTimeout}).
+		WatchesRawSource(source.Channel(r.watches.Events(), &handler.EnqueueRequestForObject{})).
+		WithOptions(controller.Options{MaxConcurrentReconciles: maxConcurrentReconciles, ReconciliationTimeout: reconcileTimeout}).
 		Complete(r)
 }
 
@@ -146,7 +188,7 @@ func instanceOf(_ context.Context, object client.Object) []reconcile.Request {
 
 // managersOf finds the Headscales whose API key a Secret holds. A list that fails
 // here is one of the cache's own, which does not fail once it has started.
-func (r *HeadscaleReconciler) managersOf(ctx context.Context, secret client.Object) []reconcile.Request {
+func (r *Reconciler) managersOf(ctx context.Context, secret client.Object) []reconcile.Request {
 	headscales, err := r.listManagers(ctx, secret.GetNamespace(), secret.GetName())
 	if err != nil {
 		return nil
@@ -160,7 +202,7 @@ func (r *HeadscaleReconciler) managersOf(ctx context.Context, secret client.Obje
 
 // waitingFor finds the Headscales that want a Secret which a Role is for. With the Role
 // of another that lost it, their turn may have come.
-func (r *HeadscaleReconciler) waitingFor(ctx context.Context, role client.Object) []reconcile.Request {
+func (r *Reconciler) waitingFor(ctx context.Context, role client.Object) []reconcile.Request {
 	var requests []reconcile.Request
 	for _, name := range secretsOf(role) {
 		secret := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: role.GetNamespace(), Name: name}}
@@ -170,7 +212,7 @@ func (r *HeadscaleReconciler) waitingFor(ctx context.Context, role client.Object
 }
 
 // listManagers lists the Headscales in a namespace that manage the Secret of a name.
-func (r *HeadscaleReconciler) listManagers(ctx context.Context, namespace, secretName string) ([]v1beta1.Headscale, error) {
+func (r *Reconciler) listManagers(ctx context.Context, namespace, secretName string) ([]v1beta1.Headscale, error) {
 	headscales := &v1beta1.HeadscaleList{}
 	err := r.Client.List(ctx, headscales, client.InNamespace(namespace), client.MatchingFields{indexSecretName: secretName})
 	if err != nil {

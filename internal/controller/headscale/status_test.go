@@ -140,19 +140,19 @@ var _ = Describe("The status", func() {
 
 		stopped, stop := context.WithCancel(ctx)
 		stop()
-		result, err := o.reconciler.report(stopped, &pass{headscale: live(NewGomega(Fail)), now: o.time()}, stopped.Err())
+		result, err := o.reconciler.report(stopped, scope{live(NewGomega(Fail)), o.time()}, observed{}, stopped.Err())
 		Expect(err).NotTo(HaveOccurred())
 		Expect(result).To(BeZero())
 		Expect(live(NewGomega(Fail)).Status.Conditions).To(BeEmpty())
 
 		late, end := context.WithDeadline(log.IntoContext(ctx, logger), time.Now())
 		defer end()
-		_, err = o.reconciler.report(late, &pass{headscale: live(NewGomega(Fail)), now: o.time()}, late.Err())
+		_, err = o.reconciler.report(late, scope{live(NewGomega(Fail)), o.time()}, observed{}, late.Err())
 		Expect(err).To(MatchError(context.DeadlineExceeded), "it is tried again, and logged by whoever does so")
 		Expect(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)(NewGomega(Fail))).To(be("False", v1beta1.ReasonReconcileFailed, "context deadline exceeded"))
 		Expect(lines).To(BeEmpty(), "an error is logged once")
 
-		_, err = o.reconciler.report(log.IntoContext(ctx, logger), &pass{headscale: live(NewGomega(Fail)), now: o.time()}, nil)
+		_, err = o.reconciler.report(log.IntoContext(ctx, logger), scope{live(NewGomega(Fail)), o.time()}, observed{}, nil)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(lines).To(HaveExactElements(ContainSubstring("Status changed")))
 	})

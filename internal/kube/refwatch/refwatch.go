@@ -1,7 +1,10 @@
-package headscale
+// Package refwatch watches the metadata of Secrets and ConfigMaps that other objects refer
+// to by name.
+package refwatch
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net/http"
 	"sync"
@@ -16,47 +19,53 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/event"
-
-	"infrado.cloud/headscale-operator/api/v1beta1"
-	"infrado.cloud/headscale-operator/internal/resources"
 )
 
-// watchedObject names an object that is watched.
+// Reference names an object that another object of its namespace refers to.
+type Reference struct {
+	// Resource is the plural name of its kind in the core group: secrets or configmaps.
+	Resource string
+	// Name is its name.
+	Name string
+}
+
+// watchedObject is a reference with its namespace.
 type watchedObject struct {
-	namespace, kind, name string
+	namespace string
+	Reference
 }
 
 // watchedReference is the watch of one object.
 type watchedReference struct {
 	// stop ends the watch.
 	stop context.CancelFunc
-	// users are the Headscales that refer to the object.
+	// users are the objects that refer to it.
 	users map[types.NamespacedName]struct{}
 }
 
-// referenceWatches watch the metadata of the objects that Headscales refer to, each by
-// its name: such objects have none of our labels, and a watch of all Secrets would
-// bring the operator what is none of its business, and cost memory with every one of
-// them. Nothing of what is seen is kept; a change makes the Headscales that refer to the
-// object be looked at.
-type referenceWatches struct {
+// Watches watch the metadata of the objects that objects of one kind refer to, each by its
+// name: such objects have none of our labels, and a watch of all Secrets would read what is
+// not the operator's business, and cost memory for each of them. Nothing of what is seen is
+// kept; a change triggers a reconcile of the users of the object. A nil Watches watches
+// nothing.
+type Watches struct {
 	// ctx ends all watches.
 	ctx    context.Context
 	client metadata.Interface
-	// events are Headscales to look at.
+	// events name the objects to reconcile.
 	events chan event.GenericEvent
 
 	lock    sync.Mutex
 	objects map[watchedObject]*watchedReference
 }
 
-// newReferenceWatches makes watches that end with the context.
-func newReferenceWatches(ctx context.Context, cluster *rest.Config, http *http.Client) (*referenceWatches, error) {
+// New returns watches that end with the context.
+func New(ctx context.Context, cluster *rest.Config, http *http.Client) (*Watches, error) {
 	connection, err := metadata.NewForConfigAndClient(cluster, http)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("making a client for metadata: %w", err)
 	}
-	return &referenceWatches{
+	return &Watches{
 		ctx:     ctx,
 		client:  connection,
 		events:  make(chan event.GenericEvent),
@@ -64,22 +73,36 @@ func newReferenceWatches(ctx context.Context, cluster *rest.Config, http *http.C
 	}, nil
 }
 
-// keep watches what a Headscale refers to now, and nothing else for its sake.
-func (w *referenceWatches) keep(headscale types.NamespacedName, references []resources.Reference) {
+// Events are the users whose references changed: each object has a namespace and a name only.
+func (w *Watches) Events() <-chan event.GenericEvent { return w.events }
+
+// Len is how many objects are watched.
+func (w *Watches) Len() int {
+	w.lock.Lock()
+	defer w.lock.Unlock()
+	return len(w.objects)
+}
+
+// Sync watches what a user refers to now, and stops watching what it does not refer to any
+// more.
+func (w *Watches) Sync(user types.NamespacedName, references []Reference) {
+	if w == nil {
+		return
+	}
 	w.lock.Lock()
 	defer w.lock.Unlock()
 	wanted := map[watchedObject]struct{}{}
 	for _, reference := range references {
-		object := watchedObject{headscale.Namespace, reference.Kind, reference.Name}
+		object := watchedObject{user.Namespace, reference}
 		wanted[object] = struct{}{}
 		if w.objects[object] == nil {
 			w.objects[object] = w.start(object)
 		}
-		w.objects[object].users[headscale] = struct{}{}
+		w.objects[object].users[user] = struct{}{}
 	}
 	maps.DeleteFunc(w.objects, func(object watchedObject, watched *watchedReference) bool {
 		if _, still := wanted[object]; !still {
-			delete(watched.users, headscale)
+			delete(watched.users, user)
 		}
 		if len(watched.users) > 0 {
 			return false
@@ -90,22 +113,18 @@ func (w *referenceWatches) keep(headscale types.NamespacedName, references []res
 }
 
 // start watches one object until it is stopped.
-func (w *referenceWatches) start(object watchedObject) *watchedReference {
+func (w *Watches) start(object watchedObject) *watchedReference {
 	ctx, stop := context.WithCancel(w.ctx)
 	reflector := cache.NewReflectorWithOptions(w.listWatch(object), &metav1.PartialObjectMetadata{},
-		changes{func() { w.tell(ctx, object) }}, cache.ReflectorOptions{Name: "references"})
+		changes{func() { w.notify(ctx, object) }}, cache.ReflectorOptions{Name: "references"})
 	go reflector.RunWithContext(ctx)
 	return &watchedReference{stop: stop, users: map[types.NamespacedName]struct{}{}}
 }
 
 // listWatch lists and watches the metadata of one object.
-func (w *referenceWatches) listWatch(object watchedObject) *cache.ListWatch {
-	resource := "secrets"
-	if object.kind == resources.KindConfigMap {
-		resource = "configmaps"
-	}
-	objects := w.client.Resource(corev1.SchemeGroupVersion.WithResource(resource)).Namespace(object.namespace)
-	selector := fields.OneTermEqualSelector(metav1.ObjectNameField, object.name).String()
+func (w *Watches) listWatch(object watchedObject) *cache.ListWatch {
+	objects := w.client.Resource(corev1.SchemeGroupVersion.WithResource(object.Resource)).Namespace(object.namespace)
+	selector := fields.OneTermEqualSelector(metav1.ObjectNameField, object.Name).String()
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 			options.FieldSelector = selector
@@ -118,8 +137,8 @@ func (w *referenceWatches) listWatch(object watchedObject) *cache.ListWatch {
 	}
 }
 
-// tell makes the Headscales that refer to an object be looked at.
-func (w *referenceWatches) tell(ctx context.Context, object watchedObject) {
+// notify triggers a reconcile of the users of an object.
+func (w *Watches) notify(ctx context.Context, object watchedObject) {
 	w.lock.Lock()
 	var users []types.NamespacedName
 	if watched := w.objects[object]; watched != nil {
@@ -129,9 +148,9 @@ func (w *referenceWatches) tell(ctx context.Context, object watchedObject) {
 	}
 	w.lock.Unlock()
 	for _, user := range users {
-		headscale := &v1beta1.Headscale{ObjectMeta: metav1.ObjectMeta{Namespace: user.Namespace, Name: user.Name}}
+		object := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: user.Namespace, Name: user.Name}}
 		select {
-		case w.events <- event.GenericEvent{Object: headscale}:
+		case w.events <- event.GenericEvent{Object: object}:
 		case <-ctx.Done():
 			return
 		}

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/kube/status"
 )
 
 var _ = Describe("A larger data volume", func() {
@@ -58,7 +59,7 @@ var _ = Describe("A larger data volume", func() {
 
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {persistent_volume_claim: {size: 2Gi}}}`)).To(Succeed())
 		Eventually(get[corev1.PersistentVolumeClaim](ctx, o.namespace, claim.Name)).WithContext(ctx).Should(have("2Gi"))
-		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonProgressing, "is being made anew"))
+		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonProgressing, "Recreating the StatefulSet"))
 		Expect(condition(ctx, o.namespace, "headscale", v1beta1.ConditionAvailable)(NewGomega(Fail))).To(be("True", v1beta1.ReasonAvailable, ""))
 
 		orphan(ctx, o.namespace, pod)
@@ -83,7 +84,7 @@ var _ = Describe("A larger data volume", func() {
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.29.4, persistent_volume_claim: {size: 2Gi}}}`)).To(Succeed())
 		ready := condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)
 		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonInvalidConfig,
-			`spec.persistent_volume_claim.size cannot be changed from "1Gi" to "2Gi", because StorageClass `+o.namespace+` does not allow volumes to grow: set its allowVolumeExpansion to true if its volumes can, write "1Gi" again`))
+			`spec.persistent_volume_claim.size cannot be changed from "1Gi" to "2Gi", because StorageClass `+o.namespace+` does not allow volume expansion: set its allowVolumeExpansion to true if its volumes can be expanded, write "1Gi" again`))
 		Expect(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")(NewGomega(Fail))).To(image("v0.29.4"), "the rest of the change is carried out")
 		o.touch(ctx, "headscale")
 		before := o.written()
@@ -95,12 +96,12 @@ var _ = Describe("A larger data volume", func() {
 	})
 
 	It("is tried again when the storage class allows it, or the quota", func(ctx context.Context) {
-		growing := &growth{from: resource.MustParse("1Gi"), to: resource.MustParse("2Gi")}
-		failed := classify(cannotGrow(growing, "it is so", "change that"))
-		Expect(failed.retryAfter).To(Equal(growthRetry))
-		Expect(failed.reason).To(Equal(v1beta1.ReasonInvalidConfig))
-		Expect(failed.message).To(ContainSubstring("because it is so: change that, write"))
-		Expect(failed.stalled()).To(BeTrue())
+		growing := &expansion{from: resource.MustParse("1Gi"), to: resource.MustParse("2Gi")}
+		failed := status.Classify(cannotExpand(growing, "it is so", "change that"))
+		Expect(failed.RetryAfter).To(Equal(expansionRetry))
+		Expect(failed.Reason).To(Equal(v1beta1.ReasonInvalidConfig))
+		Expect(failed.Message).To(ContainSubstring("because it is so: change that, write"))
+		Expect(failed.Stalled()).To(BeTrue())
 
 		o := startOperator(ctx)
 		makeClass(ctx, o.namespace, false)
@@ -166,7 +167,7 @@ var _ = Describe("A larger data volume", func() {
 		claim := makeClaim(ctx, o.namespace, "headscale", o.namespace, corev1.ClaimPending)
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {persistent_volume_claim: {size: 2Gi}}}`)).To(Succeed())
 		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(
-			be("False", v1beta1.ReasonVolumeWaiting, "Claim data-headscale-0 must be bound before its volume can grow"))
+			be("False", v1beta1.ReasonVolumeWaiting, "Claim data-headscale-0 must be bound before its volume can be expanded"))
 		claim.Status.Phase = corev1.ClaimBound
 		Expect(admin.Status().Update(ctx, claim)).To(Succeed())
 		Eventually(get[corev1.PersistentVolumeClaim](ctx, o.namespace, claim.Name)).WithContext(ctx).Should(have("2Gi"))

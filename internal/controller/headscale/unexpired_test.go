@@ -32,7 +32,7 @@ var _ = Describe("A Secret that is left during a revocation_delay", func() {
 			}
 			return notes
 		}).WithContext(ctx).Should(ConsistOf(
-			"Secret headscale-api-key is not looked after any more and stays as it is, with its key: delete it when nobody reads it; " +
+			"Secret headscale-api-key is no longer managed and stays as it is, with its key: delete it when nothing reads it; " +
 				"key 0123456789ab was replaced and is valid until its own expiration, unless you expire it: headscale apikeys expire --prefix 0123456789ab"))
 	},
 		Entry("another name", `{spec: {api_key: {secret_name: other}}}`),

@@ -1,0 +1,145 @@
+package headscale
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/kube/refwatch"
+	"infrado.cloud/headscale-operator/internal/kube/status"
+	"infrado.cloud/headscale-operator/internal/resources"
+)
+
+// FieldManager is the name under which the operator owns fields.
+const FieldManager = "headscale-operator"
+
+// What the operator may do. It must itself have every right that it gives to the API
+// Key Manager, which is why it may create, get, patch, update and watch Secrets; it
+// reads their metadata only.
+//
+// +kubebuilder:rbac:groups="",resources=configmaps,verbs=create;get;list;patch;watch
+// +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;patch;watch
+// +kubebuilder:rbac:groups="",resources=pods,verbs=list;watch
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=create;get;list;patch;update;watch
+// +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=create;get;list;patch;watch
+// +kubebuilder:rbac:groups="",resources=services,verbs=create;delete;get;list;patch;watch
+// +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=create;delete;get;list;patch;watch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups=headscale.infrado.cloud,resources=headscales,verbs=get;list;watch
+// +kubebuilder:rbac:groups=headscale.infrado.cloud,resources=headscales/finalizers,verbs=update
+// +kubebuilder:rbac:groups=headscale.infrado.cloud,resources=headscales/status,verbs=patch
+// +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=rolebindings,verbs=create;delete;get;list;patch;watch
+// +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=roles,verbs=create;delete;get;list;patch;watch
+// +kubebuilder:rbac:groups=storage.k8s.io,resources=storageclasses,verbs=get
+
+// Reconciler reconciles a Headscale's child objects with its spec.
+type Reconciler struct {
+	// Client reads from the cache, which holds what CachedObjects says, and writes.
+	Client client.Client
+	// Live reads from the API server. Nothing is written before it was asked.
+	Live client.Reader
+	// Options is what the operator's settings add to every Headscale.
+	Options resources.Options
+	// Now is the clock.
+	Now func() time.Time
+	// Events takes the events for users; left out, those of the manager.
+	Events status.Recorder
+
+	// watches are those of the objects that Headscales refer to; made by SetupWithManager.
+	watches *refwatch.Watches
+	// secrets says which Headscale manages which API key Secret.
+	secrets secretHolders
+	// metrics count the errors of reconciles; nil where nobody asked for Collector.
+	metrics *collector
+}
+
+// scope is what one reconcile is about.
+type scope struct {
+	headscale *v1beta1.Headscale
+	now       time.Time
+}
+
+// Reconcile applies one Headscale's child objects and reports on it.
+func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (result reconcile.Result, err error) {
+	s, err := r.fetch(ctx, request)
+	if s == nil {
+		return reconcile.Result{}, err
+	}
+	var o observed
+	defer func() { result, err = r.report(ctx, *s, o, err) }()
+
+	err = r.sync(ctx, *s, &o)
+	return result, errors.Join(err, r.observe(ctx, *s, &o), r.forwardRotationRequest(ctx, *s, &o), r.recordVersion(ctx, *s, o))
+}
+
+// fetch reads the Headscale. Without one, or with one that is being deleted, there is
+// nothing to do: the garbage collector deletes its objects.
+func (r *Reconciler) fetch(ctx context.Context, request reconcile.Request) (*scope, error) {
+	headscale := &v1beta1.Headscale{}
+	if err := r.Client.Get(ctx, request.NamespacedName, headscale); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.forget(request.NamespacedName)
+			return nil, nil
+		}
+		return nil, fmt.Errorf("reading the Headscale: %w", err)
+	}
+	if !headscale.DeletionTimestamp.IsZero() {
+		r.forget(request.NamespacedName)
+		return nil, nil
+	}
+	return &scope{headscale: headscale, now: r.Now()}, nil
+}
+
+// forget drops what is kept in memory of a Headscale.
+func (r *Reconciler) forget(headscale client.ObjectKey) {
+	r.watches.Sync(headscale, nil)
+	r.secrets.release(headscale, client.ObjectKey{})
+	r.metrics.forget(headscale)
+}
+
+// sync makes the child objects what the spec asks for, step by step, until one fails. What
+// it observes on the way is noted.
+func (r *Reconciler) sync(ctx context.Context, s scope, o *observed) error {
+	if err := r.observeClaim(ctx, s, o); err != nil {
+		return err
+	}
+	want, err := r.build(ctx, s, o)
+	if err != nil {
+		return err
+	}
+	o.warnings = want.Warnings
+	changed, err := r.apply(ctx, s, o, want)
+	if err != nil {
+		return err
+	}
+	if err := r.prune(ctx, s, want, changed); err != nil {
+		return err
+	}
+	return r.resize(ctx, s, *o, want)
+}
+
+// build works out the wanted child objects. What Headscale would refuse is refused here,
+// before the running pod is changed.
+func (r *Reconciler) build(ctx context.Context, s scope, o *observed) (*resources.Objects, error) {
+	if err := r.checkSecretName(ctx, s, o); err != nil {
+		return nil, err
+	}
+	if err := resources.CheckConfigKeys(s.headscale); err != nil {
+		return nil, err
+	}
+	if err := resources.CheckUpgrade(lastVersion(s, *o), s.headscale.Spec.Version); err != nil {
+		return nil, err
+	}
+	options := r.Options
+	var err error
+	if options.References, err = r.readReferences(ctx, s.headscale); err != nil {
+		return nil, err
+	}
+	return resources.Build(s.headscale, options)
+}

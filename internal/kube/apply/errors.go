@@ -1,0 +1,60 @@
+package apply
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+)
+
+// foreignRetry is how long after a conflict the names are looked up again. No watch tells
+// when an object that belongs to someone else is deleted.
+const foreignRetry = time.Minute
+
+// ForeignError says that names which an owner needs are taken by objects that belong to
+// someone else.
+type ForeignError struct {
+	// Owner is the object that needs the names.
+	Owner client.Object
+	// Objects are the kinds and names of the objects in the way.
+	Objects []string
+}
+
+// Error names what is in the way and what to do.
+func (e *ForeignError) Error() string {
+	kind := kindOf(e.Owner)
+	return fmt.Sprintf("%s exists already and does not belong to this %s, so it is left alone: delete or rename it, or give the %s another name",
+		strings.Join(e.Objects, ", "), kind, kind)
+}
+
+// Reason is the reason of the condition that tells of it.
+func (e *ForeignError) Reason() string { return v1beta1.ReasonConflict }
+
+// RetryAfter is how long until it is worth looking again.
+func (e *ForeignError) RetryAfter() time.Duration { return foreignRetry }
+
+// OwnerGoneError says that an owner is being deleted, so that nothing is written for it.
+type OwnerGoneError struct {
+	// Owner is the object as it was known.
+	Owner client.Object
+}
+
+// Error says that the owner is being deleted.
+func (e *OwnerGoneError) Error() string {
+	return fmt.Sprintf("The %s is being deleted", kindOf(e.Owner))
+}
+
+// Reason is the reason of the condition that tells of it.
+func (e *OwnerGoneError) Reason() string { return v1beta1.ReasonProgressing }
+
+// Waiting says that a watch will tell when it is over.
+func (e *OwnerGoneError) Waiting() bool { return true }
+
+// kindOf is the kind of an object, by its Go type: typed objects from a cache do not say it.
+func kindOf(object client.Object) string {
+	return reflect.TypeOf(object).Elem().Name()
+}

@@ -1,0 +1,132 @@
+package kube_test
+
+import (
+	"context"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"infrado.cloud/headscale-operator/internal/kube/apply"
+)
+
+// fieldManager is the field manager of these tests.
+const fieldManager = "kube-test"
+
+var _ = Describe("A plan", func() {
+	var (
+		namespace string
+		owner     *corev1.ConfigMap
+		created   []string
+		observed  []*corev1.ConfigMap
+		spec      apply.Spec[*corev1ac.ConfigMapApplyConfiguration, *corev1.ConfigMap]
+	)
+	BeforeEach(func(ctx context.Context) {
+		namespace = newNamespace(ctx)
+		owner = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "owner"}}
+		Expect(admin.Create(ctx, owner)).To(Succeed())
+		created, observed = nil, nil
+		spec = apply.Spec[*corev1ac.ConfigMapApplyConfiguration, *corev1.ConfigMap]{
+			Extract:   corev1ac.ExtractConfigMap,
+			OnObserve: func(live *corev1.ConfigMap) { observed = append(observed, live) },
+			OnCreate:  func(live *corev1.ConfigMap) { created = append(created, live.Name) },
+		}
+	})
+	newPlan := func() *apply.Plan {
+		return apply.NewPlan(apply.Clients{Cache: admin, Live: admin, Writer: admin}, owner, fieldManager)
+	}
+	want := func(name, value string) *corev1ac.ConfigMapApplyConfiguration {
+		return corev1ac.ConfigMap(name, namespace).WithData(map[string]string{"key": value}).WithOwnerReferences(
+			metav1ac.OwnerReference().WithAPIVersion("v1").WithKind("ConfigMap").WithName(owner.Name).WithUID(owner.UID).WithController(true))
+	}
+	add := func(ctx context.Context, configs ...*corev1ac.ConfigMapApplyConfiguration) *apply.Plan {
+		GinkgoHelper()
+		plan := newPlan()
+		for _, config := range configs {
+			Expect(apply.Add(ctx, plan, config, spec)).To(Succeed())
+		}
+		return plan
+	}
+	value := func(ctx context.Context, name string) string {
+		GinkgoHelper()
+		live := &corev1.ConfigMap{}
+		Expect(admin.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, live)).To(Succeed())
+		return live.Data["key"]
+	}
+
+	It("creates, changes, and writes nothing where nothing differs", func(ctx context.Context) {
+		plan := add(ctx, want("a", "1"), nil, want("b", "1"))
+		Expect(plan.Empty()).To(BeFalse())
+		Expect(plan.Execute(ctx)).To(Succeed())
+		Expect(created).To(Equal([]string{"a", "b"}))
+		Expect(observed).To(HaveLen(2))
+
+		Expect(add(ctx, want("a", "1"), want("b", "1")).Empty()).To(BeTrue())
+		plan = add(ctx, want("a", "2"), want("b", "1"))
+		Expect(plan.Execute(ctx)).To(Succeed())
+		Expect(value(ctx, "a")).To(Equal("2"))
+		Expect(created).To(Equal([]string{"a", "b"}), "only what did not exist")
+	})
+
+	It("leaves what others own in an object, and takes back what is its own", func(ctx context.Context) {
+		Expect(add(ctx, want("a", "1")).Execute(ctx)).To(Succeed())
+		Expect(admin.Patch(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "a"}},
+			client.RawPatch("application/merge-patch+json", []byte(`{"data":{"key":"theirs","other":"theirs"}}`)))).To(Succeed())
+		Expect(add(ctx, want("a", "1")).Execute(ctx)).To(Succeed())
+		live := &corev1.ConfigMap{}
+		Expect(admin.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "a"}, live)).To(Succeed())
+		Expect(live.Data).To(Equal(map[string]string{"key": "1", "other": "theirs"}))
+	})
+
+	It("writes nothing at all where a name is taken", func(ctx context.Context) {
+		foreign := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "b"}, Data: map[string]string{"key": "theirs"}}
+		Expect(admin.Create(ctx, foreign)).To(Succeed())
+		err := add(ctx, want("a", "1"), want("b", "1")).Execute(ctx)
+		var taken *apply.ForeignError
+		Expect(err).To(BeAssignableToTypeOf(taken))
+		Expect(err).To(MatchError("ConfigMap b exists already and does not belong to this ConfigMap, so it is left alone: delete or rename it, or give the ConfigMap another name"))
+		Expect(value(ctx, "b")).To(Equal("theirs"))
+		Expect(apierrors.IsNotFound(admin.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "a"}, &corev1.ConfigMap{}))).To(BeTrue())
+	})
+
+	It("never writes to an object that was created since the comparison", func(ctx context.Context) {
+		plan := add(ctx, want("a", "1"))
+		Expect(admin.Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "a"}, Data: map[string]string{"key": "theirs"}})).To(Succeed())
+		Expect(apierrors.IsConflict(plan.Execute(ctx))).To(BeTrue())
+		Expect(value(ctx, "a")).To(Equal("theirs"))
+	})
+
+	It("writes nothing for an owner that is gone, or that is another one of its name", func(ctx context.Context) {
+		plan := add(ctx, want("a", "1"))
+		Expect(admin.Delete(ctx, owner)).To(Succeed())
+		Expect(plan.Execute(ctx)).To(MatchError("The ConfigMap is being deleted"))
+		owner.UID, owner.ResourceVersion = "", ""
+		again := owner.DeepCopy()
+		Expect(admin.Create(ctx, again)).To(Succeed())
+		owner.UID = "another"
+		Expect(plan.Execute(ctx)).To(MatchError("The ConfigMap is being deleted"))
+	})
+
+	It("asks by dry run before it writes anything", func(ctx context.Context) {
+		Expect(add(ctx, want("a", "1"), want("b", "1")).Execute(ctx)).To(Succeed())
+		spec.DryRun = true
+		plan := add(ctx, want("a", "2"), want("b", "2").WithLabels(map[string]string{"not a label": "x"}))
+		Expect(apierrors.IsInvalid(plan.Execute(ctx))).To(BeTrue())
+		Expect(value(ctx, "a")).To(Equal("1"))
+	})
+
+	It("deletes the owner's object, and nobody else's", func(ctx context.Context) {
+		Expect(add(ctx, want("a", "1")).Execute(ctx)).To(Succeed())
+		Expect(admin.Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "b"}})).To(Succeed())
+		for _, name := range []string{"a", "b", "missing"} {
+			Expect(apply.Delete[corev1.ConfigMap](ctx, admin, admin, owner, name)).To(Succeed())
+		}
+		Expect(apierrors.IsNotFound(admin.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "a"}, &corev1.ConfigMap{}))).To(BeTrue())
+		Expect(value(ctx, "b")).To(BeEmpty())
+	})
+})

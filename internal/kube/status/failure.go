@@ -1,0 +1,173 @@
+package status
+
+import (
+	"errors"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+)
+
+// conflictRetry is how long after a conflict the controller looks again. No watch tells when
+// an object that is not its own is deleted.
+const conflictRetry = time.Minute
+
+// outdatedRetry is how long after an optimistic-lock conflict the controller reconciles
+// again. What its cache did not have yet arrives in the meantime.
+const outdatedRetry = time.Second
+
+// ConflictError says that something which an object needs is taken by another one.
+type ConflictError struct {
+	// Message is a sentence that names what is in the way and what to do.
+	Message string
+}
+
+// Error is the message.
+func (e *ConflictError) Error() string { return e.Message }
+
+// Reason is the reason of the condition that tells of it.
+func (e *ConflictError) Reason() string { return v1beta1.ReasonConflict }
+
+// RetryAfter is how long until it is worth looking again.
+func (e *ConflictError) RetryAfter() time.Duration { return conflictRetry }
+
+// WaitError says what has to happen elsewhere first, of which a watch will tell.
+type WaitError struct {
+	// Because is the reason of the condition that tells of it.
+	Because string
+	// Message is a sentence that names what is waited for.
+	Message string
+}
+
+// Error is the message.
+func (e *WaitError) Error() string { return e.Message }
+
+// Reason is the reason of the condition that tells of it.
+func (e *WaitError) Reason() string { return e.Because }
+
+// Waiting says that it ends by itself.
+func (e *WaitError) Waiting() bool { return true }
+
+// LaterError is an error that may be over some time later, of which no watch tells.
+type LaterError struct {
+	// After is how long until it is worth trying again.
+	After time.Duration
+	error
+}
+
+// Later returns an error that is tried again after a time.
+func Later(after time.Duration, err error) error { return &LaterError{after, err} }
+
+// Unwrap returns the error itself.
+func (e *LaterError) Unwrap() error { return e.error }
+
+// RetryAfter is how long until it is worth trying again.
+func (e *LaterError) RetryAfter() time.Duration { return e.After }
+
+// What an error tells about itself by its methods. An error with a Reason is one that
+// somebody must resolve: the user, or, where it has a time after which it is tried again,
+// somebody else; or one that is waited for.
+type (
+	reasoned  interface{ Reason() string }
+	retryable interface{ RetryAfter() time.Duration }
+	waiting   interface{ Waiting() bool }
+)
+
+// Failure is what follows from an error of a reconcile.
+type Failure struct {
+	// Reason and Message are for the condition Ready.
+	Reason, Message string
+	// RetryAfter is when to reconcile again; zero: not before something changes.
+	RetryAfter time.Duration
+	// Transient is the error, where retrying soon may help. It is retried with backoff.
+	Transient error
+	// Waiting tells that something else happens first, of which a watch will tell.
+	Waiting bool
+	// Outdated tells of an optimistic-lock conflict: requeued, not reported.
+	Outdated bool
+}
+
+// Stalled tells whether somebody must act before it can go on.
+func (f *Failure) Stalled() bool {
+	return f.Transient == nil && !f.Waiting && !f.Outdated
+}
+
+// within is the failure, retried after that time or sooner.
+func (f *Failure) within(retryAfter time.Duration) *Failure {
+	sooner := *f
+	if f.RetryAfter == 0 || f.RetryAfter > retryAfter {
+		sooner.RetryAfter = retryAfter
+	}
+	return &sooner
+}
+
+// Classify decides for every error of a reconcile whether to wait for a known time, for
+// somebody, or to retry with backoff. It returns nil for nil. Of several errors, a transient
+// one comes first, because it must be retried whatever else is wrong, and an optimistic-lock
+// conflict last.
+func Classify(err error) *Failure {
+	several, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return classifyOne(err)
+	}
+	var first *Failure
+	for _, part := range several.Unwrap() {
+		failed := Classify(part)
+		if failed.Transient != nil {
+			return &Failure{Reason: failed.Reason, Message: err.Error(), Transient: err}
+		}
+		switch {
+		case first == nil:
+			first = failed
+		case first.Outdated && !failed.Outdated:
+			first = failed.within(first.RetryAfter)
+		case failed.Outdated:
+			first = first.within(failed.RetryAfter)
+		}
+	}
+	return first
+}
+
+// classifyOne is Classify for a single error.
+func classifyOne(err error) *Failure {
+	var known interface {
+		error
+		reasoned
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &known):
+		failed := &Failure{Reason: known.Reason(), Message: known.Error()}
+		var later retryable
+		if errors.As(err, &later) {
+			failed.RetryAfter = later.RetryAfter()
+		}
+		var wait waiting
+		failed.Waiting = errors.As(err, &wait) && wait.Waiting()
+		return failed
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return &Failure{Reason: v1beta1.ReasonReconcileFailed, Message: "The namespace is being deleted"}
+	case apierrors.IsInvalid(err):
+		return &Failure{Reason: v1beta1.ReasonInvalidConfig, Message: "The API server refuses what spec asks for: " + err.Error()}
+	case apierrors.IsConflict(err):
+		return &Failure{Reason: v1beta1.ReasonReconcileFailed, Message: err.Error(), RetryAfter: outdatedRetry, Outdated: true}
+	default:
+		return &Failure{Reason: v1beta1.ReasonReconcileFailed, Message: err.Error(), Transient: err}
+	}
+}
+
+// RequeueAfter is how long until the next thing happens that no watch tells of; zero: there
+// is no such thing. A condition changes at changesAt, if it is not zero.
+func RequeueAfter(now, changesAt time.Time, failed *Failure) time.Duration {
+	var wait time.Duration
+	if !changesAt.IsZero() {
+		wait = max(changesAt.Sub(now), time.Millisecond)
+	}
+	if failed != nil && failed.RetryAfter > 0 && (wait == 0 || failed.RetryAfter < wait) {
+		wait = failed.RetryAfter
+	}
+	return wait
+}
