@@ -32,6 +32,9 @@ const (
 	Unknown State = "Unknown"
 )
 
+// Usable tells whether Headscale accepts a key in this state.
+func (s State) Usable() bool { return s == Valid || s == Overdue }
+
 // Key is what is known of an API key at some time. A time that is not known is zero.
 type Key struct {
 	State State
@@ -65,9 +68,6 @@ type Retiring struct {
 	RevokedAt time.Time
 }
 
-// Usable tells whether Headscale accepts the key.
-func (k *Key) Usable() bool { return k.State == Valid || k.State == Overdue }
-
 // FromSecret evaluates the key of which a Secret's metadata tells; nil stands for a Secret
 // that does not exist.
 func FromSecret(spec *v1beta1.APIKeySpec, secret *metav1.PartialObjectMetadata, now time.Time) Key {
@@ -80,8 +80,8 @@ func FromSecret(spec *v1beta1.APIKeySpec, secret *metav1.PartialObjectMetadata, 
 	annotations := secret.Annotations
 	key := Key{
 		Prefix:     annotations[v1beta1.AnnotationKeyPrefix],
-		CreatedAt:  readTime(annotations[v1beta1.AnnotationCreatedAt]),
-		Expiration: readTime(annotations[v1beta1.AnnotationExpiration]),
+		CreatedAt:  ReadTime(annotations[v1beta1.AnnotationCreatedAt]),
+		Expiration: ReadTime(annotations[v1beta1.AnnotationExpiration]),
 	}
 	key.readLedger(secret)
 	key.evaluate(spec, now)
@@ -134,8 +134,8 @@ func (k *Key) evaluate(spec *v1beta1.APIKeySpec, now time.Time) {
 	}
 }
 
-// readTime reads the time of an annotation; zero where there is none.
-func readTime(text string) time.Time {
+// ReadTime reads the time of an annotation; zero where there is none.
+func ReadTime(text string) time.Time {
 	read, err := time.Parse(time.RFC3339, text)
 	if err != nil {
 		return time.Time{}

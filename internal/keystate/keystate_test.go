@@ -68,7 +68,7 @@ func TestStatesOfAKey(t *testing.T) {
 			g := NewWithT(t)
 			key := keystate.FromSecret(test.spec, stored(), test.now)
 			g.Expect(key.State).To(Equal(test.state))
-			g.Expect(key.Usable()).To(Equal(test.state != keystate.Expired))
+			g.Expect(key.State.Usable()).To(Equal(test.state != keystate.Expired))
 			g.Expect(key.NextChange).To(BeTemporally("==", test.nextChange))
 		})
 	}

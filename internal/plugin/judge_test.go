@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/keystate"
 )
 
 const conflictMessage = "Secret headscale-api-key is that of Headscale first"
@@ -54,35 +55,35 @@ func TestKeyStates(t *testing.T) {
 	for name, test := range map[string]struct {
 		headscale *v1beta1.Headscale
 		secret    secretView
-		state     string
+		state     keystate.State
 	}{
-		"valid":                          {headscaleNamed("a"), secretOf(nil), keyValid},
-		"due, and about to be replaced":  {headscaleNamed("a"), expires(80*day - overdueAfter + 1), keyValid},
-		"overdue":                        {headscaleNamed("a"), expires(80*day - overdueAfter), keyOverdue},
-		"a nanosecond before its end":    {headscaleNamed("a"), expires(1), keyOverdue},
-		"expired":                        {headscaleNamed("a"), expires(0), keyExpired},
-		"not rotated":                    {headscaleNamed("a", unmanaged), expires(1), keyValid},
-		"no Secret":                      {headscaleNamed("a"), secretView{}, keyMissing},
-		"a Secret without a key":         {headscaleNamed("a"), secretOf(map[string]string{v1beta1.AnnotationExpiration: ""}), keyMissing},
-		"an expiration that is none":     {headscaleNamed("a"), secretOf(map[string]string{v1beta1.AnnotationExpiration: "soon"}), keyMissing},
-		"another's Secret":               {headscaleNamed("a"), foreignSecret(), keyNotOurs},
-		"another Headscale's Secret":     {headscaleNamed("a", taken), secretOf(nil), keyNotOurs},
-		"one that goes with it":          {headscaleNamed("a"), ownedBy(secretOf(nil), "0123"), keyValid},
-		"not rotated, and its own":       {headscaleNamed("a", unmanaged), ownedBy(secretOf(nil), "0123"), keyValid},
-		"not rotated, and another's":     {headscaleNamed("a", unmanaged), ownedBy(secretOf(nil), "4567"), keyNotOurs},
-		"not ready, and another's":       {headscaleNamed("a", crashing...), ownedBy(secretOf(nil), "4567"), keyNotOurs},
-		"handed over by another":         {headscaleNamed("a"), ownedBy(secretOf(nil), "4567"), keyValid},
-		"another name, another's Secret": {headscaleNamed("a", renamed), ownedBy(secretOf(nil), "4567"), keyNotOurs},
-		"another name, and not seen":     {headscaleNamed("a", renamed), secretOf(nil), keyUnknown},
-		"managed again, and not seen":    {headscaleNamed("a", unmanaged, managed), secretOf(nil), keyUnknown},
-		"managed again, without a key":   {headscaleNamed("a", unmanaged, managed), secretView{}, keyMissing},
-		"no rights":                      {headscaleNamed("a"), secretView{forbidden: true}, keyValid},
-		"no rights and another's Secret": {headscaleNamed("a", taken), secretView{forbidden: true}, keyNotOurs},
-		"no rights and nothing is known": {headscaleNamed("a", unmanaged), secretView{forbidden: true}, keyUnknown},
-		"no rights and another name":     {headscaleNamed("a", renamed), secretView{forbidden: true}, keyUnknown},
-		"a conflict, and another change": {headscaleNamed("a", taken, func(h *v1beta1.Headscale) { h.Generation++ }), secretOf(nil), keyNotOurs},
-		"a conflict, and another name":   {headscaleNamed("a", taken, renamed), secretOf(nil), keyUnknown},
-		"a conflict that was resolved":   {headscaleNamed("a", renamed, seenAsNamed), secretOf(nil), keyValid},
+		"valid":                          {headscaleNamed("a"), secretOf(nil), keystate.Valid},
+		"due, and about to be replaced":  {headscaleNamed("a"), expires(80*day - keystate.OverdueAfter + 1), keystate.Valid},
+		"overdue":                        {headscaleNamed("a"), expires(80*day - keystate.OverdueAfter), keystate.Overdue},
+		"a nanosecond before its end":    {headscaleNamed("a"), expires(1), keystate.Overdue},
+		"expired":                        {headscaleNamed("a"), expires(0), keystate.Expired},
+		"not rotated":                    {headscaleNamed("a", unmanaged), expires(1), keystate.Valid},
+		"no Secret":                      {headscaleNamed("a"), secretView{}, keystate.Missing},
+		"a Secret without a key":         {headscaleNamed("a"), secretOf(map[string]string{v1beta1.AnnotationExpiration: ""}), keystate.Missing},
+		"an expiration that is none":     {headscaleNamed("a"), secretOf(map[string]string{v1beta1.AnnotationExpiration: "soon"}), keystate.Missing},
+		"another's Secret":               {headscaleNamed("a"), foreignSecret(), keystate.NotOurs},
+		"another Headscale's Secret":     {headscaleNamed("a", taken), secretOf(nil), keystate.NotOurs},
+		"one that goes with it":          {headscaleNamed("a"), ownedBy(secretOf(nil), "0123"), keystate.Valid},
+		"not rotated, and its own":       {headscaleNamed("a", unmanaged), ownedBy(secretOf(nil), "0123"), keystate.Valid},
+		"not rotated, and another's":     {headscaleNamed("a", unmanaged), ownedBy(secretOf(nil), "4567"), keystate.NotOurs},
+		"not ready, and another's":       {headscaleNamed("a", crashing...), ownedBy(secretOf(nil), "4567"), keystate.NotOurs},
+		"handed over by another":         {headscaleNamed("a"), ownedBy(secretOf(nil), "4567"), keystate.Valid},
+		"another name, another's Secret": {headscaleNamed("a", renamed), ownedBy(secretOf(nil), "4567"), keystate.NotOurs},
+		"another name, and not seen":     {headscaleNamed("a", renamed), secretOf(nil), keystate.Unknown},
+		"managed again, and not seen":    {headscaleNamed("a", unmanaged, managed), secretOf(nil), keystate.Unknown},
+		"managed again, without a key":   {headscaleNamed("a", unmanaged, managed), secretView{}, keystate.Missing},
+		"no rights":                      {headscaleNamed("a"), secretView{forbidden: true}, keystate.Valid},
+		"no rights and another's Secret": {headscaleNamed("a", taken), secretView{forbidden: true}, keystate.NotOurs},
+		"no rights and nothing is known": {headscaleNamed("a", unmanaged), secretView{forbidden: true}, keystate.Unknown},
+		"no rights and another name":     {headscaleNamed("a", renamed), secretView{forbidden: true}, keystate.Unknown},
+		"a conflict, and another change": {headscaleNamed("a", taken, func(h *v1beta1.Headscale) { h.Generation++ }), secretOf(nil), keystate.NotOurs},
+		"a conflict, and another name":   {headscaleNamed("a", taken, renamed), secretOf(nil), keystate.Unknown},
+		"a conflict that was resolved":   {headscaleNamed("a", renamed, seenAsNamed), secretOf(nil), keystate.Valid},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)

@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/keystate"
 )
 
 // namedKey is what is known of a key, for programs.
@@ -144,9 +145,9 @@ func (s screen) keyFields(key *keyReport, now time.Time) []field {
 		state.text = fmt.Sprintf("%s, prefix %s, Secret %s", key.State, key.Prefix, key.Secret)
 	}
 	switch key.State {
-	case keyValid:
+	case keystate.Valid:
 		state.as = green
-	case keyOverdue:
+	case keystate.Overdue:
 		state.as = yellow
 	}
 	all := []field{state}
@@ -174,9 +175,9 @@ func (s screen) timeLeft(key *keyReport, columns int, now time.Time) cell {
 	left := max(key.Expiration.Sub(now), 0)
 	as := green
 	switch key.State {
-	case keyExpired:
+	case keystate.Expired:
 		as = red
-	case keyOverdue:
+	case keystate.Overdue:
 		as = yellow
 	}
 	if key.lifetime <= 0 {

@@ -9,30 +9,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/keystate"
 	"infrado.cloud/headscale-operator/internal/resources"
 )
-
-// States of a key, as programs read them.
-const (
-	// keyValid says that Headscale accepts the key.
-	keyValid = "Valid"
-	// keyOverdue says that the key is valid and should have been replaced by now.
-	keyOverdue = "Overdue"
-	// keyExpired says that the key has expired.
-	keyExpired = "Expired"
-	// keyMissing says that no key is stored.
-	keyMissing = "Missing"
-	// keyNotOurs says that the Secret belongs to someone else.
-	keyNotOurs = "NotOurs"
-	// keyUnknown says that the Secret may not be read, and that the Headscale's status
-	// says nothing of a key; or that it can be read, and the operator has not said yet
-	// whose it is.
-	keyUnknown = "Unknown"
-)
-
-// overdueAfter is how long after its time a rotation counts as late: the operator says
-// so after half of this.
-const overdueAfter = time.Minute
 
 // Where what is known of a key is from.
 const (
@@ -44,10 +23,10 @@ const (
 type keyReport struct {
 	// Secret is the name of the Secret that holds the key.
 	Secret string `json:"secret"`
-	// Managed is whether the API Key Manager looks after the key.
+	// Managed is whether the API Key Manager manages the key.
 	Managed bool `json:"managed"`
 	// State is Valid, Overdue, Expired, Missing, NotOurs or Unknown.
-	State string `json:"state"`
+	State keystate.State `json:"state"`
 	// Prefix is the public part of the key.
 	Prefix string `json:"prefix,omitempty"`
 	// CreatedAt is when the key was created; unknown without the right to read the Secret.
@@ -66,7 +45,7 @@ type keyReport struct {
 
 	// lifetime is how long the key lives in all; zero where that is not known.
 	lifetime time.Duration
-	// owner is the Headscale that the Secret goes with, where that is another one.
+	// owner is the Headscale that owns the Secret, where that is another one.
 	owner string
 }
 
@@ -77,7 +56,7 @@ type retiringKey struct {
 }
 
 // usable tells whether a consumer can use the key.
-func (k *keyReport) usable() bool { return k.State == keyValid || k.State == keyOverdue }
+func (k *keyReport) usable() bool { return k.State.Usable() }
 
 // secretView is what could be read of a Secret: its metadata, nil where there is no such
 // Secret, or nothing where it may not be read.
@@ -89,77 +68,48 @@ type secretView struct {
 // describeKey says what is known of a Headscale's key at some time.
 func describeKey(headscale *v1beta1.Headscale, secret secretView, now time.Time) keyReport {
 	spec := &headscale.Spec.APIKey
-	key := keyReport{Secret: spec.EffectiveSecretName(), Managed: spec.Managed(), Source: sourceSecret}
-	switch {
-	case secret.forbidden:
-		key.fromStatus(headscale.Status.APIKey)
-	case secret.metadata != nil && !v1beta1.IsAPIKeySecret(secret.metadata.Labels):
-		key.State = keyNotOurs
-		return key
-	case secret.metadata != nil && conflict(headscale) == "":
-		if key.owner = otherOwner(headscale, secret.metadata); key.owner != "" {
-			key.State = keyNotOurs
-			return key
-		}
-		if key.Managed && !lookedAt(headscale) {
-			key.State = keyUnknown
-			return key
-		}
-		key.fromAnnotations(secret.metadata.Annotations)
+	report := keyReport{Secret: spec.EffectiveSecretName(), Managed: spec.Managed(), Source: sourceSecret}
+	if secret.forbidden {
+		report.Source = sourceStatus
 	}
 	if conflict(headscale) != "" {
-		key = keyReport{Secret: key.Secret, Managed: key.Managed, Source: key.Source, State: keyNotOurs}
-		return key
+		report.State = keystate.NotOurs
+		return report
 	}
-	key.judge(spec, now)
-	return key
+	if secret.forbidden {
+		report.fill(keystate.FromStatus(spec, headscale.Status.APIKey, now))
+		return report
+	}
+	key := keystate.FromSecret(spec, secret.metadata, now)
+	if secret.metadata != nil && key.State != keystate.NotOurs {
+		if report.owner = otherOwner(headscale, secret.metadata); report.owner != "" {
+			report.State = keystate.NotOurs
+			return report
+		}
+		if report.Managed && !keyObserved(headscale) {
+			report.State = keystate.Unknown
+			return report
+		}
+	}
+	report.fill(key)
+	return report
 }
 
-// fromStatus takes what the operator wrote to the Headscale's status.
-func (k *keyReport) fromStatus(status *v1beta1.APIKeyStatus) {
-	k.Source = sourceStatus
-	if status == nil || status.SecretName != k.Secret {
-		k.State = keyUnknown
-		return
+// fill takes over the state of a key and what is known of it.
+func (k *keyReport) fill(key keystate.Key) {
+	k.State, k.Prefix, k.lifetime = key.State, oneLine(key.Prefix), key.Lifetime
+	k.CreatedAt, k.Expiration, k.NextRotation = apiTime(key.CreatedAt), apiTime(key.Expiration), apiTime(key.NextRotation)
+	for _, retiring := range key.Retiring {
+		k.Retiring = append(k.Retiring, retiringKey{Prefix: oneLine(retiring.Prefix), ValidUntil: metav1.Time{Time: retiring.RevokedAt}})
 	}
-	k.Prefix, k.Expiration = oneLine(status.KeyPrefix), status.Expiration
 }
 
-// fromAnnotations takes what the API Key Manager wrote to the Secret.
-func (k *keyReport) fromAnnotations(notes map[string]string) {
-	k.Prefix = oneLine(notes[v1beta1.AnnotationKeyPrefix])
-	k.Expiration = readTime(notes[v1beta1.AnnotationExpiration])
-	k.CreatedAt = readTime(notes[v1beta1.AnnotationCreatedAt])
-	k.Retiring = readRetiring(notes[v1beta1.AnnotationRetiring])
-}
-
-// judge says how a key is by the times that are known of it.
-func (k *keyReport) judge(spec *v1beta1.APIKeySpec, now time.Time) {
-	switch {
-	case k.State == keyUnknown:
-		return
-	case k.Expiration == nil:
-		k.State = keyMissing
-		return
+// apiTime is a time as the API has it; nil for one that is not known.
+func apiTime(t time.Time) *metav1.Time {
+	if t.IsZero() {
+		return nil
 	}
-	lifetime, err := spec.Lifetime()
-	if err == nil {
-		k.lifetime = lifetime.Expiration
-	}
-	if k.CreatedAt != nil {
-		k.lifetime = k.Expiration.Sub(k.CreatedAt.Time)
-	}
-	if k.Managed && err == nil {
-		k.NextRotation = &metav1.Time{Time: k.Expiration.Add(-lifetime.RotationBuffer)}
-	}
-	switch {
-	case !now.Before(k.Expiration.Time):
-		k.State = keyExpired
-	case k.NextRotation != nil && !now.Before(k.NextRotation.Add(overdueAfter)):
-		k.State = keyOverdue
-	default:
-		k.State = keyValid
-	}
+	return &metav1.Time{Time: t}
 }
 
 // conflict says why the Secret that a Headscale names is not its own, as the operator
@@ -173,19 +123,19 @@ func conflict(headscale *v1beta1.Headscale) string {
 	return condition.Message
 }
 
-// lookedAt tells whether the operator has looked at a Headscale's key since it is in the
-// Secret that is named now. Before, that Secret may as well be another Headscale's.
-func lookedAt(headscale *v1beta1.Headscale) bool {
+// keyObserved tells whether the operator has observed a Headscale's key since the spec
+// names the present Secret. Before, that Secret may as well be another Headscale's.
+func keyObserved(headscale *v1beta1.Headscale) bool {
 	status := headscale.Status.APIKey
 	return status != nil && status.SecretName == headscale.Spec.APIKey.EffectiveSecretName() &&
 		meta.FindStatusCondition(headscale.Status.Conditions, v1beta1.ConditionAPIKeyReady) != nil
 }
 
-// otherOwner is the name of the other Headscale that a Secret goes with, or "". A Secret
-// that one Headscale gave up and another looks after now keeps its owner: that it is so,
-// the operator says by finding everything as asked for.
+// otherOwner is the name of the other Headscale that owns a Secret, or "". A Secret that
+// one Headscale released and another manages now keeps its owner reference: the condition
+// Ready then tells that the operator found no conflict.
 func otherOwner(headscale *v1beta1.Headscale, secret *metav1.PartialObjectMetadata) string {
-	if headscale.Spec.APIKey.Managed() && lookedAt(headscale) && meta.IsStatusConditionTrue(headscale.Status.Conditions, v1beta1.ConditionReady) {
+	if headscale.Spec.APIKey.Managed() && keyObserved(headscale) && meta.IsStatusConditionTrue(headscale.Status.Conditions, v1beta1.ConditionReady) {
 		return ""
 	}
 	other := ""
@@ -202,40 +152,22 @@ func otherOwner(headscale *v1beta1.Headscale, secret *metav1.PartialObjectMetada
 	return other
 }
 
-// readTime reads a time of an annotation; nil where there is none.
-func readTime(text string) *metav1.Time {
-	instant, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		return nil
-	}
-	return &metav1.Time{Time: instant.UTC()}
-}
-
-// readRetiring reads the list "<prefix>@<not before>,…" of replaced keys.
-func readRetiring(text string) []retiringKey {
-	var keys []retiringKey
-	for prefix, until := range v1beta1.LedgerEntries(text) {
-		keys = append(keys, retiringKey{Prefix: oneLine(prefix), ValidUntil: metav1.Time{Time: until}})
-	}
-	return keys
-}
-
 // complaint says why a key cannot be used, as a sentence with what to do; "" where it
 // can be.
 func (k *keyReport) complaint(headscale *v1beta1.Headscale) string {
 	logs := fmt.Sprintf("kubectl logs -n %s %s -c %s tells why", headscale.Namespace, resources.PodName(headscale), managerContainer)
 	switch k.State {
-	case keyMissing:
+	case keystate.Missing:
 		if !k.Managed {
 			return fmt.Sprintf("no API key is in Secret %s, and none will be: spec.api_key.auto_manage is false", k.Secret)
 		}
 		return fmt.Sprintf("no API key is in Secret %s yet; %s if this lasts", k.Secret, logs)
-	case keyUnknown:
+	case keystate.Unknown:
 		if k.Source == sourceSecret {
 			return fmt.Sprintf("the operator has not looked at Headscale %s yet as it is now, so that nobody knows whose key is in Secret %s; %s", headscale.Name, k.Secret, whereOperator)
 		}
 		return fmt.Sprintf("nothing is known of the API key: you are not allowed to read Secret %s, and the status of Headscale %s says nothing of it", k.Secret, headscale.Name)
-	case keyNotOurs:
+	case keystate.NotOurs:
 		if told := conflict(headscale); told != "" {
 			return told
 		}
@@ -243,7 +175,7 @@ func (k *keyReport) complaint(headscale *v1beta1.Headscale) string {
 			return fmt.Sprintf("Secret %s is that of Headscale %s, and so is the API key in it: set spec.api_key.secret_name to another name", k.Secret, k.owner)
 		}
 		return fmt.Sprintf("Secret %s was not made by the API Key Manager and is left alone: delete it, or set spec.api_key.secret_name to another name", k.Secret)
-	case keyExpired:
+	case keystate.Expired:
 		if !k.Managed {
 			return fmt.Sprintf("the API key in Secret %s expired at %s, and none will replace it: spec.api_key.auto_manage is false", k.Secret, instant(k.Expiration.Time))
 		}

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/keystate"
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
@@ -117,7 +118,7 @@ func problem(headscale *v1beta1.Headscale, ready *metav1.Condition, key *keyRepo
 		return oneLine(key.complaint(headscale))
 	case ready.Reason != v1beta1.ReasonReady:
 		return oneLine(ready.Reason + ": " + ready.Message)
-	case key.State == keyOverdue:
+	case key.State == keystate.Overdue:
 		return fmt.Sprintf("the API key should have been replaced at %s; kubectl logs -n %s %s -c %s tells why",
 			instant(key.NextRotation.Time), headscale.Namespace, resources.PodName(headscale), managerContainer)
 	}

@@ -1,9 +1,11 @@
 package plugin
 
 import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/keystate"
 )
 
 // stage is how far a request for a new key has come.
@@ -97,8 +99,8 @@ func (r *rotation) retiring(secret secretView) *retiringKey {
 	if secret.metadata == nil {
 		return nil
 	}
-	for _, key := range readRetiring(secret.metadata.Annotations[v1beta1.AnnotationRetiring]) {
-		if key.Prefix == r.oldPrefix {
+	for prefix, until := range v1beta1.LedgerEntries(secret.metadata.Annotations[v1beta1.AnnotationRetiring]) {
+		if key := (retiringKey{Prefix: oneLine(prefix), ValidUntil: metav1.Time{Time: until}}); key.Prefix == r.oldPrefix {
 			return &key
 		}
 	}
@@ -127,7 +129,7 @@ func (r *rotation) report(headscale *v1beta1.Headscale, secret secretView, state
 		}
 		return report
 	}
-	report.Expiration = readTime(secret.metadata.Annotations[v1beta1.AnnotationExpiration])
+	report.Expiration = apiTime(keystate.ReadTime(secret.metadata.Annotations[v1beta1.AnnotationExpiration]))
 	if r.oldPrefix != "" {
 		retiring := r.retiring(secret)
 		revoked := retiring == nil
