@@ -14,7 +14,7 @@ func checkImage(spec *v1beta1.HeadscaleSpec) error {
 	tagged = tagged && tag != ""
 	is, ok := parseRelease(tag)
 	wanted, okay := parseRelease(spec.Version)
-	if !tagged || !ok || !okay || is == wanted {
+	if !tagged || !ok || !okay || is.EqualTo(wanted) {
 		return nil
 	}
 	return invalid("image", "has the tag %s, and spec.version is %s: write the release there that the image is, because upgrades are judged by it", tag, spec.Version)

@@ -7,17 +7,18 @@ import (
 	"strings"
 
 	"github.com/agnivade/levenshtein"
+	"k8s.io/apimachinery/pkg/util/version"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
 
-// configKey is a key that the config loader of Headscale reads, from a first to a last
-// release of knownReleases.
+// configKey is a key that the config loader of Headscale reads.
 type configKey struct {
 	path string
 	// freeForm is whether its value is a map whose keys are the user's own.
-	freeForm    bool
-	first, last release
+	freeForm bool
+	// first and last are the releases that read it, as indexes of knownReleases.
+	first, last int
 }
 
 const (
@@ -53,15 +54,19 @@ var successors = map[string]string{
 // and so ignores in silence; "" where there are none. Of a release that is newer than all
 // known ones, or older, nothing can be said.
 func UnknownConfigKeys(headscale *v1beta1.Headscale) (string, error) {
-	version, ok := parseRelease(headscale.Spec.Version)
-	if !ok || !slices.Contains(knownReleases, version) {
+	wanted, ok := parseRelease(headscale.Spec.Version)
+	if !ok {
+		return "", nil
+	}
+	release := slices.IndexFunc(knownReleases, wanted.EqualTo)
+	if release < 0 {
 		return "", nil
 	}
 	values, err := headscale.Spec.Config.Document()
 	if err != nil {
 		return "", invalid("config", "cannot be read: %v", err)
 	}
-	known := keysOf(version)
+	known := keysOf(release)
 	var sentences []string
 	if paths := known.unknownIn(values, ""); len(paths) > 0 {
 		sentences = append(sentences, fmt.Sprintf("Headscale %s does not know and ignores in spec.config: %s",
@@ -91,11 +96,11 @@ func list(names []string, describe func(string) string) string {
 // releaseKeys are the keys of one release, by their paths.
 type releaseKeys map[string]configKey
 
-// keysOf returns the keys of one of knownReleases.
-func keysOf(version release) releaseKeys {
+// keysOf returns the keys of one of knownReleases, by its index.
+func keysOf(release int) releaseKeys {
 	keys := releaseKeys{}
 	for _, key := range configKeys {
-		if !version.before(key.first) && !key.last.before(version) {
+		if key.first <= release && release <= key.last {
 			keys[key.path] = key
 		}
 	}
@@ -158,8 +163,8 @@ func (k releaseKeys) describe(written string) string {
 			return fmt.Sprintf("%s (%s)", written, advice)
 		}
 	}
-	if first := firstRelease(path); first != (release{}) {
-		return fmt.Sprintf("%s (only other releases have it, first v%d.%d)", written, first.major, first.minor)
+	if first := firstRelease(path); first != nil {
+		return fmt.Sprintf("%s (only other releases have it, first v%s)", written, first)
 	}
 	if nearest := k.nearest(path); nearest != "" {
 		return fmt.Sprintf("%s (did you mean %s?)", written, nearest)
@@ -189,14 +194,14 @@ func (k releaseKeys) nearest(path string) string {
 	return best
 }
 
-// firstRelease is the first release that has a key; the zero release where none has it.
-func firstRelease(path string) release {
+// firstRelease is the first release that has a key; nil where none has it.
+func firstRelease(path string) *version.Version {
 	for _, key := range configKeys {
 		if key.path == path {
-			return key.first
+			return knownReleases[key.first]
 		}
 	}
-	return release{}
+	return nil
 }
 
 // environmentPrefix begins the variables that Headscale reads as config keys, and

@@ -2,17 +2,16 @@ package resources
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
-	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/version"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
 
 // UpgradeError says that Headscale cannot go from one version to another in one
-// step. Only the user can put it right.
+// step. Only the user can fix it.
 type UpgradeError struct {
 	// From ran last with the present database, and To is what the spec asks for.
 	From, To string
@@ -25,8 +24,8 @@ func (e *UpgradeError) Error() string {
 	return fmt.Sprintf("spec.version cannot go from %s to %s: %s. The pod is left as it is", e.From, e.To, e.Advice)
 }
 
-// Reason is the reason of the condition that tells of it.
-func (e *UpgradeError) Reason() string { return v1beta1.ReasonUpgradeRefused }
+// Reason is the reason of the condition that reports the error.
+func (*UpgradeError) Reason() string { return v1beta1.ReasonUpgradeRefused }
 
 // CheckUpgrade returns an *UpgradeError where Headscale would not start with the
 // database of the other version, or where that was never tried: its database is
@@ -42,50 +41,37 @@ func CheckUpgrade(from, to string) error {
 		return &UpgradeError{From: from, To: to, Advice: fmt.Sprintf(format, arguments...)}
 	}
 	switch {
-	case wanted.before(was):
+	case wanted.LessThan(was):
 		return refuse("its database cannot go back to an older version; write %s again, or restore a backup of the data to a Headscale of another name", from)
-	case wanted.major != was.major:
+	case wanted.Major() != was.Major():
 		return refuse("a new major version is a new database; make a Headscale of another name")
-	case wanted.minor > was.minor+1:
-		return refuse("no minor version may be left out, because each changes the database; go to the latest v%d.%d first, wait until it is ready, and go on from there", was.major, was.minor+1)
+	case wanted.Minor() > was.Minor()+1:
+		return refuse("no minor version may be left out, because each changes the database; go to the latest v%d.%d first, wait until it is ready, and go on from there", was.Major(), was.Minor()+1)
 	default:
 		return nil
 	}
 }
 
-// release is a minor version. Within one, Headscale takes every patch for any other.
-type release struct {
-	major, minor int
-}
+// maxMajor is the highest major version of a release. A tag that begins with a larger
+// number begins with a date.
+const maxMajor = 9999
 
-// releasePattern is how a version begins: with or without a v.
-var releasePattern = regexp.MustCompile(`^v?(\d{1,4})\.(\d{1,4})\.\d`)
-
-// parseRelease reads the minor version of a version.
-func parseRelease(version string) (release, bool) {
-	parts := releasePattern.FindStringSubmatch(version)
-	if parts == nil {
-		return release{}, false
+// parseRelease reads the minor version of a version, with or without a v and a suffix.
+// Within one, Headscale takes every patch for any other.
+func parseRelease(text string) (*version.Version, bool) {
+	parsed, err := version.ParseGeneric(text)
+	if err != nil || len(parsed.Components()) < 3 || parsed.Major() > maxMajor {
+		return nil, false
 	}
-	major, majorErr := strconv.Atoi(parts[1])
-	minor, minorErr := strconv.Atoi(parts[2])
-	return release{major, minor}, majorErr == nil && minorErr == nil
-}
-
-// before tells whether a release is older than another.
-func (r release) before(other release) bool {
-	if r.major != other.major {
-		return r.major < other.major
-	}
-	return r.minor < other.minor
+	return version.MajorMinor(parsed.Major(), parsed.Minor()), true
 }
 
 // removedKey is a key of config.yaml that Headscale refuses to start with.
 type removedKey struct {
-	// since is the first release that refuses it; the zero release: every supported one.
-	since release
+	// since is the first release that refuses it; nil: every supported one.
+	since *version.Version
 	path  string
-	// unless is a key in whose presence Headscale does not mind, or "".
+	// unless is a key in whose presence Headscale ignores this one, or "".
 	unless string
 	advice string
 }
@@ -105,45 +91,48 @@ var removedKeys = []removedKey{
 	{path: "dns_config.use_username_in_magic_dns", advice: "take it out: names of nodes no longer hold the name of the user"},
 	{path: "oidc.strip_email_domain", advice: "take it out: users are known by what the identity provider calls them"},
 	{path: "oidc.map_legacy_users", advice: "take it out: users are known by what the identity provider calls them"},
-	{since: release{0, 29}, path: "randomize_client_port", advice: "take it out, and write randomizeClientPort in the policy if you want it"},
-	{since: release{0, 29}, path: "oidc.expiry", advice: "write node.expiry instead"},
+	{since: version.MajorMinor(0, 29), path: "randomize_client_port", advice: "take it out, and write randomizeClientPort in the policy if you want it"},
+	{since: version.MajorMinor(0, 29), path: "oidc.expiry", advice: "write node.expiry instead"},
 }
 
 // CheckConfigKeys returns an *InvalidError for a key of the config that the version
 // of the spec has removed, so that Headscale would not start with it.
 func CheckConfigKeys(headscale *v1beta1.Headscale) error {
-	version, ok := parseRelease(headscale.Spec.Version)
+	wanted, ok := parseRelease(headscale.Spec.Version)
 	if !ok {
 		return nil
 	}
-	values, err := headscale.Spec.Config.Document()
+	config, err := headscale.Spec.Config.Document()
 	if err != nil {
 		return invalid("config", "cannot be read: %v", err)
 	}
 	for _, key := range removedKeys {
-		if version.before(key.since) {
+		if key.since != nil && wanted.LessThan(key.since) {
 			continue
 		}
-		_, written, err := document(values).lookup(key.path)
-		if err != nil {
+		if err := key.check(config, headscale); err != nil {
 			return err
-		}
-		variable := inEnvironment(headscale, key.path)
-		if !written && !variable {
-			continue
-		}
-		replaced, err := key.replaced(values, headscale)
-		switch {
-		case err != nil:
-			return err
-		case replaced:
-		case written:
-			return invalid("config."+key.path, "is no key of Headscale %s any more, which would not start with it: %s", headscale.Spec.Version, key.advice)
-		default:
-			return invalid("pod.env", "has %s, the variable of %s, which is no key of Headscale %s any more, so that it would not start: %s", variableOf(key.path), key.path, headscale.Spec.Version, key.advice)
 		}
 	}
 	return nil
+}
+
+// check refuses the key in the config and in the environment, unless its successor is
+// there.
+func (k removedKey) check(config document, headscale *v1beta1.Headscale) error {
+	_, written, err := config.lookup(k.path)
+	if err != nil || !written && !inEnvironment(headscale, k.path) {
+		return err
+	}
+	replaced, err := k.replaced(config, headscale)
+	switch {
+	case err != nil || replaced:
+		return err
+	case written:
+		return invalid("config."+k.path, "is no key of Headscale %s any more, which would not start with it: %s", headscale.Spec.Version, k.advice)
+	default:
+		return invalid("pod.env", "has %s, the variable of %s, which is no key of Headscale %s any more, so that it would not start: %s", variableOf(k.path), k.path, headscale.Spec.Version, k.advice)
+	}
 }
 
 // inEnvironment tells whether a setting is made by a variable that the user adds.
@@ -151,7 +140,7 @@ func inEnvironment(headscale *v1beta1.Headscale, setting string) bool {
 	return slices.ContainsFunc(headscale.Spec.Pod.Env, func(variable corev1.EnvVar) bool { return variable.Name == variableOf(setting) })
 }
 
-// replaced tells whether Headscale does not mind the key, because its successor is there.
+// replaced tells whether Headscale ignores the key because its successor is there.
 func (k removedKey) replaced(config document, headscale *v1beta1.Headscale) (bool, error) {
 	if k.unless == "" {
 		return false, nil

@@ -32,6 +32,7 @@ func TestCheckUpgrade(t *testing.T) {
 			g.Expect(err).To(MatchError(test.sentence))
 			var refused *UpgradeError
 			g.Expect(errors.As(err, &refused)).To(BeTrue())
+			g.Expect(refused.Reason()).To(Equal(v1beta1.ReasonUpgradeRefused))
 		})
 	}
 }
@@ -83,6 +84,7 @@ func TestVariablesOfRemovedKeys(t *testing.T) {
 			}
 			g.Expect(err).To(MatchError(HavePrefix(test.sentence)))
 			g.Expect(err).To(BeAssignableToTypeOf(&InvalidError{}))
+			g.Expect(err.(interface{ Reason() string }).Reason()).To(Equal(v1beta1.ReasonInvalidConfig))
 		})
 	}
 }
@@ -97,6 +99,8 @@ func TestAnImageOfAnotherRelease(t *testing.T) {
 		"headscale/headscale":                               false,
 		"registry.example:5000/headscale":                   false,
 		"registry.example/headscale:mine":                   false,
+		"registry.example/headscale:20261126.1.0":           false,
+		"registry.example/headscale:0.28":                   false,
 		"registry.example/headscale@sha256:0000":            false,
 		"registry.example/v0.28.0/headscale:sha-0123456789": false,
 	} {
@@ -123,7 +127,7 @@ func FuzzCheckUpgrade(f *testing.F) {
 		if CheckUpgrade(from, to) == nil && CheckUpgrade(to, from) == nil {
 			was, ok := parseRelease(from)
 			is, okay := parseRelease(to)
-			if ok && okay && was != is {
+			if ok && okay && !was.EqualTo(is) {
 				t.Errorf("from %q to %q and back", from, to)
 			}
 		}
