@@ -14,19 +14,21 @@ import (
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
 
-// addToPod puts what the user adds into the pod, and refuses what would be in the way
-// of what is there.
+// addToPod adds spec.pod to the pod template, and refuses what conflicts with what the
+// operator sets.
 func addToPod(pod *corev1ac.PodTemplateSpecApplyConfiguration, headscale *v1beta1.Headscale, l *layout) error {
 	added := &headscale.Spec.Pod
-	for _, check := range []func() error{
-		func() error { return checkMetadata(headscale) },
-		func() error { return checkEnv(headscale) },
-		func() error { return checkVolumes(added) },
-		func() error { return checkMounts(added, l) },
-	} {
-		if err := check(); err != nil {
-			return err
-		}
+	if err := checkMetadata(headscale); err != nil {
+		return err
+	}
+	if err := checkEnv(headscale); err != nil {
+		return err
+	}
+	if err := checkVolumes(added); err != nil {
+		return err
+	}
+	if err := checkMounts(added, l); err != nil {
+		return err
 	}
 	pod.WithLabels(added.Labels).WithAnnotations(added.Annotations)
 	pod.Spec.WithNodeSelector(added.NodeSelector)

@@ -38,21 +38,44 @@ func completeConfig(spec *v1beta1.HeadscaleSpec) (v1beta1.HeadscaleConfig, error
 		return v1beta1.HeadscaleConfig{}, invalid("config", "cannot be read: %v", err)
 	}
 	completed := document(values)
-	for _, step := range []func(document) error{
-		checkConfig,
-		func(d document) error { return refer(d, spec) },
-		completeListeners, completeStorage, completeNetwork, completeDNS, completeDERP, completeTLS,
-		func(d document) error { return checkRelay(d, spec) },
-	} {
-		if err := step(completed); err != nil {
-			return v1beta1.HeadscaleConfig{}, err
-		}
+	if err := checkConfig(completed); err != nil {
+		return v1beta1.HeadscaleConfig{}, err
+	}
+	if err := refer(completed, spec); err != nil {
+		return v1beta1.HeadscaleConfig{}, err
+	}
+	if err := complete(completed); err != nil {
+		return v1beta1.HeadscaleConfig{}, err
+	}
+	if err := checkRelay(completed, spec); err != nil {
+		return v1beta1.HeadscaleConfig{}, err
 	}
 	result, err := v1beta1.NewHeadscaleConfig(completed)
 	if err != nil {
 		return v1beta1.HeadscaleConfig{}, invalid("config", "cannot be written: %v", err)
 	}
 	return result, nil
+}
+
+// complete adds what Headscale needs for a start, section by section: later sections read
+// what earlier ones have added.
+func complete(d document) error {
+	if err := completeListeners(d); err != nil {
+		return err
+	}
+	if err := completeStorage(d); err != nil {
+		return err
+	}
+	if err := completeNetwork(d); err != nil {
+		return err
+	}
+	if err := completeDNS(d); err != nil {
+		return err
+	}
+	if err := completeDERP(d); err != nil {
+		return err
+	}
+	return completeTLS(d)
 }
 
 // renderConfig is the config as YAML, the same text for the same config.
