@@ -115,7 +115,7 @@ func listAll[T any, P interface {
 }
 
 // requestRotation asks for a new key by the annotation of the Headscale, which must
-// still be the one that was looked at.
+// still be the one that was read.
 func (c *cluster) requestRotation(ctx context.Context, headscale *v1beta1.Headscale, request string) error {
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
 		"uid":         headscale.UID,

@@ -257,7 +257,7 @@ var _ = Describe("key", func() {
 		headscale.Status = v1beta1.HeadscaleStatus{ObservedGeneration: -1}
 		Expect(admin.Status().Update(ctx, headscale)).To(Succeed())
 		Expect(run(ctx, namespace, "key", "--reveal")).To(And(HaveField("Status", ExitFailure), HaveField("Stdout", ""),
-			HaveField("Stderr", ContainSubstring("the operator has not looked at Headscale headscale yet"))))
+			HaveField("Stderr", ContainSubstring("the operator has not observed Headscale headscale yet"))))
 	})
 
 	It("is not revealed, nor shown, where it is another Headscale's", func(ctx SpecContext) {
@@ -299,7 +299,7 @@ var _ = Describe("key", func() {
 		namespace := newNamespace(ctx)
 		newHeadscale(ctx, namespace, "headscale", turnedOff)
 		newSecret(ctx, namespace)
-		Expect(run(ctx, namespace, "key", "--reveal")).To(Equal(result{testKey + "\n", "Nobody rotates this key: spec.api_key.auto_manage is false.\n", 0}))
+		Expect(run(ctx, namespace, "key", "--reveal")).To(Equal(result{testKey + "\n", "This key is not rotated: spec.api_key.auto_manage is false.\n", 0}))
 		Expect(run(ctx, namespace, "rotate")).To(Equal(result{"", "error: nobody rotates the key of Headscale " + namespace + "/headscale: set spec.api_key.auto_manage to true first\n", ExitFailure}))
 	})
 
@@ -318,8 +318,8 @@ var _ = Describe("rotate", func() {
 		newSecret(ctx, namespace)
 		Expect(run(ctx, namespace, "rotate", "--timeout=1s")).To(Equal(result{
 			Stderr: "Asked for a new API key of Headscale " + namespace + "/headscale.\n" +
-				"error: no new API key came within 1s: the operator did not hand the request on to Secret headscale-api-key, so it does not seem to run; " + whereOperator +
-				". The request stays, and is carried out when this is put right\n",
+				"error: no new API key came within 1s: the operator did not forward the request to Secret headscale-api-key, so it does not seem to run; " + whereOperator +
+				". The request stays, and is executed when this is fixed\n",
 			Status: ExitFailure,
 		}))
 		Expect(admin.Get(ctx, client.ObjectKeyFromObject(headscale), headscale)).To(Succeed())

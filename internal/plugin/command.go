@@ -81,7 +81,7 @@ func Run(ctx context.Context, args []string, environment Environment) int {
 func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "kubectl-headscale",
-		Short: "Look after Headscales and their API keys",
+		Short: "Manage Headscales and their API keys",
 		Long: `Shows how the Headscales of a cluster and their API keys are, reveals a key to a
 script, and has a key replaced.
 

@@ -56,7 +56,7 @@ func (a *app) completeName(command *cobra.Command, args []string, typed string) 
 	})
 }
 
-// complete offers what begins with what was typed. Where it cannot be had, nothing is
+// complete offers what begins with what was typed. Where that fails, nothing is
 // offered: a message would spoil the command line.
 func (a *app) complete(ctx context.Context, typed string, find func(context.Context, *cluster) ([]string, error)) ([]cobra.Completion, cobra.ShellCompDirective) {
 	ctx, cancel := context.WithTimeout(ctx, completionTimeout)

@@ -15,7 +15,7 @@ import (
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
-// How often a rotation is looked at: often at first, because most take less than a
+// How often a rotation is polled: often at first, because most take less than a
 // second.
 const (
 	firstLook = 100 * time.Millisecond
@@ -25,14 +25,14 @@ const (
 // lastWord is how long the reading of what is wrong may take when the time is over.
 const lastWord = 10 * time.Second
 
-// follow waits until a request is carried out, and says how far it is.
+// follow waits until a request is executed, and says how far it is.
 func (a *app) follow(ctx context.Context, c *cluster, r *rotation, timeout time.Duration, p *progress) (*rotationReport, error) {
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	p.begin(fmt.Sprintf("Asked for a new API key of Headscale %s.", r.key))
 	defer p.end()
 	reached := stageAsked
-	var last sight
+	var last observation
 	var trouble error
 	for pause := firstLook; ; pause = min(pause*3/2, lastLook) {
 		seen, err := c.look(limited, r)
@@ -63,33 +63,33 @@ func (a *app) follow(ctx context.Context, c *cluster, r *rotation, timeout time.
 	}
 }
 
-// sight is what was read of a rotation at some time.
-type sight struct {
+// observation is what was read of a rotation at some time.
+type observation struct {
 	headscale *v1beta1.Headscale
 	secret    secretView
 }
 
 // look reads how far a rotation is. The error is an exit where no further look can find
 // the new key.
-func (c *cluster) look(ctx context.Context, r *rotation) (sight, error) {
+func (c *cluster) look(ctx context.Context, r *rotation) (observation, error) {
 	headscale, err := c.headscales(r.key.Namespace).Get(ctx, r.key.Name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return sight{}, &exit{ExitFailure, fmt.Errorf("the Headscale %s was deleted before it had a new key", r.key)}
+		return observation{}, &exit{ExitFailure, fmt.Errorf("the Headscale %s was deleted before it had a new key", r.key)}
 	case err != nil:
-		return sight{}, err
+		return observation{}, err
 	case headscale.UID != r.uid:
-		return sight{}, &exit{ExitFailure, fmt.Errorf("the Headscale %s was deleted and made anew before it had a new key", r.key)}
+		return observation{}, &exit{ExitFailure, fmt.Errorf("the Headscale %s was deleted and recreated before it had a new key", r.key)}
 	}
 	if err := refuseRotation(headscale); err != nil {
-		return sight{}, &exit{ExitFailure, err}
+		return observation{}, &exit{ExitFailure, err}
 	}
 	secret, err := c.viewSecret(ctx, headscale)
-	return sight{headscale, secret}, err
+	return observation{headscale, secret}, err
 }
 
 // late says why a new key did not come in time.
-func (c *cluster) late(ctx context.Context, r *rotation, timeout time.Duration, reached stage, last sight, trouble error) error {
+func (c *cluster) late(ctx context.Context, r *rotation, timeout time.Duration, reached stage, last observation, trouble error) error {
 	if trouble != nil || last.headscale == nil {
 		if trouble == nil {
 			trouble = context.DeadlineExceeded
@@ -107,14 +107,14 @@ func (c *cluster) late(ctx context.Context, r *rotation, timeout time.Duration, 
 		return fmt.Errorf("the new API key %s is stored, and the old one, %s, was not revoked within %s: %s",
 			prefixOf(last.headscale, last.secret), r.oldPrefix, timeout, why)
 	}
-	return fmt.Errorf("no new API key came within %s: %s. The request stays, and is carried out when this is put right", timeout, why)
+	return fmt.Errorf("no new API key came within %s: %s. The request stays, and is executed when this is fixed", timeout, why)
 }
 
 // obstacle says what keeps a rotation at a stage.
-func obstacle(reached stage, last sight, pod podView) string {
+func obstacle(reached stage, last observation, pod podView) string {
 	headscale := last.headscale
 	if reached == stageAsked {
-		return whyNotHandedOn(last)
+		return whyNotForwarded(last)
 	}
 	available := meta.FindStatusCondition(headscale.Status.Conditions, v1beta1.ConditionAvailable)
 	key := meta.FindStatusCondition(headscale.Status.Conditions, v1beta1.ConditionAPIKeyReady)
@@ -131,14 +131,14 @@ func obstacle(reached stage, last sight, pod podView) string {
 	}
 }
 
-// whyNotHandedOn says why the operator did not write a request to the Secret.
-func whyNotHandedOn(last sight) string {
+// whyNotForwarded says why the operator did not write a request to the Secret.
+func whyNotForwarded(last observation) string {
 	headscale := last.headscale
 	condition := meta.FindStatusCondition(headscale.Status.Conditions, v1beta1.ConditionAPIKeyReady)
 	name := headscale.Spec.APIKey.EffectiveSecretName()
 	switch {
 	case condition == nil || !seen(headscale):
-		return "the operator has not looked at this Headscale; " + whereOperator
+		return "the operator has not observed this Headscale; " + whereOperator
 	case condition.Status != metav1.ConditionTrue && condition.Reason != v1beta1.ReasonKeyExpired:
 		return condition.Message
 	case !last.secret.forbidden && last.secret.metadata == nil:
@@ -146,7 +146,7 @@ func whyNotHandedOn(last sight) string {
 	case last.secret.metadata != nil && !v1beta1.IsAPIKeySecret(last.secret.metadata.Labels):
 		return fmt.Sprintf("Secret %s was not made by the API Key Manager and is left alone: delete it, or set spec.api_key.secret_name to another name", name)
 	default:
-		return fmt.Sprintf("the operator did not hand the request on to Secret %s, so it does not seem to run; %s", name, whereOperator)
+		return fmt.Sprintf("the operator did not forward the request to Secret %s, so it does not seem to run; %s", name, whereOperator)
 	}
 }
 

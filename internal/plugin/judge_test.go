@@ -104,8 +104,8 @@ func TestProblems(t *testing.T) {
 		problem string
 	}{
 		"none":      {func(*v1beta1.Headscale) {}, secretOf(nil), true, ""},
-		"not seen":  {func(h *v1beta1.Headscale) { h.Status = v1beta1.HeadscaleStatus{ObservedGeneration: -1} }, secretView{}, false, "the operator has not looked at it yet; " + whereOperator},
-		"a change":  {func(h *v1beta1.Headscale) { h.Generation++ }, secretOf(nil), false, "the operator has not looked at the last change yet; " + whereOperator},
+		"not seen":  {func(h *v1beta1.Headscale) { h.Status = v1beta1.HeadscaleStatus{ObservedGeneration: -1} }, secretView{}, false, "the operator has not observed it yet; " + whereOperator},
+		"a change":  {func(h *v1beta1.Headscale) { h.Generation++ }, secretOf(nil), false, "the operator has not observed the last change yet; " + whereOperator},
 		"deleted":   {func(h *v1beta1.Headscale) { gone := at(0); h.DeletionTimestamp = &gone }, secretOf(nil), false, "it is being deleted"},
 		"not ready": {says(condition(v1beta1.ConditionReady, false, v1beta1.ReasonScaledToZero, "Headscale is stopped\nnow")), secretOf(nil), false, "ScaledToZero: Headscale is stopped now"},
 		"a warning": {says(condition(v1beta1.ConditionReady, true, v1beta1.ReasonReady, "Headscale is running as asked for; but config.oidc has a secret in plain text")), secretOf(nil), true, "config.oidc has a secret in plain text"},
@@ -187,18 +187,18 @@ func TestStagesOfARotation(t *testing.T) {
 	}{
 		"asked":                             {headscaleNamed("a", asked(request)), secret("", "", ""), stageAsked},
 		"an earlier request was handled":    {headscaleNamed("a", asked(request)), secret("earlier", "earlier", ""), stageAsked},
-		"handed on":                         {headscaleNamed("a", asked(request)), secret(request, "earlier", ""), stageHandedOn},
+		"handed on":                         {headscaleNamed("a", asked(request)), secret(request, "earlier", ""), stageForwarded},
 		"stored":                            {headscaleNamed("a", asked(request)), secret(request, request, old+"@2026-11-27T12:00:00Z"), stageStored},
 		"another key is retiring":           {headscaleNamed("a", asked(request)), secret(request, request, "0123456789ab@2026-11-27T12:00:00Z"), stageDone},
 		"revoked":                           {headscaleNamed("a", asked(request)), secret(request, request, ""), stageDone},
 		"to be revoked later":               {headscaleNamed("a", asked(request), delay), secret(request, request, old+"@2026-11-27T12:05:00Z"), stageDone},
-		"another asked after this one":      {headscaleNamed("a", asked("later")), secret("later", "", ""), stageHandedOn},
+		"another asked after this one":      {headscaleNamed("a", asked("later")), secret("later", "", ""), stageForwarded},
 		"that of another was carried out":   {headscaleNamed("a", asked("later")), secret("later", "later", ""), stageDone},
 		"the annotation was taken away":     {headscaleNamed("a"), secret("", "", ""), stageAsked},
 		"no Secret":                         {headscaleNamed("a", asked(request)), secretView{}, stageAsked},
 		"another's Secret":                  {headscaleNamed("a", asked(request)), foreignSecret(), stageAsked},
 		"no rights: asked":                  {headscaleNamed("a", asked(request), told("earlier", old)), noRights, stageAsked},
-		"no rights: handed on":              {headscaleNamed("a", asked(request), told(request, old)), noRights, stageHandedOn},
+		"no rights: handed on":              {headscaleNamed("a", asked(request), told(request, old)), noRights, stageForwarded},
 		"no rights: done":                   {headscaleNamed("a", asked(request), told(request, renewed)), noRights, stageDone},
 		"no rights: not looked at":          {headscaleNamed("a", asked(request), unmanaged), noRights, stageAsked},
 		"no rights: a key of another cause": {headscaleNamed("a", asked(request), told("", renewed)), noRights, stageAsked},
@@ -217,7 +217,7 @@ func TestRefusedRotations(t *testing.T) {
 		change func(*v1beta1.Headscale)
 		refuse string
 	}{
-		"not managed":      {unmanaged, "nobody rotates the key of Headscale default/a: set spec.api_key.auto_manage to true first"},
+		"not managed":      {unmanaged, "the key of Headscale default/a is not rotated: set spec.api_key.auto_manage to true first"},
 		"stopped":          {func(h *v1beta1.Headscale) { none := int32(0); h.Spec.Replicas = &none }, "the Headscale default/a is stopped, so that it cannot make a key: set spec.replicas to 1 first"},
 		"being deleted":    {func(h *v1beta1.Headscale) { gone := at(0); h.DeletionTimestamp = &gone }, "the Headscale default/a is being deleted"},
 		"another's Secret": {taken, conflictMessage},
@@ -242,21 +242,21 @@ func TestObstacles(t *testing.T) {
 		pod       podView
 		words     string
 	}{
-		"the operator never looked":  {stageAsked, headscaleNamed("a", func(h *v1beta1.Headscale) { h.Status = v1beta1.HeadscaleStatus{} }), secretView{}, podView{}, "the operator has not looked at this Headscale"},
-		"the operator went away":     {stageAsked, headscaleNamed("a"), secretOf(nil), fine, "the operator did not hand the request on to Secret headscale-api-key, so it does not seem to run; " + whereOperator},
+		"the operator never looked":  {stageAsked, headscaleNamed("a", func(h *v1beta1.Headscale) { h.Status = v1beta1.HeadscaleStatus{} }), secretView{}, podView{}, "the operator has not observed this Headscale"},
+		"the operator went away":     {stageAsked, headscaleNamed("a"), secretOf(nil), fine, "the operator did not forward the request to Secret headscale-api-key, so it does not seem to run; " + whereOperator},
 		"there is no key yet":        {stageAsked, headscaleNamed("a", pending), secretView{}, fine, "No API key is in Secret headscale-api-key yet"},
 		"the Secret was deleted":     {stageAsked, headscaleNamed("a"), secretView{}, fine, "Secret headscale-api-key is gone"},
 		"the Secret is another's":    {stageAsked, headscaleNamed("a"), foreignSecret(), fine, "was not made by the API Key Manager"},
-		"Headscale crashes":          {stageHandedOn, headscaleNamed("a", crashing...), secretOf(nil), fine, "Headscale in pod headscale-0 does not stay up"},
-		"the manager crashes":        {stageHandedOn, headscaleNamed("a"), secretOf(nil), crashed, "the API Key Manager in pod a-0 does not run (CrashLoopBackOff)"},
-		"there is no pod":            {stageHandedOn, headscaleNamed("a"), secretOf(nil), podView{}, "there is no pod a-0"},
-		"the pod does not start":     {stageHandedOn, headscaleNamed("a"), secretOf(nil), starting, "pod a-0 has not started"},
-		"the operator sees why":      {stageHandedOn, headscaleNamed("a", says(condition(v1beta1.ConditionAPIKeyReady, true, v1beta1.ReasonManagerFailing, "its image cannot be had"))), secretOf(nil), podView{forbidden: true}, "its image cannot be had"},
-		"nothing is seen":            {stageHandedOn, headscaleNamed("a"), secretOf(nil), fine, "kubectl logs -n default a-0 -c apikey-manager tells why"},
+		"Headscale crashes":          {stageForwarded, headscaleNamed("a", crashing...), secretOf(nil), fine, "Headscale in pod headscale-0 does not stay up"},
+		"the manager crashes":        {stageForwarded, headscaleNamed("a"), secretOf(nil), crashed, "the API Key Manager in pod a-0 does not run (CrashLoopBackOff)"},
+		"there is no pod":            {stageForwarded, headscaleNamed("a"), secretOf(nil), podView{}, "there is no pod a-0"},
+		"the pod does not start":     {stageForwarded, headscaleNamed("a"), secretOf(nil), starting, "pod a-0 has not started"},
+		"the operator sees why":      {stageForwarded, headscaleNamed("a", says(condition(v1beta1.ConditionAPIKeyReady, true, v1beta1.ReasonManagerFailing, "its image cannot be had"))), secretOf(nil), podView{forbidden: true}, "its image cannot be had"},
+		"nothing is seen":            {stageForwarded, headscaleNamed("a"), secretOf(nil), fine, "kubectl logs -n default a-0 -c apikey-manager tells why"},
 		"the old key is not revoked": {stageStored, headscaleNamed("a"), secretOf(nil), fine, "kubectl logs -n default a-0 -c apikey-manager tells why"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			NewWithT(t).Expect(obstacle(test.reached, sight{test.headscale, test.secret}, test.pod)).To(ContainSubstring(test.words))
+			NewWithT(t).Expect(obstacle(test.reached, observation{test.headscale, test.secret}, test.pod)).To(ContainSubstring(test.words))
 		})
 	}
 }

@@ -36,7 +36,7 @@ func (a *app) keyCommand() *cobra.Command {
 printed and nothing else, for scripts; a key that Headscale would not accept is refused
 with status 1 and a sentence.
 
-Without --reveal, ends with status 3 if there is no key that can be used.`,
+Without --reveal, exits with status 3 if there is no key that can be used.`,
 		Example: `  kubectl headscale key
   HEADSCALE_CLI_API_KEY=$(kubectl headscale key headscale --reveal) || exit
   export HEADSCALE_CLI_API_KEY`,
@@ -108,7 +108,7 @@ func (a *app) revealKey(ctx context.Context, args []string, format *output) erro
 		return err
 	}
 	if !key.Managed {
-		_, _ = fmt.Fprintln(a.Streams.ErrOut, "Nobody rotates this key: spec.api_key.auto_manage is false.")
+		_, _ = fmt.Fprintln(a.Streams.ErrOut, "This key is not rotated: spec.api_key.auto_manage is false.")
 	}
 	if *format != "" {
 		return format.write(a.Streams.Out, namedKey{headscale.Namespace, headscale.Name, key})

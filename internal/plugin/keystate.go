@@ -164,7 +164,7 @@ func (k *keyReport) complaint(headscale *v1beta1.Headscale) string {
 		return fmt.Sprintf("no API key is in Secret %s yet; %s if this lasts", k.Secret, logs)
 	case keystate.Unknown:
 		if k.Source == sourceSecret {
-			return fmt.Sprintf("the operator has not looked at Headscale %s yet as it is now, so that nobody knows whose key is in Secret %s; %s", headscale.Name, k.Secret, whereOperator)
+			return fmt.Sprintf("the operator has not observed Headscale %s yet as it is now, so it is not known whose key is in Secret %s; %s", headscale.Name, k.Secret, whereOperator)
 		}
 		return fmt.Sprintf("nothing is known of the API key: you are not allowed to read Secret %s, and the status of Headscale %s says nothing of it", k.Secret, headscale.Name)
 	case keystate.NotOurs:

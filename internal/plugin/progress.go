@@ -31,11 +31,11 @@ func (p *progress) say(text string) {
 }
 
 // reached says that a stage was reached.
-func (p *progress) reached(at stage, r *rotation, seen sight) {
+func (p *progress) reached(at stage, r *rotation, seen observation) {
 	secret := seen.headscale.Spec.APIKey.EffectiveSecretName()
 	switch at {
-	case stageHandedOn:
-		p.say(fmt.Sprintf("The operator handed the request on to Secret %s.", secret))
+	case stageForwarded:
+		p.say(fmt.Sprintf("The operator forwarded the request to Secret %s.", secret))
 	case stageStored:
 		p.say(fmt.Sprintf("The API Key Manager stored the new key %s.", prefixOf(seen.headscale, seen.secret)))
 	case stageAsked, stageDone:
@@ -51,9 +51,9 @@ func (p *progress) waiting(at stage) {
 		return
 	}
 	what := map[stage]string{
-		stageAsked:    "Waiting for the operator to hand the request on",
-		stageHandedOn: "Waiting for the API Key Manager to store a new key",
-		stageStored:   "Waiting for the old key to be revoked",
+		stageAsked:     "Waiting for the operator to forward the request",
+		stageForwarded: "Waiting for the API Key Manager to store a new key",
+		stageStored:    "Waiting for the old key to be revoked",
 	}[at]
 	line := fmt.Sprintf("%s (%s)", p.screen.text(what+"…"), span(p.now().Sub(p.since)))
 	_, _ = fmt.Fprint(p.out, clearLine+p.screen.paint(faint, p.screen.cut(line, max(p.screen.width-1, minWidth-1))))

@@ -94,7 +94,7 @@ func describe(headscale *v1beta1.Headscale, pod podView, secret secretView, now 
 	return report
 }
 
-// seen tells whether the operator has looked at what is asked for now.
+// seen tells whether the operator has observed the present spec.
 func seen(headscale *v1beta1.Headscale) bool {
 	return headscale.Status.ObservedGeneration >= headscale.Generation
 }
@@ -109,9 +109,9 @@ func problem(headscale *v1beta1.Headscale, ready *metav1.Condition, key *keyRepo
 	case !headscale.DeletionTimestamp.IsZero():
 		return "it is being deleted"
 	case ready == nil:
-		return "the operator has not looked at it yet; " + whereOperator
+		return "the operator has not observed it yet; " + whereOperator
 	case !seen(headscale):
-		return "the operator has not looked at the last change yet; " + whereOperator
+		return "the operator has not observed the last change yet; " + whereOperator
 	case ready.Status != metav1.ConditionTrue:
 		return oneLine(ready.Reason + ": " + ready.Message)
 	case key.Managed && !key.usable():

@@ -54,13 +54,12 @@ func (a *app) rotateCommand() *cobra.Command {
 	var wait bool
 	command := &cobra.Command{
 		Use:   "rotate [NAME]",
-		Short: "Have a key replaced now",
+		Short: "Rotate a key now",
 		Long: `Asks for a new API key, and waits until it is stored and the old one is revoked. The
 old key is refused from then on, or after spec.api_key.revocation_delay: whoever holds a
 copy of it needs the new one.
 
-A request that was not carried out in time stays, and is carried out when what is in the
-way is gone.`,
+A request that was not executed in time stays, and is executed when the cause is fixed.`,
 		Example: `  kubectl headscale rotate
   kubectl headscale rotate headscale --timeout=5m
   kubectl headscale rotate headscale --wait=false`,
@@ -112,7 +111,7 @@ func (a *app) rotate(ctx context.Context, args []string, timeout time.Duration, 
 	return report.print(a.Streams.Out)
 }
 
-// refuseRotation says why a request for a new key would not be carried out, whatever
+// refuseRotation says why a request for a new key would not be executed, whatever
 // time is given to it.
 func refuseRotation(headscale *v1beta1.Headscale) error {
 	name := headscale.Namespace + "/" + headscale.Name
@@ -121,7 +120,7 @@ func refuseRotation(headscale *v1beta1.Headscale) error {
 	case !headscale.DeletionTimestamp.IsZero():
 		return fmt.Errorf("the Headscale %s is being deleted", name)
 	case !headscale.Spec.APIKey.Managed():
-		return fmt.Errorf("nobody rotates the key of Headscale %s: set spec.api_key.auto_manage to true first", name)
+		return fmt.Errorf("the key of Headscale %s is not rotated: set spec.api_key.auto_manage to true first", name)
 	case headscale.Spec.Replicas != nil && *headscale.Spec.Replicas == 0:
 		return fmt.Errorf("the Headscale %s is stopped, so that it cannot make a key: set spec.replicas to 1 first", name)
 	case told != "":
@@ -141,13 +140,13 @@ func (r *rotationReport) print(out io.Writer) error {
 	case r.OldPrefix == "":
 		_, err = fmt.Fprintf(out, "Headscale %s has a new API key: %s.\n", name, r.NewPrefix)
 	default:
-		_, err = fmt.Fprintf(out, "Headscale %s has a new API key: %s in place of %s%s.\n", name, r.NewPrefix, r.OldPrefix, r.fateOfOld())
+		_, err = fmt.Fprintf(out, "Headscale %s has a new API key: %s in place of %s%s.\n", name, r.NewPrefix, r.OldPrefix, r.oldKeyOutcome())
 	}
 	return err
 }
 
-// fateOfOld says what became of the old key.
-func (r *rotationReport) fateOfOld() string {
+// oldKeyOutcome says what became of the old key.
+func (r *rotationReport) oldKeyOutcome() string {
 	switch {
 	case r.OldValidUntil != nil:
 		return ", which is valid until " + instant(r.OldValidUntil.Time)

@@ -15,8 +15,8 @@ type stage int
 const (
 	// stageAsked: the annotation is on the Headscale.
 	stageAsked stage = iota
-	// stageHandedOn: the operator wrote the request to the Secret.
-	stageHandedOn
+	// stageForwarded: the operator wrote the request to the Secret.
+	stageForwarded
 	// stageStored: the API Key Manager stored the new key.
 	stageStored
 	// stageDone: the old key is revoked, or will be at a time that is known.
@@ -70,7 +70,7 @@ func (r *rotation) stage(headscale *v1beta1.Headscale, secret secretView) stage 
 	notes := secret.metadata.Annotations
 	switch {
 	case !r.meant(headscale, notes[v1beta1.AnnotationRotateHandled]) && r.meant(headscale, notes[v1beta1.AnnotationRotateRequestedAt]):
-		return stageHandedOn
+		return stageForwarded
 	case !r.meant(headscale, notes[v1beta1.AnnotationRotateHandled]):
 		return stageAsked
 	case r.retiring(secret) != nil && !delayed(headscale):
@@ -88,7 +88,7 @@ func (r *rotation) stageByStatus(headscale *v1beta1.Headscale) stage {
 	case status == nil || !r.meant(headscale, status.LastRotationRequest):
 		return stageAsked
 	case status.KeyPrefix == "" || status.KeyPrefix == r.oldPrefix:
-		return stageHandedOn
+		return stageForwarded
 	default:
 		return stageDone
 	}

@@ -16,12 +16,12 @@ func (a *app) statusCommand() *cobra.Command {
 	var format output
 	command := &cobra.Command{
 		Use:   "status [NAME]",
-		Short: "Show how Headscales and their keys are",
+		Short: "Show the state of Headscales and their keys",
 		Long: `Shows how a Headscale is: its pod, its API key, when that is replaced, and what is
 wrong. Without NAME, all Headscales of the namespace are shown, or of all namespaces
 with -A.
 
-Ends with status 3 if one of those that are shown is not ready.`,
+Exits with status 3 if one of those that are shown is not ready.`,
 		Example: `  kubectl headscale status
   kubectl headscale status headscale -o json
   kubectl headscale status -A`,

@@ -17,7 +17,7 @@ func checkImage(spec *v1beta1.HeadscaleSpec) error {
 	if !tagged || !ok || !okay || is.EqualTo(wanted) {
 		return nil
 	}
-	return invalid("image", "has the tag %s, and spec.version is %s: write the release there that the image is, because upgrades are judged by it", tag, spec.Version)
+	return invalid("image", "has the tag %s, and spec.version is %s: set it to the release of the image, because upgrades are checked against it", tag, spec.Version)
 }
 
 // imageReference adds the tag to an image, unless the image has a tag or a digest

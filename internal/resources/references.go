@@ -151,7 +151,7 @@ func referDatabase(d document, spec *v1beta1.HeadscaleSpec) error {
 		return err
 	}
 	if kind != "postgres" {
-		return invalid("secrets.database_password", "is of use with PostgreSQL only: set spec.config.database.type to postgres, or leave it out")
+		return invalid("secrets.database_password", "applies to PostgreSQL only: set spec.config.database.type to postgres, or leave it out")
 	}
 	return leftOut(d, "database.postgres.pass", "secrets.database_password")
 }
@@ -217,5 +217,5 @@ func checkRelay(d document, spec *v1beta1.HeadscaleSpec) error {
 	if err != nil || enabled {
 		return err
 	}
-	return invalid("secrets.derp_private_key", "is of use with Headscale's own relay only: set spec.config.derp.server.enabled to true, or leave it out")
+	return invalid("secrets.derp_private_key", "applies to Headscale's embedded DERP server only: set spec.config.derp.server.enabled to true, or leave it out")
 }

@@ -46,7 +46,7 @@ func CheckUpgrade(from, to string) error {
 	case wanted.Major() != was.Major():
 		return refuse("a new major version is a new database; make a Headscale of another name")
 	case wanted.Minor() > was.Minor()+1:
-		return refuse("no minor version may be left out, because each changes the database; go to the latest v%d.%d first, wait until it is ready, and go on from there", was.Major(), was.Minor()+1)
+		return refuse("minor versions must not be skipped, because each migrates the database; go to the latest v%d.%d first, wait until it is ready, and go on from there", was.Major(), was.Minor()+1)
 	default:
 		return nil
 	}
@@ -129,9 +129,9 @@ func (k removedKey) check(config document, headscale *v1beta1.Headscale) error {
 	case err != nil || replaced:
 		return err
 	case written:
-		return invalid("config."+k.path, "is no key of Headscale %s any more, which would not start with it: %s", headscale.Spec.Version, k.advice)
+		return invalid("config."+k.path, "is no longer a key of Headscale %s, which would not start with it: %s", headscale.Spec.Version, k.advice)
 	default:
-		return invalid("pod.env", "has %s, the variable of %s, which is no key of Headscale %s any more, so that it would not start: %s", variableOf(k.path), k.path, headscale.Spec.Version, k.advice)
+		return invalid("pod.env", "has %s, the variable of %s, which is no longer a key of Headscale %s, so that it would not start: %s", variableOf(k.path), k.path, headscale.Spec.Version, k.advice)
 	}
 }
 

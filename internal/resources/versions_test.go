@@ -17,7 +17,7 @@ func TestCheckUpgrade(t *testing.T) {
 		{"v0.27.1", "0.28.0", ""},
 		{"v0.28.0", "v0.29.0-beta.1", ""},
 		{"built by hand", "v0.29.3", ""},
-		{"v0.27.1", "v0.29.3", "spec.version cannot go from v0.27.1 to v0.29.3: no minor version may be left out, because each changes the database; go to the latest v0.28 first, wait until it is ready, and go on from there. The pod is left as it is"},
+		{"v0.27.1", "v0.29.3", "spec.version cannot go from v0.27.1 to v0.29.3: minor versions must not be skipped, because each migrates the database; go to the latest v0.28 first, wait until it is ready, and go on from there. The pod is left as it is"},
 		{"v0.29.3", "v0.28.0", "spec.version cannot go from v0.29.3 to v0.28.0: its database cannot go back to an older version; write v0.29.3 again, or restore a backup of the data to a Headscale of another name. The pod is left as it is"},
 		{"v0.30.0", "v1.0.0", "spec.version cannot go from v0.30.0 to v1.0.0: a new major version is a new database; make a Headscale of another name. The pod is left as it is"},
 		{"v1.0.0", "v0.30.0", "spec.version cannot go from v1.0.0 to v0.30.0: its database cannot go back to an older version; write v1.0.0 again, or restore a backup of the data to a Headscale of another name. The pod is left as it is"},
@@ -44,11 +44,11 @@ func TestCheckConfigKeys(t *testing.T) {
 		sentence string
 	}{
 		"nothing removed":         {"v0.29.3", map[string]any{"node": map[string]any{"expiry": "180d"}}, ""},
-		"a key that has gone":     {"v0.29.3", map[string]any{"randomize_client_port": false}, "spec.config.randomize_client_port is no key of Headscale v0.29.3 any more, which would not start with it: take it out, and write randomizeClientPort in the policy if you want it"},
+		"a key that has gone":     {"v0.29.3", map[string]any{"randomize_client_port": false}, "spec.config.randomize_client_port is no longer a key of Headscale v0.29.3, which would not start with it: take it out, and write randomizeClientPort in the policy if you want it"},
 		"a key that goes later":   {"v0.28.0", map[string]any{"randomize_client_port": false}, ""},
-		"a key that moved":        {"v0.30.0", map[string]any{"oidc": map[string]any{"expiry": "180d"}}, "spec.config.oidc.expiry is no key of Headscale v0.30.0 any more, which would not start with it: write node.expiry instead"},
+		"a key that moved":        {"v0.30.0", map[string]any{"oidc": map[string]any{"expiry": "180d"}}, "spec.config.oidc.expiry is no longer a key of Headscale v0.30.0, which would not start with it: write node.expiry instead"},
 		"a key that is not set":   {"v0.29.3", map[string]any{"oidc": map[string]any{"expiry": nil}}, ""},
-		"an old name":             {"v0.26.0", map[string]any{"acl_policy_path": "/policy"}, "spec.config.acl_policy_path is no key of Headscale v0.26.0 any more, which would not start with it: write policy.path instead"},
+		"an old name":             {"v0.26.0", map[string]any{"acl_policy_path": "/policy"}, "spec.config.acl_policy_path is no longer a key of Headscale v0.26.0, which would not start with it: write policy.path instead"},
 		"an old name and the new": {"v0.26.0", map[string]any{"acl_policy_path": "/policy", "policy": map[string]any{"path": "/policy"}}, ""},
 		"a section that is none":  {"v0.26.0", map[string]any{"dns_config": "no"}, "spec.config.dns_config must be a section with keys of its own"},
 		"no version":              {"main", map[string]any{"acl_policy_path": "/policy"}, ""},
@@ -69,7 +69,7 @@ func TestCheckConfigKeys(t *testing.T) {
 
 func TestVariablesOfRemovedKeys(t *testing.T) {
 	for name, test := range map[string]struct{ version, env, sentence string }{
-		"a key that has gone":     {"v0.29.3", "HEADSCALE_OIDC_EXPIRY", "spec.pod.env has HEADSCALE_OIDC_EXPIRY, the variable of oidc.expiry, which is no key of Headscale v0.29.3 any more, so that it would not start: write node.expiry instead"},
+		"a key that has gone":     {"v0.29.3", "HEADSCALE_OIDC_EXPIRY", "spec.pod.env has HEADSCALE_OIDC_EXPIRY, the variable of oidc.expiry, which is no longer a key of Headscale v0.29.3, so that it would not start: write node.expiry instead"},
 		"a key that goes later":   {"v0.28.0", "HEADSCALE_OIDC_EXPIRY", ""},
 		"an old name":             {"v0.28.0", "HEADSCALE_ACL_POLICY_PATH", "spec.pod.env has HEADSCALE_ACL_POLICY_PATH"},
 		"an old name and the new": {"v0.28.0", "HEADSCALE_ACL_POLICY_PATH, value: x}, {name: HEADSCALE_POLICY_PATH", ""},
@@ -109,7 +109,7 @@ func TestAnImageOfAnotherRelease(t *testing.T) {
 			headscale.Spec.Image = image
 			_, err := Build(headscale, operatorOptions)
 			if refused {
-				NewWithT(t).Expect(err).To(MatchError(MatchRegexp(`spec.image has the tag \S+, and spec.version is v0.29.3: write the release there that the image is`)))
+				NewWithT(t).Expect(err).To(MatchError(MatchRegexp(`spec.image has the tag \S+, and spec.version is v0.29.3: set it to the release of the image`)))
 			} else {
 				NewWithT(t).Expect(err).NotTo(HaveOccurred())
 			}

@@ -35,7 +35,7 @@ var _ = Describe("An upgrade", func() {
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.29.3, config: {log: {level: debug}}}}`)).To(Succeed())
 		ready := condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)
 		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonUpgradeRefused,
-			"spec.version cannot go from v0.27.1 to v0.29.3: no minor version may be left out, because each changes the database; go to the latest v0.28 first"))
+			"spec.version cannot go from v0.27.1 to v0.29.3: minor versions must not be skipped, because each migrates the database; go to the latest v0.28 first"))
 		Expect(condition(ctx, o.namespace, "headscale", v1beta1.ConditionStalled)(NewGomega(Fail))).To(be("True", v1beta1.ReasonUpgradeRefused, ""))
 		Expect(condition(ctx, o.namespace, "headscale", v1beta1.ConditionAvailable)(NewGomega(Fail))).To(be("True", v1beta1.ReasonAvailable, ""))
 		o.touch(ctx, "headscale")
@@ -73,7 +73,7 @@ var _ = Describe("An upgrade", func() {
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.29.3}}`)).To(Succeed())
 		ready := condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)
 		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonInvalidConfig,
-			"spec.config.randomize_client_port is no key of Headscale v0.29.3 any more, which would not start with it: take it out"))
+			"spec.config.randomize_client_port is no longer a key of Headscale v0.29.3, which would not start with it: take it out"))
 		Expect(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")(NewGomega(Fail))).To(image("v0.28.0"))
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {config: {randomize_client_port: null}}}`)).To(Succeed())
 		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).Should(image("v0.29.3"))
