@@ -10,13 +10,14 @@ const (
 	// ConditionAPIKeyReady is true when the API key Secret holds a key that is
 	// valid, and is true with the reason ReasonNotManaged when nobody asked for one.
 	ConditionAPIKeyReady = "APIKeyReady"
-	// ConditionProgressing is true while something is under way that ends by itself.
+	// ConditionProgressing is true while a change is being rolled out.
 	ConditionProgressing = "Progressing"
 	// ConditionReconciling is there, and true, while ConditionProgressing is true. It
 	// is what kstatus looks for, and with it Argo CD and Flux.
 	ConditionReconciling = "Reconciling"
-	// ConditionStalled is there, and true, while only the user can put right what is
-	// wrong, or what should have come right by itself did not. It is what kstatus looks for, and with it Argo CD and Flux.
+	// ConditionStalled is there, and true, while only the user can fix what is
+	// wrong, or what should have recovered by itself did not. kstatus reads it, and with
+	// it Argo CD and Flux.
 	ConditionStalled = "Stalled"
 )
 
@@ -24,7 +25,7 @@ const (
 const (
 	// ReasonReady says that nothing is left to do.
 	ReasonReady = "Ready"
-	// ReasonComplete says that nothing is under way.
+	// ReasonComplete says that the reconciliation is complete.
 	ReasonComplete = "Complete"
 	// ReasonScaledToZero says that spec.replicas is 0.
 	ReasonScaledToZero = "ScaledToZero"
@@ -49,9 +50,9 @@ const (
 	ReasonProgressing = "Progressing"
 	// ReasonNotAnswering says that Headscale runs and fails its health check.
 	ReasonNotAnswering = "NotAnswering"
-	// ReasonCrashing says that Headscale ended and is started again and again.
+	// ReasonCrashing says that Headscale is crash-looping.
 	ReasonCrashing = "Crashing"
-	// ReasonImagePullFailed says that an image of the pod cannot be had.
+	// ReasonImagePullFailed says that an image of the pod cannot be pulled.
 	ReasonImagePullFailed = "ImagePullFailed"
 	// ReasonCannotStart says that the kubelet cannot make or start the container.
 	ReasonCannotStart = "CannotStart"
@@ -90,13 +91,13 @@ const (
 
 // Reasons of events that are no reasons of a condition.
 const (
-	// EventCreated says that the StatefulSet was made.
+	// EventCreated says that the StatefulSet was created.
 	EventCreated = "Created"
 	// EventKeyStored says that the Secret got its first key.
 	EventKeyStored = "KeyStored"
 	// EventKeyRotated says that the Secret's key was replaced.
 	EventKeyRotated = "KeyRotated"
-	// EventSecretLeft says that a Secret is not looked after any more and was left as
+	// EventSecretLeft says that a Secret is no longer managed and was left as
 	// it is.
 	EventSecretLeft = "SecretLeft"
 	// EventVolumeGrown says that a larger data volume was asked for.

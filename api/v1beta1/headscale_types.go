@@ -80,7 +80,7 @@ type PersistentVolumeClaimSpec struct {
 	StorageClassName *string `json:"storage_class_name,omitempty"`
 }
 
-// APIKeySpec describes the API key and the sidecar that looks after it.
+// APIKeySpec describes the API key and the sidecar that manages it.
 //
 // The rules below compare durations only where each of them can be read; where one
 // cannot, its own rule says so. The implied buffer is reckoned in whole seconds, as
@@ -140,8 +140,8 @@ type APIKeyStatus struct {
 	// When the key will be replaced.
 	// +optional
 	NextRotation *metav1.Time `json:"next_rotation,omitempty"`
-	// Last value of the annotation rotate-requested-at that was handed on to the
-	// Secret. A request is handed on once.
+	// Last value of the annotation rotate-requested-at that was forwarded to the
+	// Secret. A request is forwarded once.
 	// +optional
 	LastRotationRequest string `json:"last_rotation_request,omitempty"`
 }
@@ -173,7 +173,7 @@ type HeadscaleStatus struct {
 	APIKey *APIKeyStatus `json:"api_key,omitempty"`
 }
 
-// Headscale runs a Headscale server and looks after an admin API key for it.
+// Headscale runs a Headscale server and manages an admin API key for it.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status

@@ -281,7 +281,7 @@ func checkMounts(added *v1beta1.PodSpec, l *layout) error {
 		}
 		for _, dir := range taken {
 			if overlap(path.Clean(m.MountPath), dir) {
-				return invalid("pod.volume_mounts", "has the mountPath %s, which conflicts with %s: choose another directory", m.MountPath, dir)
+				return invalid("pod.volume_mounts", "has the mountPath %s, which is in the way of %s: choose a directory of its own", m.MountPath, dir)
 			}
 		}
 	}

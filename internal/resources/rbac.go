@@ -16,7 +16,7 @@ func serviceAccount(headscale *v1beta1.Headscale) *corev1.ServiceAccountApplyCon
 		WithAutomountServiceAccountToken(false)
 }
 
-// role is all that the sidecar may do: make a Secret, and look after the one that
+// role is all that the sidecar may do: create a Secret, and update the one that
 // holds the key. (A request to create cannot be limited to a name.)
 func role(headscale *v1beta1.Headscale) *rbacv1.RoleApplyConfiguration {
 	return rbacv1.Role(headscale.Name, headscale.Namespace).

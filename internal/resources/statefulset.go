@@ -19,7 +19,7 @@ func statefulSet(headscale *v1beta1.Headscale, pod *corev1ac.PodTemplateSpecAppl
 			WithReplicas(replicas(headscale)).
 			WithServiceName(headscale.Name).
 			// With the other policy a pod that never becomes ready would not be replaced
-			// when its config is put right.
+			// when its config is fixed.
 			WithPodManagementPolicy(appsv1.ParallelPodManagement).
 			WithSelector(metav1ac.LabelSelector().WithMatchLabels(selectorLabels(headscale))).
 			WithTemplate(pod).
