@@ -85,7 +85,7 @@ func TestProgressOnATerminal(t *testing.T) {
 	clock = clock.Add(3 * time.Second)
 	p.waiting(stageAsked)
 	p.end()
-	g.Expect(out.String()).To(Equal(clearLine + "Asked.\n" + clearLine + "Waiting for the operator to forwarhe request o..." + clearLine))
+	g.Expect(out.String()).To(Equal(clearLine + "Asked.\n" + clearLine + "Waiting for the operator to forward the reques..." + clearLine))
 
 	out.Reset()
 	p.screen = screen{}
