@@ -291,7 +291,7 @@ var _ = Describe("key", func() {
 		secret.OwnerReferences = nil
 		Expect(admin.Update(ctx, secret)).To(Succeed())
 		Expect(run(ctx, namespace, "key", "third", "--reveal")).To(And(HaveField("Status", ExitFailure), HaveField("Stdout", ""),
-			HaveField("Stderr", ContainSubstring("the operator has not looked at Headscale third yet"))))
+			HaveField("Stderr", ContainSubstring("the operator has not observed Headscale third yet"))))
 		Expect(run(ctx, namespace, "key", "third").Stdout).To(And(ContainSubstring("Unknown, Secret"), Not(ContainSubstring("9ac3e6a37ae0"))))
 	})
 
@@ -300,7 +300,7 @@ var _ = Describe("key", func() {
 		newHeadscale(ctx, namespace, "headscale", turnedOff)
 		newSecret(ctx, namespace)
 		Expect(run(ctx, namespace, "key", "--reveal")).To(Equal(result{testKey + "\n", "This key is not rotated: spec.api_key.auto_manage is false.\n", 0}))
-		Expect(run(ctx, namespace, "rotate")).To(Equal(result{"", "error: nobody rotates the key of Headscale " + namespace + "/headscale: set spec.api_key.auto_manage to true first\n", ExitFailure}))
+		Expect(run(ctx, namespace, "rotate")).To(Equal(result{"", "error: the key of Headscale " + namespace + "/headscale is not rotated: set spec.api_key.auto_manage to true first\n", ExitFailure}))
 	})
 
 	It("that is missing is a status of its own", func(ctx SpecContext) {
