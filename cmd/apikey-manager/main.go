@@ -69,7 +69,7 @@ func run(arguments []string) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	klog.SetSlogLogger(log.With("from", "client-go"))
 
-	admin := headscale.NewClient(options.SocketPath)
+	admin := headscale.NewClient(headscale.UnixSocket(options.SocketPath))
 	defer func() { _ = admin.Close() }()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()

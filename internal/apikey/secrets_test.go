@@ -196,7 +196,7 @@ func shortDirectory() string {
 // run starts a Manager and returns what ends it.
 func run(socket string, secrets Secrets) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	admin := headscale.NewClient(socket)
+	admin := headscale.NewClient(headscale.UnixSocket(socket))
 	manager := New(Config{Admin: admin, Secrets: secrets, SocketPath: socket, Clock: time.Now, Tag: testTag,
 		Settings: defaults, Log: slog.New(slog.NewTextHandler(GinkgoWriter, nil))})
 	done := make(chan error, 1)

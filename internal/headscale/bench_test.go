@@ -54,7 +54,7 @@ func benchmarkPair(b *testing.B, release headscaletest.Release) (*headscale.Clie
 	if err := server.Start(); err != nil {
 		b.Fatal(err)
 	}
-	client := headscale.NewClient(server.SocketPath())
+	client := headscale.NewClient(headscale.UnixSocket(server.SocketPath()))
 	b.Cleanup(func() {
 		_ = client.Close()
 		server.Stop()

@@ -180,7 +180,7 @@ func answerSpecs(f *fixture) {
 		Expect(f.server.Calls(headscaletest.Create) + f.server.Calls(headscaletest.Expire)).To(BeZero())
 	})
 
-	It("hands on what Headscale refused with, which is an answer", func(ctx SpecContext) {
+	It("returns what Headscale refused with, which is an answer", func(ctx SpecContext) {
 		f.server.Inject(headscaletest.Fault{Do: headscaletest.Refuse})
 		_, createErr := f.client.CreateAPIKey(ctx, tomorrow())
 		_, listErr := f.client.ListAPIKeys(ctx)

@@ -11,83 +11,38 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"time"
 )
 
-// Headscale's admin API from 0.30 on.
 const (
-	// httpHost stands in the Host header; on a Unix socket it means nothing.
-	httpHost   = "headscale"
-	keysPath   = "/api/v1/apikey"
-	expirePath = "/api/v1/apikey/expire"
+	// httpHost stands in the Host header, where it means nothing: the dialer knows where
+	// to connect.
+	httpHost = "headscale"
 
-	// expirationLayout is RFC 3339 with all six digits of the microseconds.
-	expirationLayout = "2006-01-02T15:04:05.000000Z07:00"
+	// timeLayout is RFC 3339 with all six digits of the microseconds.
+	timeLayout = "2006-01-02T15:04:05.000000Z07:00"
 )
 
-// httpAPI is the admin API over HTTP/1.1 and JSON, a connection for each request.
-type httpAPI struct {
+// httpConn is Headscale's admin API from 0.30 on, over HTTP/1.1 and JSON, with a
+// connection for each request.
+type httpConn struct {
 	client http.Client
 }
 
-func newHTTPAPI(path string) *httpAPI {
-	return &httpAPI{client: http.Client{
+func newHTTPConn(dial Dialer) *httpConn {
+	return &httpConn{client: http.Client{
 		Transport: &http.Transport{
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return dialSocket(ctx, path)
-			},
+			DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 			DisableKeepAlives: true,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 }
 
-// listedKey is an entry of the list. Its numbers are strings, as in the JSON form
-// of protobuf.
-type listedKey struct {
-	ID         uint64     `json:"id,string"`
-	Prefix     string     `json:"prefix"`
-	Expiration *time.Time `json:"expiration"`
-	CreatedAt  *time.Time `json:"createdAt"`
-}
-
-func (h *httpAPI) list(ctx context.Context) ([]APIKey, error) {
-	var answer struct {
-		APIKeys []listedKey `json:"apiKeys"`
-	}
-	if err := h.exchange(ctx, http.MethodGet, keysPath, nil, &answer); err != nil {
-		return nil, err
-	}
-	keys := make([]APIKey, 0, len(answer.APIKeys))
-	for _, listed := range answer.APIKeys {
-		keys = append(keys, newAPIKey(listed.ID, listed.Prefix, listed.Expiration, listed.CreatedAt))
-	}
-	return keys, nil
-}
-
-func (h *httpAPI) create(ctx context.Context, expiration time.Time) (string, error) {
-	request := map[string]string{"expiration": expiration.Format(expirationLayout)}
-	var answer struct {
-		APIKey string `json:"apiKey"`
-	}
-	err := h.exchange(ctx, http.MethodPost, keysPath, request, &answer)
-	return answer.APIKey, err
-}
-
-func (h *httpAPI) expire(ctx context.Context, prefix string) error {
-	err := h.exchange(ctx, http.MethodPost, expirePath, map[string]string{"prefix": prefix}, nil)
-	var refused *problem
-	if errors.As(err, &refused) && refused.Status == http.StatusNotFound {
-		return ErrNotFound
-	}
-	return err
-}
-
-func (h *httpAPI) close() { h.client.CloseIdleConnections() }
+func (h *httpConn) close() { h.client.CloseIdleConnections() }
 
 // exchange sends a request and decodes the answer, where one is wanted. It returns a
 // *problem when Headscale answered with one.
-func (h *httpAPI) exchange(ctx context.Context, method, path string, body, answer any) error {
+func (h *httpConn) exchange(ctx context.Context, method, path string, body, answer any) error {
 	request, err := newRequest(ctx, method, path, body)
 	if err != nil {
 		return err
@@ -97,12 +52,12 @@ func (h *httpAPI) exchange(ctx context.Context, method, path string, body, answe
 		return unavailable(err.Error())
 	}
 	defer func() { _ = response.Body.Close() }()
-	content, err := io.ReadAll(io.LimitReader(response.Body, listLimit+1))
+	content, err := io.ReadAll(io.LimitReader(response.Body, answerLimit+1))
 	switch {
 	case err != nil:
 		return unavailable("the answer broke off: " + err.Error())
-	case len(content) > listLimit:
-		return fmt.Errorf("the answer of Headscale is longer than %d MiB", listLimit>>20)
+	case len(content) > answerLimit:
+		return fmt.Errorf("the answer of Headscale is longer than %d MiB", answerLimit>>20)
 	case response.StatusCode != http.StatusOK:
 		return refusal(response, content)
 	case answer == nil:
@@ -144,6 +99,12 @@ type problem struct {
 		Message  string `json:"message"`
 		Location string `json:"location"`
 	} `json:"errors"`
+}
+
+// hasStatus reports whether an error is a problem that Headscale answered with that status.
+func hasStatus(err error, status int) bool {
+	var refused *problem
+	return errors.As(err, &refused) && refused.Status == status
 }
 
 // Error says in one sentence what Headscale said in several places.

@@ -63,7 +63,7 @@ func startFake(path string, release headscaletest.Release, options ...headscalet
 }
 
 func newClient(path string, options ...headscale.Option) *headscale.Client {
-	client := headscale.NewClient(path, options...)
+	client := headscale.NewClient(headscale.UnixSocket(path), options...)
 	DeferCleanup(client.Close)
 	return client
 }

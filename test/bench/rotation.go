@@ -183,7 +183,7 @@ func nextKey(ctx context.Context, records <-chan storedRecord, prefix string) (s
 func (s *site) whenRefused(ctx context.Context, old storedRecord, t transport) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, rotationLimit)
 	defer cancel()
-	admin := headscale.NewClient(s.socket)
+	admin := headscale.NewClient(headscale.UnixSocket(s.socket))
 	defer func() { _ = admin.Close() }()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()

@@ -17,7 +17,7 @@ import (
 
 // FirstAnswer is when Headscale first answers a call on its socket, or the context ends.
 func FirstAnswer(ctx context.Context, socket string) time.Time {
-	admin := headscale.NewClient(socket)
+	admin := headscale.NewClient(headscale.UnixSocket(socket))
 	defer func() { _ = admin.Close() }()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -67,7 +67,7 @@ func Floor(ctx context.Context, kubeconfig, namespace, socket string) (time.Dura
 	if err := client.IgnoreNotFound(err); err != nil {
 		return 0, err
 	}
-	admin := headscale.NewClient(socket)
+	admin := headscale.NewClient(headscale.UnixSocket(socket))
 	defer func() { _ = admin.Close() }()
 
 	began := time.Now()

@@ -79,7 +79,7 @@ func newWorld(ctx context.Context, h installation, options ...worldOption) *worl
 	GinkgoHelper()
 	w := &world{
 		namespace: newNamespace(ctx), headscale: h, socket: h.SocketPath(),
-		list: headscale.NewClient(h.SocketPath()), printed: process.NewLog(GinkgoWriter),
+		list: headscale.NewClient(headscale.UnixSocket(h.SocketPath())), printed: process.NewLog(GinkgoWriter),
 	}
 	w.tag = apikey.NewTag(w.namespace, v1beta1.DefaultSecretName)
 	w.dir = newDir()

@@ -90,7 +90,7 @@ func TestFaultsStrikeInTheirOrderAsOftenAsTheySay(t *testing.T) {
 func TestFreezeHoldsUntilThaw(t *testing.T) {
 	g := NewWithT(t)
 	server := start(t, headscaletest.V030)
-	client := headscale.NewClient(server.SocketPath())
+	client := headscale.NewClient(headscale.UnixSocket(server.SocketPath()))
 	server.Thaw() // nothing to thaw
 	server.Freeze()
 	server.Freeze()

@@ -5,10 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
-	"fmt"
-	"net"
-	"strings"
 	"time"
 )
 
@@ -40,7 +36,7 @@ func (t Transport) String() string {
 // Headscale speaks. It explains the request in Headscale's log.
 const ProbeUserAgent = "headscale-operator (transport probe)"
 
-const probeRequest = "GET " + keysPath + " HTTP/1.1\r\n" +
+const probeRequest = "GET " + apiKeysPath + " HTTP/1.1\r\n" +
 	"Host: " + httpHost + "\r\n" +
 	"User-Agent: " + ProbeUserAgent + "\r\n" +
 	"Connection: close\r\n\r\n"
@@ -52,8 +48,8 @@ const frameHeaderLength = 9
 // probe finds out what Headscale speaks from the first bytes of its answer to an
 // HTTP/1.1 request that changes nothing. A gRPC server greets with its HTTP/2
 // settings and hangs up; an HTTP server answers, no matter with which status.
-func probe(ctx context.Context, path string) (Transport, error) {
-	conn, err := dialSocket(ctx, path)
+func probe(ctx context.Context, dial Dialer) (Transport, error) {
+	conn, err := dial(ctx)
 	if err != nil {
 		return TransportUnknown, err
 	}
@@ -93,29 +89,4 @@ func isSettingsFrame(head []byte) bool {
 	length := uint32(head[0])<<16 | uint32(head[1])<<8 | uint32(head[2])
 	kind, flags, stream := head[3], head[4], binary.BigEndian.Uint32(head[5:])
 	return kind == typeSettings && flags == 0 && stream == 0 && length%6 == 0
-}
-
-// connect returns the admin API over a transport. The connection itself is made by
-// the first call.
-func connect(transport Transport, path string) (adminAPI, error) {
-	if transport == TransportHTTP {
-		return newHTTPAPI(path), nil
-	}
-	return newGRPCAPI(path)
-}
-
-// dialSocket connects to a Unix socket. Its errors wrap ErrUnavailable and those of
-// the system, such as fs.ErrNotExist.
-func dialSocket(ctx context.Context, path string) (net.Conn, error) {
-	if path == "" {
-		return nil, errors.New("the path of Headscale's socket is empty")
-	}
-	if strings.HasPrefix(path, "@") {
-		path = "./" + path // a file, and not a name in Linux's abstract namespace
-	}
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	return conn, nil
 }
