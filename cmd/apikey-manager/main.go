@@ -19,6 +19,7 @@ import (
 
 	"infrado.cloud/headscale-operator/internal/apikey"
 	"infrado.cloud/headscale-operator/internal/headscale"
+	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
 // What the linker knows of this build.
@@ -80,7 +81,7 @@ func run(arguments []string) error {
 		Admin:      admin,
 		Secrets:    secrets,
 		Settings:   options.Settings,
-		Tag:        apikey.NewTag(options.Namespace, options.SecretName),
+		Tag:        rotation.NewTag(options.Namespace, options.SecretName),
 		Owner:      options.Owner,
 		SocketPath: options.SocketPath,
 		Clock:      time.Now,

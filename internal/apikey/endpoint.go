@@ -3,10 +3,11 @@ package apikey
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"time"
+
+	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
 // Bounds on a request to the Endpoint, so that nobody can hold on to its memory.
@@ -35,7 +36,7 @@ type Endpoint struct {
 // cannot be listened on, says so once, and always returns nil: keys are more important
 // than their metrics.
 func (e *Endpoint) Start(ctx context.Context) error {
-	again := backoff{most: maxRebind, jitter: rand.Float64}
+	again := rotation.NewBackoff(maxRebind)
 	failing := false
 	for ctx.Err() == nil {
 		problem := e.serve(ctx, func(address net.Addr) {
@@ -43,13 +44,13 @@ func (e *Endpoint) Start(ctx context.Context) error {
 				e.Log.Info("Serving metrics and health after all", "address", address)
 			}
 			failing = false
-			again.reset()
+			again = rotation.NewBackoff(maxRebind)
 		})
 		if !failing && ctx.Err() == nil {
 			e.Log.Warn("Cannot serve metrics and health; trying again", "address", e.Address, "message", problem)
 		}
 		failing = true
-		pause(ctx, again.grow())
+		pause(ctx, again.Step())
 	}
 	return nil
 }

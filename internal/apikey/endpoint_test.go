@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"infrado.cloud/headscale-operator/internal/headscale"
+	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
 var _ = Describe("The endpoint", func() {
@@ -131,7 +132,7 @@ func TestAManagerIsAlive(t *testing.T) {
 		"while every call is so slow": slow,
 	} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, Settings{Expiration: 20 * time.Minute, RotationBuffer: 10 * time.Minute}, func(w *world) {
+			inWorld(t, rotation.Settings{Expiration: 20 * time.Minute, RotationBuffer: 10 * time.Minute}, func(w *world) {
 				arrange(w)
 				w.start()
 				for range 4 * 30 {

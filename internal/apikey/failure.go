@@ -3,7 +3,6 @@ package apikey
 import (
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"io/fs"
 	"strings"
 
@@ -11,34 +10,18 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"infrado.cloud/headscale-operator/internal/headscale"
+	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
-// errUnsettled says that decisions went round in a circle.
-var errUnsettled = errors.New("the Secret or Headscale's keys keep changing while they are being put right; somebody else is writing to them")
-
-func fmtError(doing string, err error) error { return fmt.Errorf("%s: %w", doing, err) }
-
-// errChanged says that a write failed because the Secret is not what it was when
-// it was read: another look is all that is needed.
-var errChanged = errors.New("the Secret was changed meanwhile")
-
-// ifChanged marks an error of a write that says so.
-func ifChanged(err error, creating bool) error {
-	if creating && apierrors.IsAlreadyExists(err) || !creating && (apierrors.IsConflict(err) || apierrors.IsNotFound(err)) {
-		return fmt.Errorf("%w: %w", errChanged, err)
-	}
-	return err
-}
-
 // reasonOf names the kind of a failure.
-func reasonOf(err error) Reason {
-	var throttled throttledError
+func reasonOf(err error) rotation.Reason {
+	var throttled *rotation.ThrottledError
 	var status apierrors.APIStatus
 	switch {
 	case errors.As(err, &throttled):
-		return ReasonThrottled
-	case errors.Is(err, errUnsettled):
-		return ReasonUnsettled
+		return rotation.ReasonThrottled
+	case errors.Is(err, rotation.ErrUnsettled):
+		return rotation.ReasonUnsettled
 	case errors.Is(err, headscale.ErrUnavailable) && errors.Is(err, fs.ErrPermission):
 		return ReasonSocketForbidden
 	case errors.Is(err, headscale.ErrUnavailable):
@@ -52,7 +35,7 @@ func reasonOf(err error) Reason {
 	}
 }
 
-func kubernetesReason(err error) Reason {
+func kubernetesReason(err error) rotation.Reason {
 	switch {
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return ReasonNamespaceTerminating

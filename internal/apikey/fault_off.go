@@ -2,6 +2,8 @@
 
 package apikey
 
+import "infrado.cloud/headscale-operator/internal/rotation"
+
 // faultpoint does nothing. A build with the tag faultinjection can be told to be
 // killed here.
-func faultpoint(Step) {}
+func faultpoint(rotation.Step) {}

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"infrado.cloud/headscale-operator/internal/headscale"
+	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
 // Metrics are what can be measured of one Manager, as its Observer and as a collector
@@ -24,11 +25,11 @@ type Metrics struct {
 
 	mu                  sync.Mutex
 	checks, revoked     float64
-	rotations, failures map[Reason]float64
+	rotations, failures map[rotation.Reason]float64
 	// key is what the last decision was about, and blocked its reason if a person must
 	// clear the way.
 	key     keyFacts
-	blocked Reason
+	blocked rotation.Reason
 	// success is when a check last ended with the key in order and no other that
 	// Headscale fails to expire, zero before.
 	success time.Time
@@ -48,7 +49,7 @@ type MetricsFacts struct {
 }
 
 // keyFacts is what is known of the stored key, zero where there is none, and how many
-// marks of others are in the Secret.
+// entries of others the ledger has.
 type keyFacts struct {
 	expiration, creation, due time.Time
 	retiring, pending         int
@@ -59,10 +60,10 @@ func factsOf(view View) keyFacts {
 		return keyFacts{}
 	}
 	facts := keyFacts{retiring: len(view.Record.Retiring), pending: len(view.Record.Pending)}
-	if key := view.stored(); key != nil {
+	if key := view.Stored(); key != nil {
 		facts.creation = view.Record.CreatedAt
 		if !key.Expiration.IsZero() {
-			facts.expiration, facts.due = key.Expiration, view.due()
+			facts.expiration, facts.due = key.Expiration, view.Due()
 		}
 	}
 	return facts
@@ -70,7 +71,7 @@ func factsOf(view View) keyFacts {
 
 // NewMetrics returns the Metrics of a Manager that has not started yet.
 func NewMetrics(facts MetricsFacts) *Metrics {
-	m := &Metrics{facts: facts, rotations: map[Reason]float64{}, failures: map[Reason]float64{}}
+	m := &Metrics{facts: facts, rotations: map[rotation.Reason]float64{}, failures: map[rotation.Reason]float64{}}
 	// A counter that begins with its first event hides that event from rate().
 	for _, reason := range rotationReasons {
 		m.rotations[reason] = 0
@@ -104,37 +105,37 @@ func (m *Metrics) Began() {
 }
 
 // Decided notes what is known of the stored key.
-func (m *Metrics) Decided(view View, d Decision) {
+func (m *Metrics) Decided(view View, d rotation.Decision) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.key, m.blocked = factsOf(view), ""
 	switch d.Action {
-	case None:
+	case rotation.None:
 		// A key that Headscale will not expire is left alone between two tries, and is
 		// not in order for that.
 		if len(view.Stuck) == 0 {
 			m.success = view.Now
 		}
-	case Blocked:
+	case rotation.Blocked:
 		m.blocked = d.Reason
 		m.failures[d.Reason]++
 	}
 }
 
 // Did counts keys that were stored and keys that were expired.
-func (m *Metrics) Did(step Step, reason Reason) {
+func (m *Metrics) Did(step rotation.Step, reason rotation.Reason) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch step {
-	case StepStore:
+	case rotation.StepStore:
 		m.rotations[reason]++
-	case StepExpire:
+	case rotation.StepExpire:
 		m.revoked++
 	}
 }
 
 // Failed counts an attempt that failed.
-func (m *Metrics) Failed(reason Reason) {
+func (m *Metrics) Failed(reason rotation.Reason) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.failures[reason]++

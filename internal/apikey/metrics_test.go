@@ -24,6 +24,7 @@ import (
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/headscale"
+	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
 // scrape is what Prometheus is given.
@@ -54,7 +55,7 @@ func at(instant time.Time) types.GomegaMatcher {
 }
 
 func TestTheMetricsOfAKey(t *testing.T) {
-	inWorld(t, Settings{Expiration: 2160 * time.Hour, RotationBuffer: 240 * time.Hour}, func(w *world) {
+	inWorld(t, rotation.Settings{Expiration: 2160 * time.Hour, RotationBuffer: 240 * time.Hour}, func(w *world) {
 		w.headscale.failList = func() error { return headscale.ErrUnavailable }
 		w.start()
 		for _, unknown := range []string{"expiration_timestamp_seconds", "creation_timestamp_seconds", "next_rotation_timestamp_seconds", "last_success_timestamp_seconds"} {
@@ -68,28 +69,28 @@ func TestTheMetricsOfAKey(t *testing.T) {
 		made := time.Now()
 		w.Expect(w.value("headscale_up")).To(Equal(1.0))
 		w.Expect(w.value("headscale_info{transport=\"grpc\",version=\"v0.29.3\"}")).To(Equal(1.0))
-		w.Expect(w.value("expiration_timestamp_seconds")).To(at(parseTime(w.note(v1beta1.AnnotationExpiration))))
-		w.Expect(w.value("creation_timestamp_seconds")).To(at(parseTime(w.note(v1beta1.AnnotationCreatedAt))))
-		w.Expect(w.value("next_rotation_timestamp_seconds")).To(at(parseTime(w.note(v1beta1.AnnotationExpiration)).Add(-240 * time.Hour)))
+		w.Expect(w.value("expiration_timestamp_seconds")).To(at(rotation.ParseTime(w.note(v1beta1.AnnotationExpiration))))
+		w.Expect(w.value("creation_timestamp_seconds")).To(at(rotation.ParseTime(w.note(v1beta1.AnnotationCreatedAt))))
+		w.Expect(w.value("next_rotation_timestamp_seconds")).To(at(rotation.ParseTime(w.note(v1beta1.AnnotationExpiration)).Add(-240 * time.Hour)))
 		w.Expect(w.value("last_success_timestamp_seconds")).To(at(made))
 		w.Expect(w.value("rotations_total{reason=\"SecretMissing\"}")).To(Equal(1.0))
 		w.Expect(w.value("keys_revoked_total")).To(Equal(0.0))
 
 		checks, known := w.value("checks_total").(float64)
 		w.Expect(known).To(BeTrue())
-		w.pass(CheckInterval)
+		w.pass(rotation.CheckInterval)
 		w.Expect(w.value("checks_total")).To(Equal(checks + 1))
 		w.Expect(w.value("last_success_timestamp_seconds")).To(at(time.Now()))
 
 		w.pass(80*day + time.Minute)
 		w.Expect(w.value("rotations_total{reason=\"RotationDue\"}")).To(Equal(1.0))
 		w.Expect(w.value("keys_revoked_total")).To(Equal(1.0))
-		w.Expect(w.value("expiration_timestamp_seconds")).To(at(parseTime(w.note(v1beta1.AnnotationExpiration))))
+		w.Expect(w.value("expiration_timestamp_seconds")).To(at(rotation.ParseTime(w.note(v1beta1.AnnotationExpiration))))
 	})
 }
 
 func TestTheMetricsOfTheLedger(t *testing.T) {
-	inWorld(t, Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute, RevocationDelay: 10 * time.Minute}, func(w *world) {
+	inWorld(t, rotation.Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute, RevocationDelay: 10 * time.Minute}, func(w *world) {
 		w.start().pass(31 * time.Minute)
 		w.Expect(w.value("retiring_keys")).To(Equal(1.0))
 		w.Expect(w.value("keys_revoked_total")).To(Equal(0.0))
@@ -101,21 +102,21 @@ func TestTheMetricsOfTheLedger(t *testing.T) {
 		w.secrets.edit(setValue("rubbish"))
 		w.pass(2 * time.Second)
 		w.Expect(w.value("pending_keys")).To(Equal(1.0), "the one whose answer was lost may still appear")
-		w.pass(PendingTimeout + pendingInterval)
+		w.pass(rotation.PendingTimeout + rotation.PendingInterval)
 		w.Expect(w.value("pending_keys")).To(Equal(0.0))
 	})
 }
 
 func TestTheMetricsOfFailures(t *testing.T) {
 	refused := errors.New("database is locked")
-	for reason, test := range map[Reason]struct {
+	for reason, test := range map[rotation.Reason]struct {
 		fail func(w *world)
 		up   float64
 	}{
 		ReasonHeadscaleUnavailable: {func(w *world) { w.headscale.failList = func() error { return headscale.ErrUnavailable } }, 0},
 		ReasonHeadscaleFailed:      {func(w *world) { w.headscale.failList = func() error { return refused } }, 1},
-		ReasonThrottled:            {func(w *world) { w.headscale.failCreate = func() error { return refused } }, 1},
-		ReasonUnsettled:            {func(w *world) { w.secrets.fail = alwaysThereFirst }, 1},
+		rotation.ReasonThrottled:   {func(w *world) { w.headscale.failCreate = func() error { return refused } }, 1},
+		rotation.ReasonUnsettled:   {func(w *world) { w.secrets.fail = alwaysThereFirst }, 1},
 		ReasonKubernetesUnavailable: {func(w *world) {
 			w.secrets.fail = func(string, *corev1.Secret) error { return errKubernetes }
 		}, 1},
@@ -172,7 +173,7 @@ func TestTheMetricsOfABlockedManager(t *testing.T) {
 }
 
 func TestAKeyThatCannotBeExpiredIsNoSuccess(t *testing.T) {
-	settings := Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute}
+	settings := rotation.Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute}
 	inWorld(t, settings, func(w *world) {
 		w.start().pass(time.Minute)
 		w.headscale.set(func() { w.headscale.failExpire = func() error { return errors.New("database is read-only for this") } })
@@ -212,7 +213,7 @@ func TestAKeyThatIsStoredLateCounts(t *testing.T) {
 
 // TestTheMetricsAreInOrder looks at all series of a Manager that has seen a lot.
 func TestTheMetricsAreInOrder(t *testing.T) {
-	inWorld(t, Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute}, func(w *world) {
+	inWorld(t, rotation.Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute}, func(w *world) {
 		w.headscale.failCreate = once(errors.New("database is locked"))
 		w.start().pass(3 * time.Hour)
 		w.secrets.edit(setValue("rubbish"))
@@ -259,9 +260,9 @@ func TestTheMetricsAreInOrder(t *testing.T) {
 func TestEveryReasonIsCounted(t *testing.T) {
 	g := NewWithT(t)
 	var counted []string
-	for _, list := range [][]Reason{rotationReasons, failureReasons,
+	for _, list := range [][]rotation.Reason{rotationReasons, failureReasons,
 		// These are not the end of anything: what they are about goes on.
-		{ReasonUpToDate, ReasonSettling, ReasonOrphaned, ReasonAnnotationsDiffer},
+		{rotation.ReasonUpToDate, rotation.ReasonSettling, rotation.ReasonOrphaned, rotation.ReasonAnnotationsDiffer},
 	} {
 		for _, reason := range list {
 			counted = append(counted, string(reason))
@@ -270,10 +271,16 @@ func TestEveryReasonIsCounted(t *testing.T) {
 	g.Expect(counted).To(ConsistOf(declaredReasons(t)))
 }
 
-// declaredReasons are the values of all constants of the type Reason.
+// declaredReasons are the values of all constants of the type Reason, those of a rotation
+// of any credential and those of API keys.
 func declaredReasons(t *testing.T) []string {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "reasons.go", nil, 0)
+	return append(reasonsIn(t, "../rotation/reasons.go"), reasonsIn(t, "reasons.go")...)
+}
+
+func reasonsIn(t *testing.T, path string) []string {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,8 +290,7 @@ func declaredReasons(t *testing.T) []string {
 		if !is {
 			return true
 		}
-		kind, named := spec.Type.(*ast.Ident)
-		if !named || kind.Name != "Reason" {
+		if !isReason(spec.Type) {
 			return false
 		}
 		literal, written := spec.Values[0].(*ast.BasicLit)
@@ -299,6 +305,15 @@ func declaredReasons(t *testing.T) []string {
 		return false
 	})
 	return values
+}
+
+// isReason reports whether a type is Reason or rotation.Reason.
+func isReason(kind ast.Expr) bool {
+	if selector, is := kind.(*ast.SelectorExpr); is {
+		kind = selector.Sel
+	}
+	named, is := kind.(*ast.Ident)
+	return is && named.Name == "Reason"
 }
 
 func TestWhatTheOperatorSaysIsFitForALabel(t *testing.T) {

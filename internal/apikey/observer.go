@@ -1,21 +1,23 @@
 package apikey
 
+import "infrado.cloud/headscale-operator/internal/rotation"
+
 // Observer is told what a Manager does and why, with the reasons that the log has.
 type Observer interface {
 	// Began is called at the beginning of each check.
 	Began()
 	// Decided is called with each decision and all that it was made of.
-	Decided(view View, d Decision)
+	Decided(view View, d rotation.Decision)
 	// Did is called after a step has been taken.
-	Did(step Step, reason Reason)
+	Did(step rotation.Step, reason rotation.Reason)
 	// Failed is called after an attempt failed, or had to be put off.
-	Failed(reason Reason)
+	Failed(reason rotation.Reason)
 }
 
-// nobody is an Observer that looks away.
+// nobody is an Observer that does nothing.
 type nobody struct{}
 
-func (nobody) Began()                 {}
-func (nobody) Decided(View, Decision) {}
-func (nobody) Did(Step, Reason)       {}
-func (nobody) Failed(Reason)          {}
+func (nobody) Began()                             {}
+func (nobody) Decided(View, rotation.Decision)    {}
+func (nobody) Did(rotation.Step, rotation.Reason) {}
+func (nobody) Failed(rotation.Reason)             {}

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
 // DefaultMetricsAddress is where metrics and health are served by default.
@@ -26,7 +27,7 @@ type Options struct {
 	SocketPath string
 	// Namespace and SecretName say where the key is kept.
 	Namespace, SecretName string
-	Settings
+	rotation.Settings
 	// Owner is the Headscale that the Secret goes with, nil if there is none.
 	Owner *Owner
 	// MetricsAddress is where metrics and health are served, empty if nowhere.
@@ -109,7 +110,7 @@ func (o Options) Validate() error {
 	if problems := validation.IsDNS1123Label(o.Namespace); len(problems) > 0 {
 		return fmt.Errorf("--namespace is %q, which no namespace can be named: %s", o.Namespace, problems[0])
 	}
-	return o.Settings.Validate()
+	return validateSettings(o.Settings)
 }
 
 // checkAddress refuses what cannot be listened on. Port 0 is any that is free.

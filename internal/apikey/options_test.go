@@ -12,6 +12,8 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+
+	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
 var _ = Describe("The command line", func() {
@@ -23,7 +25,7 @@ var _ = Describe("The command line", func() {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(options).To(Equal(Options{
 			SocketPath: "/var/run/headscale/headscale.sock", Namespace: "found", SecretName: "headscale-api-key",
-			Settings:       Settings{Expiration: 2160 * time.Hour, RotationBuffer: 1920 * time.Hour},
+			Settings:       rotation.Settings{Expiration: 2160 * time.Hour, RotationBuffer: 1920 * time.Hour},
 			MetricsAddress: ":9101",
 		}))
 	})
@@ -34,7 +36,7 @@ var _ = Describe("The command line", func() {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(options).To(Equal(Options{SocketPath: "/s", Namespace: "n", SecretName: "k", Owner: &Owner{Name: "hs", UID: "0-1"},
 			MetricsAddress: "127.0.0.1:0", HeadscaleVersion: "v0.29.3",
-			Settings: Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute, RevocationDelay: 5 * time.Minute}}))
+			Settings: rotation.Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute, RevocationDelay: 5 * time.Minute}}))
 	})
 
 	It("has the buffer follow the expiration", func() {

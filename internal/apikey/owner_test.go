@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
 // ownerBefore and ownerAfter are two Headscales of one name.
@@ -55,7 +56,7 @@ func TestTheOwnersOfASecretThatIsThereAreLeftAlone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, defaults, func(w *world) {
 				w.secrets.edit(func(*corev1.Secret) *corev1.Secret {
-					secret := Record{}.Onto(&corev1.Secret{})
+					secret := WriteRecord(rotation.Record{}, &corev1.Secret{})
 					secret.OwnerReferences = owners
 					return secret
 				})

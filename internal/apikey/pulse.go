@@ -5,13 +5,15 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
+
+	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
 // stuckAfter is how long a Manager may take from one sign of life to the next. It gives
-// one at least every clockInterval while it sleeps, and else before each look at how
-// things are and before each key that it expires. Between two of these are at most six
-// calls (list, read, intend, create, list, store), each of which gives up after ten
-// seconds: a minute, of which this is three times as much.
+// one at least every clockInterval while it sleeps, and else before each list of keys and
+// before each key that it expires. Between two of these are at most five calls (list, read,
+// intend, create, store), each of which gives up after ten seconds: three minutes are more
+// than three times as much.
 const stuckAfter = 3 * time.Minute
 
 // errNotBegun says that there was no sign of life yet.
@@ -31,7 +33,7 @@ func (p *pulse) check(now time.Time) error {
 	}
 	if silence := now.Sub(*last); silence > stuckAfter {
 		return fmt.Errorf("the API Key Manager has been stuck for %s: its last sign of life was at %s",
-			silence.Truncate(time.Second), formatTime(last.Truncate(time.Second)))
+			silence.Truncate(time.Second), rotation.FormatTime(last.Truncate(time.Second)))
 	}
 	return nil
 }

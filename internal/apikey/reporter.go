@@ -3,61 +3,86 @@ package apikey
 import (
 	"errors"
 	"log/slog"
+	"strings"
 
 	"infrado.cloud/headscale-operator/internal/headscale"
+	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
 // waitingMessage is what the log says while Headscale does not answer.
 const waitingMessage = "Waiting for Headscale to be ready..."
 
 // reporter tells the observer of everything, and writes one line to the log per change
-// of state and none for a repetition.
+// of state and none for a repetition. It is what the rotation reports to.
 type reporter struct {
 	log      *slog.Logger
 	observer Observer
-	state    string
+	// secrets are the texts that no message may contain.
+	secrets func() []string
+	state   string
 	// failing is whether the state is a failure.
 	failing bool
 }
 
-// decision reports where the checks came to rest.
-func (r *reporter) decision(d Decision, view View) {
+var _ rotation.Observer[headscale.APIKey] = (*reporter)(nil)
+
+// Decided tells of a decision, which is not the end of anything yet.
+func (r *reporter) Decided(view View, d rotation.Decision) { r.observer.Decided(view, d) }
+
+// Reached ends the program where a test of it wants that.
+func (r *reporter) Reached(step rotation.Step) { faultpoint(step) }
+
+// rested reports where a check came to rest.
+func (r *reporter) rested(d rotation.Decision, view View) {
 	r.failing = false
 	if !r.enter(string(d.Reason)) {
 		return
 	}
-	if d.Action == Blocked {
+	if d.Action == rotation.Blocked {
 		r.log.Warn("Cannot manage the API key", "reason", d.Reason, "message", d.Message)
 		return
 	}
-	r.log.Info("The API key is up to date", "reason", d.Reason, "prefix", view.Record.Prefix, "message", d.Message)
+	r.log.Info("The API key is up to date", "reason", d.Reason, "prefix", view.Record.ID, "message", d.Message)
 }
 
-// step reports something that was done.
-func (r *reporter) step(step Step, text string, reason Reason, attributes ...any) {
-	r.observer.Did(step, reason)
+// Did reports a step that was taken.
+func (r *reporter) Did(event rotation.Event) {
+	r.observer.Did(event.Step, event.Reason)
 	r.failing = false
-	r.enter(text)
-	r.log.Info(text, append([]any{"reason", reason}, attributes...)...)
+	switch event.Step {
+	case rotation.StepStore:
+		r.did("Stored a new API key", "reason", event.Reason, "prefix", event.ID, "expiration", rotation.FormatTime(event.Expiration),
+			"replaces", strings.Join(event.Replaces, ","), "message", event.Message)
+	case rotation.StepExpire:
+		r.did("Expired an API key", "reason", event.Reason, "prefix", event.ID, "message", event.Message)
+	case rotation.StepRepair:
+		r.did("Correcting the Secret's annotations", "reason", event.Reason, "message", event.Message)
+	}
 }
 
-// failure reports what keeps us from going on, without the secrets. That the next
+func (r *reporter) did(text string, attributes ...any) {
+	r.enter(text)
+	r.log.Info(text, attributes...)
+}
+
+// Failed reports what keeps the Manager from going on, without the secrets. That the next
 // attempt has to wait is no news after a failure.
-func (r *reporter) failure(err error, secrets []string) {
+func (r *reporter) Failed(err error) {
 	reason := reasonOf(err)
 	r.observer.Failed(reason)
-	if r.failing && reason == ReasonThrottled {
+	if r.failing && reason == rotation.ReasonThrottled {
 		return
 	}
 	r.failing = true
 	if !r.enter(string(reason)) {
 		return
 	}
+	message := without(err, r.secrets())
 	if errors.Is(err, headscale.ErrUnavailable) {
-		r.log.Info(waitingMessage, "reason", reason, "message", without(err, secrets))
+		r.log.Info(waitingMessage, "reason", reason, "message", message)
 		return
 	}
-	r.log.Warn("Cannot manage the API key; trying again", "reason", reason, "message", without(err, secrets))
+	r.log.Warn("Cannot manage the API key; trying again", "reason", reason, "message", message)
 }
 
 // enter notes a state and reports whether it is a new one.

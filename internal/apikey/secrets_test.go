@@ -26,6 +26,7 @@ import (
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/headscale"
 	"infrado.cloud/headscale-operator/internal/headscale/headscaletest"
+	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
 var _ = Describe("With a real API server", Ordered, func() {
@@ -67,7 +68,7 @@ var _ = Describe("With a real API server", Ordered, func() {
 		Expect(err).NotTo(HaveOccurred())
 		defer watcher.Stop()
 
-		created, err := secrets.Create(ctx, Record{}.Onto(&corev1.Secret{Type: corev1.SecretTypeOpaque}))
+		created, err := secrets.Create(ctx, WriteRecord(rotation.Record{}, &corev1.Secret{Type: corev1.SecretTypeOpaque}))
 		Expect(err).NotTo(HaveOccurred())
 		expectEvent(watcher, watch.Added, created.ResourceVersion)
 		_, err = secrets.Create(ctx, created)
@@ -90,8 +91,8 @@ var _ = Describe("With a real API server", Ordered, func() {
 	It("gives a Secret its owner without the right to delete it, which an owner given later would need", func(ctx SpecContext) {
 		secrets, err := NewSecrets(restricted, namespace, "key")
 		Expect(err).NotTo(HaveOccurred())
-		owned := New(Config{Owner: ownerBefore})
-		created, err := secrets.Create(ctx, Record{}.Onto(owned.newSecret()))
+		owned := &secretStore{owner: ownerBefore}
+		created, err := secrets.Create(ctx, WriteRecord(rotation.Record{}, owned.newSecret()))
 		Expect(err).NotTo(HaveOccurred())
 		Expect(created.OwnerReferences).To(Equal(ownedBy(ownerBefore)))
 		created.Annotations = map[string]string{"note": "changed"}

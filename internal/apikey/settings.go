@@ -2,23 +2,13 @@ package apikey
 
 import (
 	"fmt"
-	"time"
+
+	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
-// Settings say how long keys live.
-type Settings struct {
-	// Expiration is how long a new key is valid.
-	Expiration time.Duration
-	// RotationBuffer is how long before its expiration a key is replaced.
-	RotationBuffer time.Duration
-	// RevocationDelay is how long the old key stays valid after a new one was
-	// stored. Zero: it is expired at once.
-	RevocationDelay time.Duration
-}
-
-// Validate returns an error that names the command-line flag that is wrong, and
+// validateSettings returns an error that names the command-line flag that is wrong, and
 // what to do about it.
-func (s Settings) Validate() error {
+func validateSettings(s rotation.Settings) error {
 	switch {
 	case s.Expiration <= 0:
 		return fmt.Errorf("--expiration is %s; it must be a positive duration, such as 2160h", s.Expiration)

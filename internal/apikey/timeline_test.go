@@ -24,11 +24,12 @@ import (
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/headscale"
+	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
 const day = 24 * time.Hour
 
-var defaults = Settings{Expiration: v1beta1.DefaultExpiration, RotationBuffer: v1beta1.DefaultRotationBuffer(v1beta1.DefaultExpiration)}
+var defaults = rotation.Settings{Expiration: v1beta1.DefaultExpiration, RotationBuffer: v1beta1.DefaultRotationBuffer(v1beta1.DefaultExpiration)}
 
 // world is a Manager with all that it touches, on a clock that can be moved.
 type world struct {
@@ -36,7 +37,7 @@ type world struct {
 	t         *testing.T
 	headscale *fakeHeadscale
 	secrets   *fakeSecrets
-	settings  Settings
+	settings  rotation.Settings
 	owner     *Owner
 	log       *lockedBuffer
 	// manager and metrics are those of the last start.
@@ -48,7 +49,7 @@ type world struct {
 }
 
 // newWorld must be called in a synctest bubble.
-func newWorld(t *testing.T, settings Settings) *world {
+func newWorld(t *testing.T, settings rotation.Settings) *world {
 	w := &world{WithT: NewWithT(t), t: t, settings: settings, log: &lockedBuffer{}, secrets: newFakeSecrets(), stop: func() {}}
 	w.headscale = newFakeHeadscale(time.Now)
 	return w
@@ -59,7 +60,7 @@ func (w *world) start() *world {
 	ctx, cancel := context.WithCancel(context.Background())
 	w.metrics = NewMetrics(MetricsFacts{Version: "v1", Commit: "abc", HeadscaleVersion: "v0.29.3", Transport: w.headscale.spoken})
 	manager := New(Config{
-		Admin: w.metrics.Watch(w.headscale), Observer: w.metrics, Secrets: w.secrets, Settings: w.settings, Tag: NewTag("test", "test"), Owner: w.owner,
+		Admin: w.metrics.Watch(w.headscale), Observer: w.metrics, Secrets: w.secrets, Settings: w.settings, Tag: rotation.NewTag("test", "test"), Owner: w.owner,
 		Clock: func() time.Time { return time.Now().Add(time.Duration(w.skew.Load())) },
 		Log:   slog.New(slog.NewTextHandler(w.log, nil)),
 	})
@@ -95,7 +96,7 @@ func (w *world) atRest() {
 	w.Expect(w.headscale.live()).To(ConsistOf(w.note(v1beta1.AnnotationKeyPrefix)), "other keys are live\n%s", w.log)
 	w.Expect(w.note(v1beta1.AnnotationPending)).To(BeEmpty())
 	w.Expect(w.note(v1beta1.AnnotationRetiring)).To(BeEmpty())
-	w.Expect(parseTime(w.note(v1beta1.AnnotationExpiration))).To(BeTemporally(">", time.Now()))
+	w.Expect(rotation.ParseTime(w.note(v1beta1.AnnotationExpiration))).To(BeTemporally(">", time.Now()))
 }
 
 // lines counts the lines of the log that contain a text.
@@ -119,7 +120,7 @@ func (b *lockedBuffer) String() string {
 }
 
 // inWorld runs a story in a synctest bubble.
-func inWorld(t *testing.T, settings Settings, story func(w *world)) {
+func inWorld(t *testing.T, settings rotation.Settings, story func(w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, settings)
@@ -150,7 +151,7 @@ func TestAYearOfRotations(t *testing.T) {
 		"buffer of 240h": {buffer: 240 * time.Hour, interval: 80 * day},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, Settings{Expiration: 2160 * time.Hour, RotationBuffer: test.buffer}, func(w *world) {
+			inWorld(t, rotation.Settings{Expiration: 2160 * time.Hour, RotationBuffer: test.buffer}, func(w *world) {
 				w.start()
 				for elapsed := time.Duration(0); elapsed < 365*day; elapsed += day {
 					w.atRest()
@@ -188,10 +189,10 @@ func TestAtRestTheAPIServerIsLeftAlone(t *testing.T) {
 }
 
 func TestRotationHappensAtTheDueInstant(t *testing.T) {
-	inWorld(t, Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute}, func(w *world) {
+	inWorld(t, rotation.Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute}, func(w *world) {
 		w.start()
 		first := w.key()
-		due := parseTime(w.note(v1beta1.AnnotationExpiration)).Add(-30 * time.Minute)
+		due := rotation.ParseTime(w.note(v1beta1.AnnotationExpiration)).Add(-30 * time.Minute)
 		w.pass(time.Until(due) - time.Millisecond)
 		w.Expect(w.key()).To(Equal(first))
 		w.pass(time.Millisecond)
@@ -215,7 +216,7 @@ func TestASleepingMachineRotatesWhenItWakes(t *testing.T) {
 func TestClocksThatDiffer(t *testing.T) {
 	for _, skew := range []time.Duration{-5 * time.Minute, 5 * time.Minute} {
 		t.Run(skew.String(), func(t *testing.T) {
-			inWorld(t, Settings{Expiration: time.Hour, RotationBuffer: 20 * time.Minute}, func(w *world) {
+			inWorld(t, rotation.Settings{Expiration: time.Hour, RotationBuffer: 20 * time.Minute}, func(w *world) {
 				w.skew.Store(int64(skew))
 				w.start()
 				for range 24 {
@@ -233,44 +234,44 @@ func TestDriftIsHealed(t *testing.T) {
 	anotherKey := headscale.NewKey("hskey-api-" + strings.Repeat("x", 12) + "-" + strings.Repeat("y", 64))
 	for name, test := range map[string]struct {
 		drift  func(w *world)
-		reason Reason
+		reason rotation.Reason
 		minted int
 	}{
-		"Secret deleted":     {func(w *world) { w.secrets.edit(removed) }, ReasonSecretMissing, 2},
+		"Secret deleted":     {func(w *world) { w.secrets.edit(removed) }, rotation.ReasonSecretMissing, 2},
 		"value is rubbish":   {func(w *world) { w.secrets.edit(setValue("rubbish")) }, ReasonValueMalformed, 2},
-		"value is emptied":   {func(w *world) { w.secrets.edit(setValue("")) }, ReasonKeyMissing, 2},
+		"value is emptied":   {func(w *world) { w.secrets.edit(setValue("")) }, rotation.ReasonKeyMissing, 2},
 		"value with newline": {func(w *world) { w.secrets.edit(setValue(string(w.key()) + "\n")) }, ReasonValueMalformed, 2},
-		"value of another":   {func(w *world) { w.secrets.edit(setValue(anotherKey.Reveal())) }, ReasonValueChanged, 2},
+		"value of another":   {func(w *world) { w.secrets.edit(setValue(anotherKey.Reveal())) }, rotation.ReasonValueChanged, 2},
 		"half the value": {func(w *world) {
 			w.secrets.edit(setValue(string(w.key()[:80]) + "AAAAAAA"))
-		}, ReasonValueChanged, 2},
+		}, rotation.ReasonValueChanged, 2},
 		"data removed": {func(w *world) {
 			w.secrets.edit(edited(func(s *corev1.Secret) { s.Data = nil }))
-		}, ReasonKeyMissing, 2},
+		}, rotation.ReasonKeyMissing, 2},
 		"all annotations removed": {func(w *world) {
 			w.secrets.edit(edited(func(s *corev1.Secret) { s.Annotations = nil }))
-		}, ReasonValueChanged, 2},
+		}, rotation.ReasonValueChanged, 2},
 		"times removed": {func(w *world) {
 			w.secrets.edit(edited(func(s *corev1.Secret) {
 				delete(s.Annotations, v1beta1.AnnotationExpiration)
 				delete(s.Annotations, v1beta1.AnnotationCreatedAt)
 			}))
-		}, ReasonAnnotationsDiffer, 1},
+		}, rotation.ReasonAnnotationsDiffer, 1},
 		"expiration unreadable": {func(w *world) {
 			w.secrets.edit(edited(func(s *corev1.Secret) { s.Annotations[v1beta1.AnnotationExpiration] = "soon" }))
-		}, ReasonAnnotationsDiffer, 1},
+		}, rotation.ReasonAnnotationsDiffer, 1},
 		"expiration disagrees": {func(w *world) {
 			w.secrets.edit(edited(func(s *corev1.Secret) {
 				s.Annotations[v1beta1.AnnotationExpiration] = "2099-01-01T00:00:00Z"
 			}))
-		}, ReasonAnnotationsDiffer, 1},
+		}, rotation.ReasonAnnotationsDiffer, 1},
 		"prefix and ledger are rubbish": {func(w *world) {
 			w.secrets.edit(edited(func(s *corev1.Secret) {
 				s.Annotations[v1beta1.AnnotationKeyPrefix] = "nonsense"
 				s.Annotations[v1beta1.AnnotationPending] = "x@y,@,z"
 				s.Annotations[v1beta1.AnnotationRetiring] = "x,y@z"
 			}))
-		}, ReasonAnnotationsDiffer, 1},
+		}, rotation.ReasonAnnotationsDiffer, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Run("while running", func(t *testing.T) {
@@ -301,22 +302,22 @@ func TestDriftIsHealed(t *testing.T) {
 func TestDriftInHeadscaleIsHealedAtTheNextCheck(t *testing.T) {
 	for name, test := range map[string]struct {
 		drift  func(w *world)
-		reason Reason
+		reason rotation.Reason
 	}{
 		"key expired by hand": {func(w *world) {
 			w.Expect(w.headscale.ExpireAPIKey(context.Background(), w.note(v1beta1.AnnotationKeyPrefix))).To(Succeed())
-		}, ReasonKeyExpired},
-		"key deleted by hand": {func(w *world) { w.headscale.set(func() { w.headscale.keys = nil }) }, ReasonKeyUnknown},
-		"an older database":   {func(w *world) { w.toOlderDatabase() }, ReasonKeyUnknown},
+		}, rotation.ReasonKeyExpired},
+		"key deleted by hand": {func(w *world) { w.headscale.set(func() { w.headscale.keys = nil }) }, rotation.ReasonKeyUnknown},
+		"an older database":   {func(w *world) { w.toOlderDatabase() }, rotation.ReasonKeyUnknown},
 		"key that never expires": {func(w *world) {
 			w.headscale.set(func() { w.headscale.keys[0].Expiration = time.Time{} })
-		}, ReasonLifetimeShortened},
+		}, rotation.ReasonLifetimeShortened},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, defaults, func(w *world) {
 				w.start().pass(time.Minute)
 				test.drift(w)
-				w.pass(CheckInterval)
+				w.pass(rotation.CheckInterval)
 				w.atRest()
 				w.Expect(w.lines("reason=" + string(test.reason))).To(BeNumerically(">=", 1))
 			})
@@ -346,7 +347,7 @@ func TestAKeyOfARefusedFormatIsReplaced(t *testing.T) {
 			w.headscale.newKey = current
 			w.headscale.keys[0].Masked = true
 		})
-		w.pass(CheckInterval)
+		w.pass(rotation.CheckInterval)
 		w.atRest()
 		w.Expect(w.lines("reason=KeyNotAccepted")).To(Equal(1))
 	})
@@ -431,7 +432,7 @@ func TestRotateNow(t *testing.T) {
 func TestShorterExpirationReplacesALongLivedKey(t *testing.T) {
 	inWorld(t, defaults, func(w *world) {
 		w.start().stop()
-		w.settings = Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute}
+		w.settings = rotation.Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute}
 		w.start().atRest()
 		w.Expect(w.headscale.mintedSoFar()).To(Equal(2))
 		w.Expect(w.lines("reason=LifetimeShortened")).To(BeNumerically(">=", 1))
@@ -444,7 +445,7 @@ func TestShorterExpirationReplacesALongLivedKey(t *testing.T) {
 }
 
 func TestRevocationDelay(t *testing.T) {
-	settings := Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute, RevocationDelay: 10 * time.Minute}
+	settings := rotation.Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute, RevocationDelay: 10 * time.Minute}
 	inWorld(t, settings, func(w *world) {
 		w.start()
 		first := w.key()
@@ -462,7 +463,7 @@ func TestRevocationDelay(t *testing.T) {
 }
 
 func TestAConsumerThatLagsSeesNoRefusal(t *testing.T) {
-	settings := Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute, RevocationDelay: 5 * time.Minute}
+	settings := rotation.Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute, RevocationDelay: 5 * time.Minute}
 	inWorld(t, settings, func(w *world) {
 		w.start()
 		var history [][]byte // one copy a minute
@@ -530,7 +531,7 @@ func TestLostAnswers(t *testing.T) {
 							w.headscale.set(func() { arrange(w) })
 							w.pass(day)
 						}
-						w.pass(PendingTimeout + time.Minute)
+						w.pass(rotation.PendingTimeout + time.Minute)
 						w.atRest()
 						w.Expect(w.headscale.mintedSoFar()).To(BeNumerically("<=", 3))
 					})
@@ -547,7 +548,7 @@ func TestACreateThatFinishesAfterItsCallerGaveUp(t *testing.T) {
 			if calls++; calls > 1 {
 				return nil
 			}
-			expiration := parsePending(w.note(v1beta1.AnnotationPending))[0].Expiration
+			expiration := rotation.ParsePending(w.note(v1beta1.AnnotationPending))[0].Expiration
 			time.AfterFunc(45*time.Second, func() {
 				w.headscale.set(func() { w.headscale.add(w.headscale.newKey(), expiration) })
 			})
@@ -555,7 +556,7 @@ func TestACreateThatFinishesAfterItsCallerGaveUp(t *testing.T) {
 		}
 		w.start().pass(2 * time.Second)
 		w.Expect(w.headscale.accepts(w.key())).To(BeTrue())
-		w.pass(43*time.Second + pendingInterval)
+		w.pass(43*time.Second + rotation.PendingInterval)
 		w.Expect(w.headscale.mintedSoFar()).To(Equal(2))
 		w.atRest()
 	})
@@ -585,7 +586,7 @@ func loseNth(n int) func(string, *corev1.Secret) error {
 func TestRefusedWritesMintNoKey(t *testing.T) {
 	for name, test := range map[string]struct {
 		refusal error
-		reason  Reason
+		reason  rotation.Reason
 	}{
 		"RBAC":        {apierrors.NewForbidden(secretGroupResource, "test", errors.New(`User "x" cannot create resource "secrets"`)), ReasonForbidden},
 		"quota":       {apierrors.NewForbidden(secretGroupResource, "test", errors.New("exceeded quota: secrets")), ReasonQuotaExceeded},
@@ -710,7 +711,7 @@ func TestAFailingCreateIsRepeatedSlowly(t *testing.T) {
 		w.Expect(w.headscale.mintedSoFar()).To(BeNumerically("<=", 8))
 		w.Expect(len(w.headscale.live())).To(BeNumerically("<=", 1), "each is expired before the next is made")
 		w.headscale.set(func() { w.headscale.lostCreate = nil })
-		w.pass(maxBackoff + PendingTimeout)
+		w.pass(rotation.MaxCreateDelay + rotation.PendingTimeout)
 		w.atRest()
 	})
 }
@@ -721,7 +722,7 @@ func TestAFailureThatRepeatsIsSaidOnce(t *testing.T) {
 		w.start().pass(10 * time.Minute)
 		w.Expect(w.lines("trying again")).To(Equal(1), "%s", w.log)
 		w.headscale.set(func() { w.headscale.failCreate = nil })
-		w.pass(maxBackoff + PendingTimeout)
+		w.pass(rotation.MaxCreateDelay + rotation.PendingTimeout)
 		w.atRest()
 	})
 }
@@ -749,7 +750,7 @@ func TestNoRefusalBringsTheStoredKeyIntoTheLog(t *testing.T) {
 
 func TestAKeyThatCannotBeExpiredDoesNotHoldUpTheRest(t *testing.T) {
 	refused := errors.New("database is read-only for this")
-	settings := Settings{Expiration: time.Hour, RotationBuffer: 55 * time.Minute}
+	settings := rotation.Settings{Expiration: time.Hour, RotationBuffer: 55 * time.Minute}
 	inWorld(t, settings, func(w *world) {
 		w.start().pass(time.Minute)
 		w.headscale.set(func() { w.headscale.failExpire = func() error { return refused } })
@@ -773,7 +774,7 @@ func TestAKeyThatCannotBeExpiredDoesNotHoldUpTheRest(t *testing.T) {
 }
 
 func TestAKeyIsExpiredOnceThoughThatCannotBeNoted(t *testing.T) {
-	settings := Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute, RevocationDelay: time.Minute}
+	settings := rotation.Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute, RevocationDelay: time.Minute}
 	inWorld(t, settings, func(w *world) {
 		expired := 0
 		w.headscale.failExpire = func() error { expired++; return nil }
@@ -823,7 +824,7 @@ func TestADeletionWhileNobodyWatchesIsSeen(t *testing.T) {
 			}
 		})
 		w.secrets.endWatches()
-		w.pass(minBackoff)
+		w.pass(rotation.MinDelay)
 		w.secrets.set(func() { w.secrets.fail = nil })
 		w.secrets.edit(removed)
 		w.pass(maxRetry)
@@ -837,7 +838,7 @@ func TestAClockThatIsSetBack(t *testing.T) {
 		w.start()
 		w.skew.Store(0)
 		w.headscale.set(func() { w.headscale.keys = nil })
-		w.pass(CheckInterval)
+		w.pass(rotation.CheckInterval)
 		w.atRest()
 		w.secrets.edit(setValue("rubbish"))
 		w.pass(2 * time.Second)
@@ -862,7 +863,7 @@ func TestAForeignKeyInOurSecretIsReplacedAndNotExpired(t *testing.T) {
 }
 
 func TestAKeyThatHeadscaleLostBeforeItWasStoredIsNotStored(t *testing.T) {
-	inWorld(t, Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute}, func(w *world) {
+	inWorld(t, rotation.Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute}, func(w *world) {
 		w.start()
 		working := string(w.key())
 		w.headscale.mu.Lock()
@@ -884,13 +885,13 @@ func TestAKeyThatHeadscaleLostBeforeItWasStoredIsNotStored(t *testing.T) {
 			w.pass(100 * time.Millisecond)
 			w.Expect(w.headscale.accepts(w.key())).To(BeTrue(), "%s", w.log)
 		}
-		w.pass(PendingTimeout)
+		w.pass(rotation.PendingTimeout)
 		w.atRest()
 	})
 }
 
 func TestADeletedSecretGivesItsKeyTheRevocationDelay(t *testing.T) {
-	inWorld(t, Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute, RevocationDelay: 10 * time.Minute}, func(w *world) {
+	inWorld(t, rotation.Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute, RevocationDelay: 10 * time.Minute}, func(w *world) {
 		w.start()
 		first := w.key()
 		w.secrets.edit(removed)

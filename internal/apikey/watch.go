@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"time"
@@ -13,6 +12,8 @@ import (
 	"github.com/fsnotify/fsnotify"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
 // unknownVersion is sent when the Secret may have changed unseen. It is no
@@ -50,7 +51,7 @@ func (w *waker) secretChanged(version string) {
 // watchSecret reports changes of the Secret until the context ends. It goes on
 // where it was when the API server ends a watch, as it does every now and then.
 func watchSecret(ctx context.Context, secrets Secrets, wake *waker, log *slog.Logger) {
-	again := backoff{most: maxRetry, jitter: rand.Float64}
+	again := rotation.NewBackoff(maxRetry)
 	version, failing := "", false
 	for ctx.Err() == nil {
 		watcher, err := secrets.Watch(ctx, version)
@@ -60,17 +61,17 @@ func watchSecret(ctx context.Context, secrets Secrets, wake *waker, log *slog.Lo
 			}
 			failing, version = true, ""
 			wake.secretChanged(unknownVersion)
-			pause(ctx, again.grow())
+			pause(ctx, again.Step())
 			continue
 		}
 		failing = false
-		again.reset()
+		again = rotation.NewBackoff(maxRetry)
 		if version == "" {
 			// It may have changed, or gone, before the watch began.
 			wake.secretChanged(unknownVersion)
 		}
 		version = follow(ctx, watcher, version, wake)
-		pause(ctx, minBackoff)
+		pause(ctx, rotation.MinDelay)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"infrado.cloud/headscale-operator/internal/apikey"
 	"infrado.cloud/headscale-operator/internal/headscale"
 	"infrado.cloud/headscale-operator/internal/headscale/headscaletest"
+	"infrado.cloud/headscale-operator/internal/rotation"
 	"infrado.cloud/headscale-operator/test/env"
 	"infrado.cloud/headscale-operator/test/figures"
 	"infrado.cloud/headscale-operator/test/keyuse"
@@ -112,7 +113,7 @@ func (r *rotations) measure(ctx context.Context, l *lab, s *stage, t transport) 
 		return err
 	}
 	for range l.settings.runs {
-		stored, err := nextKey(ctx, records, old.Prefix)
+		stored, err := nextKey(ctx, records, old.ID)
 		if err != nil {
 			return err
 		}
@@ -129,7 +130,7 @@ func (r *rotations) measure(ctx context.Context, l *lab, s *stage, t transport) 
 	consumer := keyuse.Consume(keyuse.Means{Read: site.readKey, Honours: t.honours})
 	defer consumer.Stop()
 	for ; r.used < l.settings.runs; r.used++ {
-		if old, err = nextKey(ctx, records, old.Prefix); err != nil {
+		if old, err = nextKey(ctx, records, old.ID); err != nil {
 			return err
 		}
 	}
@@ -139,7 +140,7 @@ func (r *rotations) measure(ctx context.Context, l *lab, s *stage, t transport) 
 
 // storedRecord is what the Secret said at some time.
 type storedRecord struct {
-	apikey.Record
+	rotation.Record
 	at time.Time
 }
 
@@ -166,7 +167,7 @@ func nextKey(ctx context.Context, records <-chan storedRecord, prefix string) (s
 	for {
 		select {
 		case record := <-records:
-			if !record.Key.IsZero() && record.Prefix != prefix {
+			if record.Text.Reveal() != "" && record.ID != prefix {
 				return record, nil
 			}
 		case <-ctx.Done():
@@ -188,13 +189,13 @@ func (s *site) whenRefused(ctx context.Context, old storedRecord, t transport) (
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		over, err := expired(ctx, admin, old.Prefix)
+		over, err := expired(ctx, admin, old.ID)
 		if err != nil {
 			return time.Time{}, err
 		}
 		at := time.Now()
 		if over {
-			honoured, err := t.honours(ctx, old.Key.Reveal())
+			honoured, err := t.honours(ctx, old.Text.Reveal())
 			if err != nil || !honoured {
 				return at, err
 			}
@@ -202,7 +203,7 @@ func (s *site) whenRefused(ctx context.Context, old storedRecord, t transport) (
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return time.Time{}, fmt.Errorf("the old key %s is not refused: %w", old.Prefix, ctx.Err())
+			return time.Time{}, fmt.Errorf("the old key %s is not refused: %w", old.ID, ctx.Err())
 		}
 	}
 }

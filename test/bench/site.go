@@ -14,6 +14,7 @@ import (
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/apikey"
 	"infrado.cloud/headscale-operator/internal/headscale"
+	"infrado.cloud/headscale-operator/internal/rotation"
 	"infrado.cloud/headscale-operator/test/env"
 	"infrado.cloud/headscale-operator/test/keyuse"
 	"infrado.cloud/headscale-operator/test/process"
@@ -128,7 +129,7 @@ func (s *site) clear(ctx context.Context) error {
 }
 
 // record is what the Secret says.
-func (s *site) record(ctx context.Context) (apikey.Record, error) {
+func (s *site) record(ctx context.Context) (rotation.Record, error) {
 	secret := &corev1.Secret{}
 	err := s.admin.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: v1beta1.DefaultSecretName}, secret)
 	return apikey.ReadRecord(secret), client.IgnoreNotFound(err)
@@ -137,7 +138,7 @@ func (s *site) record(ctx context.Context) (apikey.Record, error) {
 // readKey is the key in the Secret, as its users read it.
 func (s *site) readKey(ctx context.Context) (string, error) {
 	record, err := s.record(ctx)
-	return record.Key.Reveal(), err
+	return record.Text.Reveal(), err
 }
 
 // expired tells whether Headscale lists the key as expired.

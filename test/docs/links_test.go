@@ -170,7 +170,7 @@ func readAll(patterns ...string) string {
 
 var _ = Describe("docs/troubleshooting.md", func() {
 	It("explains every reason that the API Key Manager logs", func() {
-		source := readAll("internal/apikey/reasons.go")
+		source := readAll("internal/rotation/reasons.go", "internal/apikey/reasons.go")
 		reasons := regexp.MustCompile(`Reason = "(\w+)"`).FindAllStringSubmatch(source, -1)
 		Expect(len(reasons)).To(BeNumerically(">", 20))
 		page := readAll("docs/troubleshooting.md")

@@ -26,7 +26,7 @@ func (w *world) readKey(ctx context.Context) (string, error) {
 	if client.IgnoreNotFound(err) != nil {
 		return "", err
 	}
-	return apikey.ReadRecord(secret).Key.Reveal(), nil
+	return apikey.ReadKey(secret).Reveal(), nil
 }
 
 // into stops the consumer and puts how it went into an observation.

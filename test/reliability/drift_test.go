@@ -13,6 +13,7 @@ import (
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/apikey"
+	"infrado.cloud/headscale-operator/internal/rotation"
 	"infrado.cloud/headscale-operator/test/reliability/observation"
 )
 
@@ -24,7 +25,7 @@ type drift struct {
 	// prepare comes before, cause is the change.
 	prepare, cause func(ctx context.Context, w *world)
 	// reason is what the manager says of it, minted how many keys it takes to heal.
-	reason apikey.Reason
+	reason rotation.Reason
 	minted int
 	// unseen says that there is nothing to watch: it is noticed at the next check.
 	unseen bool
@@ -33,19 +34,19 @@ type drift struct {
 }
 
 var drifts = []drift{
-	{failure: "Secret deleted", produced: "DELETE", cause: func(ctx context.Context, w *world) { w.deleteSecret(ctx) }, reason: apikey.ReasonSecretMissing, minted: 1},
+	{failure: "Secret deleted", produced: "DELETE", cause: func(ctx context.Context, w *world) { w.deleteSecret(ctx) }, reason: rotation.ReasonSecretMissing, minted: 1},
 	{failure: "value overwritten with rubbish", produced: "edit", cause: overwrite(func(context.Context, *world) string { return randomText(20) }), reason: apikey.ReasonValueMalformed, minted: 1},
-	{failure: "value overwritten with a key that Headscale does not know", produced: "edit", cause: overwrite(inventedKey), reason: apikey.ReasonValueChanged, minted: 1},
-	{failure: "value overwritten with somebody else's key, which works", produced: "edit", prepare: makeOtherKey, cause: overwrite(otherKey), reason: apikey.ReasonValueChanged, minted: 1},
-	{failure: "value emptied", produced: "edit", cause: overwrite(func(context.Context, *world) string { return "" }), reason: apikey.ReasonKeyMissing, minted: 1},
-	{failure: "data removed", produced: "edit", cause: edit(func(s *corev1.Secret) { s.Data = nil }), reason: apikey.ReasonKeyMissing, minted: 1},
-	{failure: "all annotations removed", produced: "edit", cause: edit(func(s *corev1.Secret) { s.Annotations = nil }), reason: apikey.ReasonValueChanged, minted: 1},
-	{failure: "times unparsable", produced: "edit", cause: edit(spoilTimes), reason: apikey.ReasonAnnotationsDiffer},
-	{failure: "expiration edited to another time", produced: "edit", cause: edit(shiftExpiration), reason: apikey.ReasonAnnotationsDiffer},
-	{failure: "key expired by hand", produced: "admin API", cause: expireByHand, reason: apikey.ReasonKeyExpired, minted: 1, unseen: true},
-	{failure: "key deleted in Headscale", produced: "admin API", cause: deleteByHand, reason: apikey.ReasonKeyUnknown, minted: 1, unseen: true},
-	{failure: "Headscale restarted on an empty database", produced: "another SQLite file", cause: restartOnEmpty, reason: apikey.ReasonKeyUnknown, minted: 1, alone: true},
-	{failure: "Headscale restarted on an older database", produced: "a copy from before a rotation", prepare: backUpAndRotate, cause: restartOnBackup, reason: apikey.ReasonKeyUnknown, minted: 1, alone: true},
+	{failure: "value overwritten with a key that Headscale does not know", produced: "edit", cause: overwrite(inventedKey), reason: rotation.ReasonValueChanged, minted: 1},
+	{failure: "value overwritten with somebody else's key, which works", produced: "edit", prepare: makeOtherKey, cause: overwrite(otherKey), reason: rotation.ReasonValueChanged, minted: 1},
+	{failure: "value emptied", produced: "edit", cause: overwrite(func(context.Context, *world) string { return "" }), reason: rotation.ReasonKeyMissing, minted: 1},
+	{failure: "data removed", produced: "edit", cause: edit(func(s *corev1.Secret) { s.Data = nil }), reason: rotation.ReasonKeyMissing, minted: 1},
+	{failure: "all annotations removed", produced: "edit", cause: edit(func(s *corev1.Secret) { s.Annotations = nil }), reason: rotation.ReasonValueChanged, minted: 1},
+	{failure: "times unparsable", produced: "edit", cause: edit(spoilTimes), reason: rotation.ReasonAnnotationsDiffer},
+	{failure: "expiration edited to another time", produced: "edit", cause: edit(shiftExpiration), reason: rotation.ReasonAnnotationsDiffer},
+	{failure: "key expired by hand", produced: "admin API", cause: expireByHand, reason: rotation.ReasonKeyExpired, minted: 1, unseen: true},
+	{failure: "key deleted in Headscale", produced: "admin API", cause: deleteByHand, reason: rotation.ReasonKeyUnknown, minted: 1, unseen: true},
+	{failure: "Headscale restarted on an empty database", produced: "another SQLite file", cause: restartOnEmpty, reason: rotation.ReasonKeyUnknown, minted: 1, alone: true},
+	{failure: "Headscale restarted on an older database", produced: "a copy from before a rotation", prepare: backUpAndRotate, cause: restartOnBackup, reason: rotation.ReasonKeyUnknown, minted: 1, alone: true},
 }
 
 var _ = Describe("When something drifts, a manager", func() {
@@ -53,7 +54,7 @@ var _ = Describe("When something drifts, a manager", func() {
 		eachHeadscale("heals while it runs: "+d.failure, func(ctx SpecContext, version string) {
 			w := d.world(ctx, version)
 			w.run(calm...)
-			w.hears(ctx, apikey.ReasonUpToDate)
+			w.hears(ctx, rotation.ReasonUpToDate)
 			d.heals(ctx, w, "manager running", func() {
 				if d.unseen {
 					w.annotate(ctx, foreignName, foreignValue) // A change of the Secret is followed by a check.

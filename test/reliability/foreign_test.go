@@ -7,7 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
-	"infrado.cloud/headscale-operator/internal/apikey"
+	"infrado.cloud/headscale-operator/internal/rotation"
 	"infrado.cloud/headscale-operator/test/reliability/observation"
 )
 
@@ -23,7 +23,7 @@ var _ = Describe("When something is not ours, a manager", func() {
 		Expect(admin.Create(ctx, theirs)).To(Succeed())
 		before := w.count(ctx)
 		w.run(calm...)
-		Eventually(ctx, w.news).Should(ContainSubstring(saying(apikey.ReasonNotOurs)))
+		Eventually(ctx, w.news).Should(ContainSubstring(saying(rotation.ReasonNotOurs)))
 		w.annotate(ctx, foreignName, foreignValue)
 		changed, err := w.secret(ctx)
 		Expect(err).NotTo(HaveOccurred())
@@ -33,7 +33,7 @@ var _ = Describe("When something is not ours, a manager", func() {
 		w.deleteSecret(ctx)
 		seen := observation.Observation{
 			Section: sectionForeign, Failure: "a Secret of that name without our labels, deleted later", Produced: "POST, DELETE",
-			Headscale: version, Wanted: 1, Note: "untouched until then; reason: " + string(apikey.ReasonNotOurs),
+			Headscale: version, Wanted: 1, Note: "untouched until then; reason: " + string(rotation.ReasonNotOurs),
 		}
 		w.healsWithConsumer(ctx, &seen, before)
 		Expect(seen.Minted).To(Equal(1))
@@ -44,7 +44,7 @@ var _ = Describe("When something is not ours, a manager", func() {
 		w := newWorld(ctx, sharedHeadscale(ctx, version)).managed(ctx, calm...)
 		before := w.count(ctx)
 		w.edit(ctx, func(s *corev1.Secret) { s.Labels = nil })
-		Eventually(ctx, w.news).Should(ContainSubstring(saying(apikey.ReasonNotOurs)))
+		Eventually(ctx, w.news).Should(ContainSubstring(saying(rotation.ReasonNotOurs)))
 		w.requestRotation(ctx)
 		w.staysUp(ctx, refusalTime/2)
 		Expect(w.mintedSince(ctx, before)).To(BeZero())

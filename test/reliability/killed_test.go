@@ -8,7 +8,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
-	"infrado.cloud/headscale-operator/internal/apikey"
+	"infrado.cloud/headscale-operator/internal/rotation"
 	"infrado.cloud/headscale-operator/test/reliability/observation"
 )
 
@@ -16,21 +16,21 @@ const sectionKilled = "killed"
 
 // killedSteps are the steps that a manager goes through, by what it does. A first key
 // replaces none, so there is none to expire.
-var killedSteps = map[string][]apikey.Step{
-	"first key": {apikey.StepIntend, apikey.StepCreate, apikey.StepStore},
-	"rotation":  {apikey.StepIntend, apikey.StepCreate, apikey.StepStore, apikey.StepExpire, apikey.StepForget},
+var killedSteps = map[string][]rotation.Step{
+	"first key": {rotation.StepIntend, rotation.StepCreate, rotation.StepStore},
+	"rotation":  {rotation.StepIntend, rotation.StepCreate, rotation.StepStore, rotation.StepExpire, rotation.StepForget},
 }
 
 // markLimit is how long a mark of a key that never appears stays at most: until then it
 // is looked for, and at the next look it goes.
-const markLimit = apikey.PendingTimeout + healLimit
+const markLimit = rotation.PendingTimeout + healLimit
 
 var _ = Describe("Killed when it has announced a key, a manager", Label(slow), func() {
 	It("looks for it for two minutes, and closes the ledger", func(ctx SpecContext) {
 		together(versions, func(version string) {
 			w := newWorld(ctx, sharedHeadscale(ctx, version), faulty)
 			before := w.count(ctx)
-			w.runUntilKilled(ctx, apikey.StepIntend, calm...)
+			w.runUntilKilled(ctx, rotation.StepIntend, calm...)
 			w.run(calm...)
 			w.heals(ctx)
 			began := time.Now()
@@ -57,7 +57,7 @@ var _ = Describe("Killed at a step, a manager", func() {
 	}
 })
 
-func killAfterStep(ctx context.Context, version, doing string, step apikey.Step) {
+func killAfterStep(ctx context.Context, version, doing string, step rotation.Step) {
 	GinkgoHelper()
 	w := newWorld(ctx, sharedHeadscale(ctx, version))
 	if doing == "rotation" {

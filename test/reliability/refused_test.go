@@ -19,6 +19,7 @@ import (
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/apikey"
+	"infrado.cloud/headscale-operator/internal/rotation"
 	"infrado.cloud/headscale-operator/test/reliability/observation"
 )
 
@@ -31,7 +32,7 @@ const refusalTime = 3 * time.Second
 type refusal struct {
 	doing, failure, produced string
 	refuse, permit           func(ctx context.Context, w *world)
-	reason                   apikey.Reason
+	reason                   rotation.Reason
 	// minted is how many keys may be made meanwhile.
 	minted int
 }

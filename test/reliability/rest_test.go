@@ -13,7 +13,7 @@ import (
 
 // unrest says what is not as it is to be at rest: exactly one unexpired key of ours
 // exists, it is the one in the Secret, the ledger is closed, and the key works. A mark
-// of a key that has not appeared counts as rest: it stays for apikey.PendingTimeout.
+// of a key that has not appeared counts as rest: it stays for rotation.PendingTimeout.
 func (w *world) unrest(ctx context.Context) (string, error) {
 	secret, err := w.secret(ctx)
 	if err != nil {
@@ -23,15 +23,15 @@ func (w *world) unrest(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	record := apikey.ReadRecord(secret)
-	prefix, wellFormed := record.Key.Prefix()
+	record, key := apikey.ReadRecord(secret), apikey.ReadKey(secret)
+	prefix, wellFormed := key.Prefix()
 	switch {
 	case !wellFormed:
 		return "the Secret holds no key", nil
 	case len(live) != 1:
 		return fmt.Sprintf("there are %d unexpired keys", len(live)), nil
-	case live[0].Prefix != prefix || record.Prefix != prefix:
-		return fmt.Sprintf("the Secret holds the key %s and notes %s, and Headscale honours %s", prefix, record.Prefix, live[0].Prefix), nil
+	case live[0].Prefix != prefix || record.ID != prefix:
+		return fmt.Sprintf("the Secret holds the key %s and notes %s, and Headscale honours %s", prefix, record.ID, live[0].Prefix), nil
 	case !live[0].Expiration.Equal(record.Expiration):
 		return fmt.Sprintf("the Secret says %s, and Headscale %s", record.Expiration, live[0].Expiration), nil
 	case record.CreatedAt.IsZero():
@@ -41,7 +41,7 @@ func (w *world) unrest(ctx context.Context) (string, error) {
 	case record.Requested != record.Handled:
 		return "a rotation was requested and not done", nil
 	}
-	if honoured, err := w.headscale.Honours(ctx, record.Key.Reveal()); err != nil || !honoured {
+	if honoured, err := w.headscale.Honours(ctx, key.Reveal()); err != nil || !honoured {
 		return "Headscale refuses the key", err
 	}
 	return "", nil

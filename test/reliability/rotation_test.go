@@ -107,7 +107,7 @@ func (w *world) retiring(ctx context.Context) ([]string, error) {
 	}
 	var prefixes []string
 	for _, mark := range apikey.ReadRecord(secret).Retiring {
-		prefixes = append(prefixes, mark.Prefix)
+		prefixes = append(prefixes, mark.ID)
 	}
 	return prefixes, nil
 }

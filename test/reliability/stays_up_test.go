@@ -12,6 +12,7 @@ import (
 
 	"infrado.cloud/headscale-operator/internal/apikey"
 	"infrado.cloud/headscale-operator/internal/headscale/headscaletest"
+	"infrado.cloud/headscale-operator/internal/rotation"
 	"infrado.cloud/headscale-operator/test/reliability/observation"
 )
 
@@ -79,7 +80,7 @@ var situations = []situation{
 	{"blocked by a Secret that is not ours", func(ctx context.Context, w *world) {
 		w.managed(ctx, calm...)
 		w.edit(ctx, func(s *corev1.Secret) { s.Labels = nil })
-		w.hears(ctx, apikey.ReasonNotOurs)
+		w.hears(ctx, rotation.ReasonNotOurs)
 	}},
 }
 
@@ -101,7 +102,7 @@ var _ = Describe("Told to end, a manager", func() {
 })
 
 // hears waits until the manager says the reason.
-func (w *world) hears(ctx context.Context, reason apikey.Reason) {
+func (w *world) hears(ctx context.Context, reason rotation.Reason) {
 	GinkgoHelper()
 	Eventually(ctx, w.news).Should(ContainSubstring(saying(reason)))
 }
@@ -171,7 +172,7 @@ var _ = Describe("While a failure lasts, a manager", func() {
 				w.terminate()
 				w.hear()
 				w.run(calm...) // A new process may make a key at once.
-				w.hears(ctx, apikey.ReasonUpToDate)
+				w.hears(ctx, rotation.ReasonUpToDate)
 				w.rests(ctx)
 				w.hear()
 				f.begin(ctx, w)

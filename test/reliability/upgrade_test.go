@@ -17,6 +17,7 @@ import (
 	"infrado.cloud/headscale-operator/internal/apikey"
 	"infrado.cloud/headscale-operator/internal/headscale"
 	"infrado.cloud/headscale-operator/internal/headscale/headscaletest"
+	"infrado.cloud/headscale-operator/internal/rotation"
 	"infrado.cloud/headscale-operator/test/reliability/observation"
 )
 
@@ -161,9 +162,9 @@ func (w *world) plantOldKey(ctx context.Context, h *fakeHeadscale) {
 	text, expiration := prefix+"."+randomText(22)[:43], w.tag.Expiration(created.Add(time.Hour))
 	h.Database().Insert(headscaletest.Record{Prefix: prefix, Text: text, CreatedAt: created, Expiration: &expiration})
 	digest := sha256.Sum256([]byte(text))
-	secret := apikey.Record{
-		Key: headscale.NewKey(text), Prefix: prefix, Digest: hex.EncodeToString(digest[:]), Expiration: expiration, CreatedAt: created,
-	}.Onto(&corev1.Secret{Type: corev1.SecretTypeOpaque})
+	secret := apikey.WriteRecord(rotation.Record{
+		Text: headscale.NewKey(text), ID: prefix, Digest: hex.EncodeToString(digest[:]), Expiration: expiration, CreatedAt: created,
+	}, &corev1.Secret{Type: corev1.SecretTypeOpaque})
 	secret.Namespace, secret.Name = w.namespace, v1beta1.DefaultSecretName
 	Expect(admin.Create(ctx, secret)).To(Succeed())
 }

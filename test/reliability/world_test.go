@@ -17,6 +17,7 @@ import (
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/apikey"
 	"infrado.cloud/headscale-operator/internal/headscale"
+	"infrado.cloud/headscale-operator/internal/rotation"
 	"infrado.cloud/headscale-operator/test/process"
 	"infrado.cloud/headscale-operator/test/reliability/apiproxy"
 )
@@ -41,7 +42,7 @@ type world struct {
 	// faults, where there are any, are between the manager and Headscale.
 	faults faults
 	list   *headscale.Client
-	tag    apikey.Tag
+	tag    rotation.Tag
 	// api is what the manager takes for the API server.
 	api *apiproxy.Proxy
 	// dir is for files, socket and kubeconfig are the manager's ways to the servers.
@@ -81,7 +82,7 @@ func newWorld(ctx context.Context, h installation, options ...worldOption) *worl
 		namespace: newNamespace(ctx), headscale: h, socket: h.SocketPath(),
 		list: headscale.NewClient(headscale.UnixSocket(h.SocketPath())), printed: process.NewLog(GinkgoWriter),
 	}
-	w.tag = apikey.NewTag(w.namespace, v1beta1.DefaultSecretName)
+	w.tag = rotation.NewTag(w.namespace, v1beta1.DefaultSecretName)
 	w.dir = newDir()
 	for _, option := range options {
 		option(w)
@@ -128,7 +129,7 @@ func (w *world) run(settings ...string) {
 }
 
 // runUntilKilled runs a manager that kills itself after the step, and waits until it has.
-func (w *world) runUntilKilled(ctx context.Context, step apikey.Step, settings ...string) {
+func (w *world) runUntilKilled(ctx context.Context, step rotation.Step, settings ...string) {
 	GinkgoHelper()
 	w.start(killableBinary, settings, "APIKEY_MANAGER_KILL_AFTER="+string(step))
 	Eventually(ctx, w.manager.Exited()).Should(BeClosed(), "the step %s was not reached", step)
@@ -179,7 +180,7 @@ func (w *world) hear() { w.heard = len(w.printed.String()) }
 func countLines(text string) int { return strings.Count(text, "\n") }
 
 // saying is how a reason stands in the log.
-func saying(reason apikey.Reason) string { return "reason=" + string(reason) }
+func saying(reason rotation.Reason) string { return "reason=" + string(reason) }
 
 func (w *world) secretKey() client.ObjectKey {
 	return client.ObjectKey{Namespace: w.namespace, Name: v1beta1.DefaultSecretName}
@@ -196,7 +197,7 @@ func (w *world) stored(ctx context.Context) headscale.Key {
 	GinkgoHelper()
 	secret, err := w.secret(ctx)
 	Expect(err).NotTo(HaveOccurred())
-	return apikey.ReadRecord(secret).Key
+	return apikey.ReadKey(secret)
 }
 
 // edit changes the Secret as somebody else, whatever else happens to it meanwhile.

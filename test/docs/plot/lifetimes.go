@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"infrado.cloud/headscale-operator/internal/apikey"
+	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
 // shownDays is how many days the plot of lifetimes shows.
@@ -12,7 +12,7 @@ const shownDays = 240
 
 // examples are the settings that are plotted.
 var examples = []struct {
-	settings  apikey.Settings
+	settings  rotation.Settings
 	name      string
 	barHeight float64
 }{
@@ -22,9 +22,9 @@ var examples = []struct {
 }
 
 // settingsOf are settings in hours.
-func settingsOf(expiration, buffer, delay float64) apikey.Settings {
+func settingsOf(expiration, buffer, delay float64) rotation.Settings {
 	length := func(hours float64) time.Duration { return time.Duration(hours * float64(time.Hour)) }
-	return apikey.Settings{Expiration: length(expiration), RotationBuffer: length(buffer), RevocationDelay: length(delay)}
+	return rotation.Settings{Expiration: length(expiration), RotationBuffer: length(buffer), RevocationDelay: length(delay)}
 }
 
 // lifetimes is a plot of the lives of keys, with a panel for each example.
@@ -50,7 +50,7 @@ func lifetimes() string {
 
 // panel draws the keys of one example, one below the other, and returns where the next
 // one begins.
-func panel(c *canvas, x func(time.Duration) float64, y, left, height float64, name string, s apikey.Settings) float64 {
+func panel(c *canvas, x func(time.Duration) float64, y, left, height float64, name string, s rotation.Settings) float64 {
 	keys := livesOf(s, shownDays*day)
 	c.text(left, y+12, "start", "head", titleOf(s))
 	c.text(c.width-left, y+12, "end", "note", name+": a new key every "+words(s.Expiration-s.RotationBuffer))
@@ -70,7 +70,7 @@ func panel(c *canvas, x func(time.Duration) float64, y, left, height float64, na
 }
 
 // titleOf names settings as they are written in a resource.
-func titleOf(s apikey.Settings) string {
+func titleOf(s rotation.Settings) string {
 	title := fmt.Sprintf("expiration: %gh, rotation_buffer: %gh", s.Expiration.Hours(), s.RotationBuffer.Hours())
 	if s.RevocationDelay > 0 {
 		title += fmt.Sprintf(", revocation_delay: %gh", s.RevocationDelay.Hours())

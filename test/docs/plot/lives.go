@@ -1,8 +1,6 @@
 package main
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +8,7 @@ import (
 
 	"infrado.cloud/headscale-operator/internal/apikey"
 	"infrado.cloud/headscale-operator/internal/headscale"
+	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
 const day = 24 * time.Hour
@@ -19,22 +18,22 @@ type life struct {
 	made, replaced, refused, expires time.Duration
 }
 
-// world is a Headscale and a Secret, in which decisions are carried out.
+// world is a Headscale and a Secret, in which decisions are executed.
 type world struct {
 	start, now time.Time
-	settings   apikey.Settings
-	tag        apikey.Tag
-	record     *apikey.Record
-	keys       []headscale.APIKey
+	settings   rotation.Settings
+	tag        rotation.Tag
+	record     *rotation.Record
+	keys       []rotation.Credential[headscale.APIKey]
 	lives      []life
 	byPrefix   map[string]int
 }
 
 // livesOf are the lives of all keys that are made within a time.
-func livesOf(settings apikey.Settings, within time.Duration) []life {
+func livesOf(settings rotation.Settings, within time.Duration) []life {
 	w := &world{
 		start: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), settings: settings,
-		tag: apikey.NewTag("default", "headscale-api-key"), byPrefix: map[string]int{},
+		tag: rotation.NewTag("default", "headscale-api-key"), byPrefix: map[string]int{},
 	}
 	for w.now = w.start; w.now.Before(w.start.Add(within)); {
 		w.step()
@@ -44,18 +43,18 @@ func livesOf(settings apikey.Settings, within time.Duration) []life {
 
 // step has the API Key Manager decide, and does it.
 func (w *world) step() {
-	decision := apikey.Decide(apikey.View{
-		Now: w.now, Record: w.record, Regular: true, Keys: w.keys, Tag: w.tag, Settings: w.settings,
+	decision := rotation.Decide(rotation.View[headscale.APIKey]{
+		Now: w.now, Record: w.record, Credentials: w.keys, Rules: apikey.Rules(), Tag: w.tag, Settings: w.settings,
 	})
 	switch decision.Action {
-	case apikey.Mint:
+	case rotation.Create:
 		w.mint(decision.Predecessors)
-	case apikey.Settle:
+	case rotation.Revoke:
 		for _, prefix := range decision.Expire {
 			w.expire(prefix)
 		}
 		w.record = decision.Record
-	case apikey.Repair:
+	case rotation.Repair:
 		w.record = decision.Record
 	default:
 		w.now = decision.Next
@@ -67,18 +66,17 @@ func (w *world) mint(predecessors []string) {
 	number := len(w.lives)
 	key := headscale.NewKey(fmt.Sprintf("hskey-api-%012d-%s", number, strings.Repeat("0", 64)))
 	prefix, _ := key.Prefix()
-	digest := sha256.Sum256([]byte(key.Reveal()))
 	expiration := w.tag.Expiration(w.now.Add(w.settings.Expiration))
-	record := apikey.Record{
-		Ours: true, Key: key, Prefix: prefix, Digest: hex.EncodeToString(digest[:]),
+	record := rotation.Record{
+		Ours: true, Regular: true, Text: key, ID: prefix, Digest: rotation.DigestOf(key),
 		Expiration: expiration, CreatedAt: w.now.Truncate(time.Second),
 	}
 	for _, old := range predecessors {
-		record.Retiring = append(record.Retiring, apikey.RetiringKey{Prefix: old, NotBefore: w.now.Add(w.settings.RevocationDelay)})
+		record.Retiring = append(record.Retiring, rotation.RetiringEntry{ID: old, NotBefore: w.now.Add(w.settings.RevocationDelay)})
 		w.lives[w.byPrefix[old]].replaced = w.now.Sub(w.start)
 	}
 	w.record = &record
-	w.keys = append(w.keys, headscale.APIKey{Prefix: prefix, Expiration: expiration, CreatedAt: w.now})
+	w.keys = append(w.keys, rotation.Credential[headscale.APIKey]{ID: prefix, Expiration: expiration, CreatedAt: w.now})
 	w.byPrefix[prefix] = number
 	w.lives = append(w.lives, life{
 		made: w.now.Sub(w.start), replaced: expiration.Sub(w.start), refused: expiration.Sub(w.start), expires: expiration.Sub(w.start),
@@ -88,5 +86,5 @@ func (w *world) mint(predecessors []string) {
 // expire has a key refused. It is taken off the list, which would grow very long.
 func (w *world) expire(prefix string) {
 	w.lives[w.byPrefix[prefix]].refused = w.now.Sub(w.start)
-	w.keys = slices.DeleteFunc(w.keys, func(k headscale.APIKey) bool { return k.Prefix == prefix })
+	w.keys = slices.DeleteFunc(w.keys, func(k rotation.Credential[headscale.APIKey]) bool { return k.ID == prefix })
 }

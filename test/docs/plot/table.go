@@ -6,12 +6,12 @@ import (
 	"time"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
-	"infrado.cloud/headscale-operator/internal/apikey"
+	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
 // compared are the settings in the table, with what they are for.
 var compared = []struct {
-	settings apikey.Settings
+	settings rotation.Settings
 	purpose  string
 }{
 	{settingsOf(2160, 1920, 0), "the default of a Headscale without `api_key`"},

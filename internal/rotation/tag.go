@@ -1,4 +1,4 @@
-package apikey
+package rotation
 
 import (
 	"crypto/sha256"
@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// Tag marks a key as one of ours. Headscale keys carry no label, but Headscale
-// keeps the expiration it is given to the microsecond. So the microseconds of the
-// expiration are the label: the same for every key of one Secret, different for
-// another. By it a key is found again that no ledger knows of, because the Secret
+// Tag marks a credential as one of ours. Headscale's credentials carry no label, but
+// Headscale keeps the expiration it is given to the microsecond. So the microseconds of the
+// expiration are the label: the same for every credential of one Secret, different for
+// another. By it a credential is found again that no ledger knows of, because the Secret
 // was deleted or Headscale's database was put back to an older one.
 type Tag struct{ fraction time.Duration }
 
-// NewTag returns the tag of the keys that belong to one Secret. It is never a
+// NewTag returns the tag of the credentials that belong to one Secret. It is never a
 // whole number of milliseconds, as other programs' expirations often are.
 func NewTag(namespace, secretName string) Tag {
 	digest := sha256.Sum256([]byte(namespace + "/" + secretName))
@@ -23,7 +23,7 @@ func NewTag(namespace, secretName string) Tag {
 	return Tag{fraction: time.Duration(milliseconds)*time.Millisecond + time.Duration(microseconds)*time.Microsecond}
 }
 
-// Owns reports whether a key with this expiration is one of ours.
+// Owns reports whether a credential with this expiration is one of ours.
 func (t Tag) Owns(expiration time.Time) bool {
 	return !expiration.IsZero() && time.Duration(expiration.Nanosecond()) == t.fraction
 }

@@ -1,0 +1,78 @@
+package rotation
+
+import (
+	"math"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+)
+
+const (
+	// MinDelay and MaxCreateDelay bound the time between two attempts to create a
+	// credential when one follows the other without a quiet time in between.
+	MinDelay       = time.Second
+	MaxCreateDelay = time.Minute
+	// MaxRetryDelay bounds the time between two attempts at anything else, so that
+	// recovery is seen within seconds.
+	MaxRetryDelay = 10 * time.Second
+)
+
+// jitter is the part of a delay that is left to chance.
+const jitter = 0.2
+
+// NewBackoff returns a delay that doubles from MinDelay up to a bound, less up to a fifth
+// by chance. It begins again where it is replaced by a new one.
+func NewBackoff(longest time.Duration) wait.Backoff {
+	return backoff(MinDelay, longest, jitter)
+}
+
+// backoff returns a delay that doubles and that is never longer than the bound. A
+// wait.Backoff adds its jitter to the delay and to the cap, so these are less by as much.
+func backoff(shortest, longest time.Duration, jitter float64) wait.Backoff {
+	without := func(delay time.Duration) time.Duration { return time.Duration(float64(delay) * (1 - jitter)) }
+	return wait.Backoff{
+		Duration: without(shortest), Cap: without(longest), Factor: 2, Jitter: jitter / (1 - jitter), Steps: math.MaxInt32,
+	}
+}
+
+// limiter bounds how many credentials are created while something keeps going wrong: at
+// most seven in the first minute and a half, then one a minute.
+type limiter struct {
+	initial, next wait.Backoff
+	// delay is the last one.
+	delay     time.Duration
+	notBefore time.Time
+}
+
+func newLimiter(backoff wait.Backoff) limiter { return limiter{initial: backoff, next: backoff} }
+
+// wait is how long no credential may be asked for. A time further away than the longest
+// delay is one of a clock that was put right since.
+func (l *limiter) wait(now time.Time) time.Duration {
+	if left := l.notBefore.Sub(now); left > 0 && left <= MaxCreateDelay {
+		return left
+	}
+	return 0
+}
+
+// spend notes that a credential is asked for.
+func (l *limiter) spend(now time.Time) {
+	l.delay = l.next.Step()
+	l.notBefore = now.Add(l.delay)
+}
+
+// forgive notes that the credential was wanted and is in place, so that the next one is
+// free again after the shortest delay.
+func (l *limiter) forgive(now time.Time) {
+	l.reset()
+	l.notBefore = now.Add(MinDelay)
+}
+
+// rest notes that all is well, which ends the doubling when it lasts.
+func (l *limiter) rest(now time.Time) {
+	if now.After(l.notBefore.Add(l.delay)) {
+		l.reset()
+	}
+}
+
+func (l *limiter) reset() { l.next, l.delay = l.initial, 0 }

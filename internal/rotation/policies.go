@@ -1,0 +1,111 @@
+package rotation
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Policy judges the stored credential. It is a pure function: violated says that the
+// credential must be replaced, and the reason and the message say why.
+//
+// A policy after SecretMissing in a list of Rules may take it that there is a record, and
+// one after NotListed that View.Stored returns something.
+type Policy[F any] func(v View[F]) (reason Reason, message string, violated bool)
+
+// Rules are what differs between kinds of credentials.
+type Rules[F any] struct {
+	// Policies are asked in their order; the first that is violated has the credential
+	// replaced. A kind that is not to be replaced for a reason leaves out its policy.
+	Policies []Policy[F]
+	// Expected are the reasons for which a credential is replaced because that was meant
+	// to happen, and not because something is wrong: they do not count towards the bound
+	// on how often credentials are created.
+	Expected []Reason
+	// IDOf reads the ID of a credential out of its text; nil if no text tells its ID.
+	// Where it is not ok, the record's own note tells the ID.
+	IDOf func(text Text) (id string, ok bool)
+	// Foreign tells that a credential with our tag belongs to another record
+	// nevertheless; nil: none does. There are a million tags, so two of a thousand
+	// records may well have the same.
+	Foreign func(credential Credential[F]) bool
+	// LostRecord is what becomes of our credentials when the record is gone.
+	LostRecord LostRecord
+	// NotOurs is the message for a Secret that belongs to someone else.
+	NotOurs string
+}
+
+// LostRecord is what becomes of the credentials that carry our tag when there is no
+// record that names them.
+type LostRecord int
+
+const (
+	// RetireAfterDelay has them replaced and expired after the revocation delay.
+	RetireAfterDelay LostRecord = iota
+	// ExpireAtOnce has them expired as soon as a new credential is stored.
+	ExpireAtOnce
+)
+
+// violation returns the first policy's reason why the stored credential must be replaced.
+func (v View[F]) violation() (Reason, string, bool) {
+	for _, policy := range v.Rules.Policies {
+		if reason, message, violated := policy(v); violated {
+			return reason, message, true
+		}
+	}
+	return "", "", false
+}
+
+// expects reports whether a credential is replaced for this reason because it was meant to be.
+func (r Rules[F]) expects(reason Reason) bool { return slices.Contains(r.Expected, reason) }
+
+// SecretMissing is violated where there is no record.
+func SecretMissing[F any](v View[F]) (Reason, string, bool) {
+	return ReasonSecretMissing, "there is no Secret with a key yet", v.Record == nil
+}
+
+// KeyMissing is violated where the record holds no text.
+func KeyMissing[F any](v View[F]) (Reason, string, bool) {
+	return ReasonKeyMissing, "the Secret holds no key", reveal(v.Record.Text) == ""
+}
+
+// ValueChanged is violated where the text is another one than was stored.
+func ValueChanged[F any](v View[F]) (Reason, string, bool) {
+	return ReasonValueChanged, "the Secret's value is not the key that was stored there", !v.Record.Intact()
+}
+
+// NotListed is violated where the backend does not know the credential.
+func NotListed[F any](v View[F]) (Reason, string, bool) {
+	return ReasonKeyUnknown, fmt.Sprintf("Headscale does not list the key %s; its database may be another one", v.storedID()), v.Stored() == nil
+}
+
+// NeverExpires is violated by a credential without an expiration.
+func NeverExpires[F any](v View[F]) (Reason, string, bool) {
+	key := v.Stored()
+	return ReasonLifetimeShortened, fmt.Sprintf("the key %s never expires", key.ID), key.Expiration.IsZero()
+}
+
+// Expired is violated from the instant on at which the credential expires.
+func Expired[F any](v View[F]) (Reason, string, bool) {
+	key := v.Stored()
+	return ReasonKeyExpired, fmt.Sprintf("the key %s expired at %s", key.ID, FormatTime(key.Expiration)), !v.Now.Before(key.Expiration)
+}
+
+// Due is violated from the instant on at which the credential is to be replaced.
+func Due[F any](v View[F]) (Reason, string, bool) {
+	key := v.Stored()
+	return ReasonDue, fmt.Sprintf("the key %s expires at %s and is replaced %s before", key.ID, FormatTime(key.Expiration), v.Settings.RotationBuffer), !v.Now.Before(v.Due())
+}
+
+// Outlives is violated by a credential that would live longer than the settings allow.
+func Outlives[F any](v View[F]) (Reason, string, bool) {
+	key := v.Stored()
+	return ReasonLifetimeShortened,
+		fmt.Sprintf("the key %s would live until %s, longer than the %s that are set now", key.ID, FormatTime(key.Expiration), v.Settings.Expiration),
+		key.Expiration.Sub(v.Now) > v.Settings.Expiration+maxClockSkew
+}
+
+// Requested is violated by a request for a rotation that was not acted upon.
+func Requested[F any](v View[F]) (Reason, string, bool) {
+	return ReasonRequested, fmt.Sprintf("a rotation was requested (%.64q)", v.Record.Requested),
+		v.Record.Requested != "" && v.Record.Requested != v.Record.Handled
+}

@@ -1,0 +1,148 @@
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Backend issues credentials. Its errors say what failed.
+type Backend[F any] interface {
+	// List returns all credentials that the backend knows, expired ones too.
+	List(ctx context.Context) ([]Credential[F], error)
+	// Create has a credential issued that expires at the given instant. Where the answer
+	// does not tell its ID, id is empty, and it is looked for in the list. After an error
+	// the credential may exist nevertheless, and may appear in the list even later.
+	Create(ctx context.Context, expiration time.Time) (text Text, id string, err error)
+	// Expire has a credential refused from now on. One that the backend does not know, or
+	// that is expired, is no error.
+	Expire(ctx context.Context, id string) error
+}
+
+// Store is where the record of one credential is kept.
+type Store interface {
+	// Read returns the record, nil if there is none.
+	Read(ctx context.Context) (*Record, error)
+	// Write makes the Secret say what the record says, if it is still what it was when it
+	// was last read or written, and returns the record as it is then. Everything else that
+	// the Secret holds stays. An error wraps ErrChanged if the Secret was changed meanwhile.
+	Write(ctx context.Context, record Record) (Record, error)
+}
+
+var (
+	// ErrChanged says that a write failed because the Secret is not what it was when it
+	// was read: to read it again is all that is needed.
+	ErrChanged = errors.New("the Secret was changed meanwhile")
+
+	// ErrUnsettled says that decisions went round in a circle.
+	ErrUnsettled = errors.New("the Secret or Headscale's keys keep changing while they are being put right; somebody else is writing to them")
+)
+
+// ObserveError says that it failed already to find out how things are: nothing was done.
+type ObserveError struct{ Err error }
+
+func (e *ObserveError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what failed.
+func (e *ObserveError) Unwrap() error { return e.Err }
+
+// ThrottledError says that a credential is needed and must not be created yet.
+type ThrottledError struct {
+	// Until is when it may be.
+	Until time.Time
+	// Cause is the decision that wants it.
+	Cause Decision
+}
+
+func (e *ThrottledError) Error() string {
+	return fmt.Sprintf("a new key is needed (%s), and keys were created too often lately; the next one is created at %s",
+		e.Cause.Message, FormatTime(e.Until.Truncate(time.Second)))
+}
+
+// Observer is told what a Rotator does.
+type Observer[F any] interface {
+	// Decided is called with each decision and all that it was made of.
+	Decided(view View[F], decision Decision)
+	// Reached is called when a step has had its effect outside, or has failed to, and
+	// before anything else is done. It is where a test cuts a rotation off.
+	Reached(step Step)
+	// Did is called after a step that others see: store, expire and repair.
+	Did(event Event)
+	// Failed is called when a credential cannot be expired, which holds up nothing else.
+	Failed(err error)
+}
+
+// Event is a step that was taken.
+type Event struct {
+	Step    Step
+	Reason  Reason
+	Message string
+	// ID is that of the credential that was stored or expired.
+	ID string
+	// Expiration and Replaces describe one that was stored: when it expires, and the IDs
+	// of those that it replaces.
+	Expiration time.Time
+	Replaces   []string
+}
+
+// Rotator keeps one credential. It is not safe for concurrent use.
+type Rotator[F any] struct {
+	Backend  Backend[F]
+	Store    Store
+	Observer Observer[F]
+	Rules    Rules[F]
+	Settings Settings
+	Tag      Tag
+	// Clock returns the time.
+	Clock func() time.Time
+	// State is what is remembered between two calls.
+	State *State
+
+	// record is the record as it was last read or written, nil if there is none.
+	record *Record
+}
+
+// maxRounds bounds the decisions taken in one go. A rotation takes three.
+const maxRounds = 6
+
+// Converge observes, decides and executes until nothing is left to do now, and returns
+// the last decision and what it was made of. The error is an *ObserveError, a
+// *ThrottledError, ErrUnsettled, or what the Backend or the Store returned.
+func (r *Rotator[F]) Converge(ctx context.Context) (View[F], Decision, error) {
+	for range maxRounds {
+		view, err := r.observe(ctx)
+		if err != nil {
+			return view, Decision{}, &ObserveError{err}
+		}
+		decision := Decide(view)
+		r.Observer.Decided(view, decision)
+		if decision.AtRest() {
+			if decision.Action == None {
+				r.State.rest(view.Now)
+			}
+			return view, decision, nil
+		}
+		if err := r.execute(ctx, view, decision); err != nil && !errors.Is(err, ErrChanged) {
+			return view, decision, err
+		}
+	}
+	return View[F]{}, Decision{}, ErrUnsettled
+}
+
+// observe gathers all that a decision depends on.
+func (r *Rotator[F]) observe(ctx context.Context) (View[F], error) {
+	credentials, err := r.Backend.List(ctx)
+	if err != nil {
+		return View[F]{}, err
+	}
+	if r.record, err = r.Store.Read(ctx); err != nil {
+		return View[F]{}, fmt.Errorf("reading the Secret: %w", err)
+	}
+	view := View[F]{Now: r.now(), Record: r.record, Credentials: credentials, Tag: r.Tag, Settings: r.Settings, Rules: r.Rules}
+	take(r.State, &view)
+	return view, nil
+}
+
+// now is the time by the wall clock: a sleeping machine's monotonic clock stands still.
+func (r *Rotator[F]) now() time.Time { return r.Clock().Round(0) }
