@@ -8,12 +8,13 @@ import (
 )
 
 const (
-	// MinDelay and MaxCreateDelay bound the time between two attempts to create a
-	// credential when one follows the other without a quiet time in between.
-	MinDelay       = time.Second
+	// MinDelay is the shortest time between two attempts at anything.
+	MinDelay = time.Second
+	// MaxCreateDelay bounds the time between two attempts to create a credential when one
+	// follows the other without a quiet time in between.
 	MaxCreateDelay = time.Minute
 	// MaxRetryDelay bounds the time between two attempts at anything else, so that
-	// recovery is seen within seconds.
+	// recovery is noticed within seconds.
 	MaxRetryDelay = 10 * time.Second
 )
 
