@@ -80,7 +80,7 @@ func killedAfterEachStep[F any](w *world[F]) {
 }
 
 func killedAtRandom[F any](w *world[F]) {
-	chance := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // The same in every run.
+	chance := rand.New(rand.NewPCG(1, 2)) // the same in every run
 	kills := 0
 	w.kill = func(rotation.Step) bool {
 		kill := chance.IntN(3) == 0
