@@ -45,7 +45,7 @@ func ClusterConfig() (*rest.Config, error) {
 		return nil, fmt.Errorf("KUBECONFIG is %q, where there is no kubeconfig; correct it, or unset it", named)
 	}
 	if clientcmd.IsEmptyConfig(err) {
-		return nil, errors.New("there is no way to a Kubernetes API server: this is not a pod, and there is no kubeconfig; set KUBECONFIG to one or make ~/.kube/config")
+		return nil, errors.New("no Kubernetes API server is configured: this is not a pod, and there is no kubeconfig; set KUBECONFIG or create ~/.kube/config")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the kubeconfig: %w", err)

@@ -41,13 +41,13 @@ func (e *Endpoint) Start(ctx context.Context) error {
 	for ctx.Err() == nil {
 		problem := e.serve(ctx, func(address net.Addr) {
 			if failing {
-				e.Log.Info("Serving metrics and health after all", "address", address)
+				e.Log.Info("Metrics and health server is listening again", "address", address)
 			}
 			failing = false
 			again = rotation.NewBackoff(maxRebind)
 		})
 		if !failing && ctx.Err() == nil {
-			e.Log.Warn("Cannot serve metrics and health; trying again", "address", e.Address, "message", problem)
+			e.Log.Warn("Metrics and health server failed; retrying", "address", e.Address, "message", problem)
 		}
 		failing = true
 		pause(ctx, again.Step())

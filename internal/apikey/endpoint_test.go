@@ -105,12 +105,12 @@ var _ = Describe("The endpoint", func() {
 		other, err := net.Listen("tcp", "127.0.0.1:0")
 		Expect(err).NotTo(HaveOccurred())
 		defer serve(other.Addr().String())()
-		Eventually(log.String).Should(ContainSubstring("Cannot serve metrics and health; trying again"))
+		Eventually(log.String).Should(ContainSubstring("Metrics and health server failed; retrying"))
 		// Long enough for a second attempt.
 		Consistently(func() int { return strings.Count(log.String(), "\n") }, "1500ms").Should(Equal(1))
 		Expect(other.Close()).To(Succeed())
 		Eventually(status).WithArguments("http://" + other.Addr().String() + "/healthz").WithTimeout(10 * time.Second).Should(BeEquivalentTo(200))
-		Expect(log.String()).To(ContainSubstring("Serving metrics and health after all"))
+		Expect(log.String()).To(ContainSubstring("Metrics and health server is listening again"))
 	})
 })
 
@@ -146,12 +146,12 @@ func TestAManagerIsAlive(t *testing.T) {
 
 func TestAManagerThatHangsIsNotAlive(t *testing.T) {
 	inWorld(t, defaults, func(w *world) {
-		w.Expect(New(Config{Clock: time.Now}).Alive()).To(MatchError(errNotBegun))
+		w.Expect(New(Config{Clock: time.Now}).Alive()).To(MatchError(errNotStarted))
 		hanging := make(chan struct{})
 		w.start().pass(30 * time.Minute)
 		w.headscale.set(func() { w.headscale.failList = func() error { <-hanging; return nil } })
 		w.pass(31*time.Minute + stuckAfter)
-		w.Expect(w.manager.Alive()).To(MatchError(MatchRegexp(`^the API Key Manager has been stuck for \d+m\d+s: its last sign of life was at 20\S+Z$`)))
+		w.Expect(w.manager.Alive()).To(MatchError(MatchRegexp(`^the API Key Manager has been stuck for \d+m\d+s: its last activity was at 20\S+Z$`)))
 		close(hanging)
 		w.pass(time.Second)
 		w.Expect(w.manager.Alive()).To(Succeed())

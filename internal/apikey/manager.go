@@ -73,14 +73,14 @@ type Manager struct {
 	store   *secretStore
 	rotator rotation.Rotator[headscale.APIKey]
 	failing wait.Backoff
-	// pulse is when the Manager last gave a sign of life.
-	pulse pulse
+	// heartbeat is when the Manager last gave a heartbeat.
+	heartbeat heartbeat
 }
 
 // New returns a Manager. Its settings must be valid.
 func New(config Config) *Manager {
 	if config.Observer == nil {
-		config.Observer = nobody{}
+		config.Observer = noObserver{}
 	}
 	m := &Manager{
 		Config:  config,
@@ -180,8 +180,8 @@ func (m *Manager) retry(ctx context.Context, err error) time.Time {
 	}
 }
 
-// beat gives a sign of life.
-func (m *Manager) beat() { m.pulse.beat(m.Clock()) }
+// beat gives a heartbeat.
+func (m *Manager) beat() { m.heartbeat.beat(m.Clock()) }
 
 // secrets are the texts that no message may contain: all that is in the Secret, and
 // the key that is not there yet.

@@ -190,7 +190,7 @@ var (
 	descNextRotation = describe("next_rotation_timestamp_seconds", "When the stored API key is due to be replaced.")
 	descSuccess      = describe("last_success_timestamp_seconds", "When a check last ended with the API key in order and no other that Headscale fails to expire.")
 	descChecks       = describe("checks_total", "Checks begun; while Headscale does not answer, up to fifty a second.")
-	descRotations    = describe("rotations_total", "API keys stored, by the reason for a new one; KeyUnsaved: one that had been made before and could not be stored.", "reason")
+	descRotations    = describe("rotations_total", "API keys stored, by the reason for a new one; KeyUnsaved: one that had been created before and could not be stored.", "reason")
 	descFailures     = describe("failures_total", "Attempts that failed or were blocked, by reason.", "reason")
 	descRevoked      = describe("keys_revoked_total", "API keys that were expired in Headscale.")
 	descRetiring     = describe("retiring_keys", "API keys that were replaced and are not expired yet.")

@@ -14,10 +14,10 @@ type Observer interface {
 	Failed(reason rotation.Reason)
 }
 
-// nobody is an Observer that does nothing.
-type nobody struct{}
+// noObserver is an Observer that does nothing.
+type noObserver struct{}
 
-func (nobody) Began()                             {}
-func (nobody) Decided(View, rotation.Decision)    {}
-func (nobody) Did(rotation.Step, rotation.Reason) {}
-func (nobody) Failed(rotation.Reason)             {}
+func (noObserver) Began()                             {}
+func (noObserver) Decided(View, rotation.Decision)    {}
+func (noObserver) Did(rotation.Step, rotation.Reason) {}
+func (noObserver) Failed(rotation.Reason)             {}

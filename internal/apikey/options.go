@@ -49,7 +49,7 @@ func ParseOptions(arguments []string, defaultNamespace func() string, output io.
 	flags.StringVar(&o.SocketPath, "socket-path", v1beta1.DefaultSocketPath, "`path` of Headscale's Unix socket")
 	flags.StringVar(&o.Namespace, "namespace", "", "`namespace` of the Secret (default: POD_NAMESPACE, then the namespace of the ServiceAccount)")
 	flags.StringVar(&o.SecretName, "secret-name", v1beta1.DefaultSecretName, "`name` of the Secret that holds the key")
-	owner := flags.String("owner", "", "`NAME/UID` of the Headscale with which the Secret is deleted, if it is made here (default: none)")
+	owner := flags.String("owner", "", "`NAME/UID` of the Headscale with which the Secret is deleted, if it is created here (default: none)")
 	flags.DurationVar(&o.Expiration, "expiration", v1beta1.DefaultExpiration, "how long a new key is valid: a `duration` in hours, minutes and seconds")
 	flags.DurationVar(&o.RotationBuffer, "rotation-buffer", 0, "how long before its expiration a key is replaced: a `duration` (default 8/9 of the expiration, which is 1920h of 2160h)")
 	flags.DurationVar(&o.RevocationDelay, "revocation-delay", 0, "how long the old key stays valid after a new one was stored: a `duration` (default 0s: it is expired at once)")
@@ -67,7 +67,7 @@ func ParseOptions(arguments []string, defaultNamespace func() string, output io.
 		return o, explain(err)
 	}
 	if flags.NArg() > 0 {
-		return o, fmt.Errorf("unexpected argument %q: everything is said by flags, such as --namespace=NAME (see --help)", flags.Arg(0))
+		return o, fmt.Errorf("unexpected argument %q: all options are flags, such as --namespace=NAME (see --help)", flags.Arg(0))
 	}
 	if o.Version {
 		return o, nil

@@ -64,7 +64,7 @@ var _ = Describe("The command line", func() {
 			Expect(err).To(MatchError(sentence))
 		},
 		Entry("unknown flag", `there is no flag --frob; see --help for those there are`, "--frob=1"),
-		Entry("argument", `unexpected argument "run": everything is said by flags, such as --namespace=NAME (see --help)`, "run"),
+		Entry("argument", `unexpected argument "run": all options are flags, such as --namespace=NAME (see --help)`, "run"),
 		Entry("flag without a value", `flag needs an argument: -expiration; see --help`, "--expiration"),
 		Entry("days", `--expiration is "90d"; write a duration in hours, minutes and seconds, such as 2160h or 1h30m (90 days are 2160h)`, "--expiration=90d"),
 		Entry("empty duration", `--rotation-buffer is ""; write a duration in hours, minutes and seconds, such as 2160h or 1h30m (90 days are 2160h)`, "--rotation-buffer="),
@@ -150,7 +150,7 @@ var _ = Describe("The way to the cluster", func() {
 
 	It("must be there", func() {
 		_, err := ClusterConfig()
-		Expect(err).To(MatchError("there is no way to a Kubernetes API server: this is not a pod, and there is no kubeconfig; set KUBECONFIG to one or make ~/.kube/config"))
+		Expect(err).To(MatchError("no Kubernetes API server is configured: this is not a pod, and there is no kubeconfig; set KUBECONFIG or create ~/.kube/config"))
 	})
 
 	It("must be where KUBECONFIG says", func() {

@@ -57,7 +57,7 @@ func watchSecret(ctx context.Context, secrets Secrets, wake *waker, log *slog.Lo
 		watcher, err := secrets.Watch(ctx, version)
 		if err != nil {
 			if !failing && ctx.Err() == nil {
-				log.Warn("Cannot watch the Secret; looking at it every few seconds instead", "reason", reasonOf(err), "message", without(err, nil))
+				log.Warn("Cannot watch the Secret; polling it every few seconds instead", "reason", reasonOf(err), "message", without(err, nil))
 			}
 			failing, version = true, ""
 			wake.secretChanged(unknownVersion)
@@ -120,7 +120,7 @@ func watchSocket(ctx context.Context, path string, wake *waker, log *slog.Logger
 		followSocket(ctx, watcher, path, wake)
 	}
 	if err != nil {
-		log.Warn("Cannot watch Headscale's socket; looking at it every second instead", "message", err)
+		log.Warn("Cannot watch Headscale's socket; polling it every second instead", "message", err)
 		pollSocket(ctx, path, wake)
 	}
 }

@@ -117,5 +117,5 @@ func connectAndAsk[Answer any](ctx context.Context, c *Client, m method[Answer])
 		return none, err
 	}
 	defer conn.close()
-	return m.grpc(untold{ctx}, conn)
+	return m.grpc(withoutDeadline{ctx}, conn)
 }

@@ -45,13 +45,13 @@ func newGRPCConn(dial Dialer) (*grpcConn, error) {
 	return &grpcConn{conn: conn, stub: v1.NewHeadscaleServiceClient(conn)}, nil
 }
 
-// untold is a context whose deadline gRPC does not tell the server. A server that
+// withoutDeadline is a context whose deadline gRPC does not tell the server. A server that
 // knows it ends the call at about the same moment as we do, and then it were left to
 // chance whether the error says that it was the time.
-type untold struct{ context.Context }
+type withoutDeadline struct{ context.Context }
 
 // Deadline says that there is none.
-func (untold) Deadline() (deadline time.Time, ok bool) { return time.Time{}, false }
+func (withoutDeadline) Deadline() (deadline time.Time, ok bool) { return time.Time{}, false }
 
 func (g *grpcConn) close() {
 	_ = g.conn.Close() // says only that it was closed before

@@ -10,7 +10,7 @@ import (
 	"unique"
 )
 
-// The shapes of an API key, from the releases that minted them.
+// The shapes of an API key, from the releases that created them.
 const (
 	// keyIntro begins a key of Headscale 0.28 and later: "hskey-api-<12>-<64>".
 	keyIntro = "hskey-api-"
@@ -26,7 +26,7 @@ const (
 	// random bytes of the prefix were not cut after encoding: "<10>.<43>".
 	oldestPrefixLength = 10
 	// legacySecretLength is the number of characters of the shortest secret that
-	// a release with either of these shapes minted.
+	// a release with either of these shapes created.
 	legacySecretLength = 32
 
 	// mask is what Headscale, and this package, show in the place of a secret.

@@ -194,7 +194,7 @@ func (v View[F]) stuck(id string) bool { return v.Now.Before(v.Stuck[id]) }
 // replace decides for a new credential.
 func (v View[F]) replace(reason Reason, message string) Decision {
 	if v.Record != nil && v.Record.Immutable {
-		return v.blocked(ReasonImmutable, "the Secret is immutable and its key must be replaced ("+message+"); delete the Secret, and a new one is made")
+		return v.blocked(ReasonImmutable, "the Secret is immutable and its key must be replaced ("+message+"); delete the Secret, and a new one is created")
 	}
 	return Decision{Action: Create, Reason: reason, Message: message, Predecessors: v.predecessors()}
 }
@@ -228,7 +228,7 @@ func (v View[F]) sweep() (Decision, bool) {
 			expire = append(expire, key.ID)
 		}
 	}
-	return Decision{Action: Revoke, Reason: ReasonOrphaned, Message: "a key of ours that is in no Secret is expired",
+	return Decision{Action: Revoke, Reason: ReasonOrphaned, Message: "a key with this Secret's tag that no Secret holds is expired",
 		Expire: expire}, len(expire) > 0
 }
 
@@ -247,7 +247,7 @@ func (v View[F]) repair() (Decision, bool) {
 	same := v.Record.Regular && repaired.ID == v.Record.ID && repaired.CreatedAt.Equal(v.Record.CreatedAt) &&
 		repaired.Expiration.Equal(v.Record.Expiration)
 	return Decision{Action: Repair, Reason: ReasonAnnotationsDiffer, Record: &repaired,
-		Message: "the Secret's annotations do not say what Headscale's list says of the key"}, !same
+		Message: "the Secret's annotations differ from what Headscale's list says about the key"}, !same
 }
 
 func (v View[F]) blocked(reason Reason, message string) Decision {

@@ -36,7 +36,7 @@ var (
 	ErrChanged = errors.New("the Secret was changed meanwhile")
 
 	// ErrUnsettled says that decisions went round in a circle.
-	ErrUnsettled = errors.New("the Secret or Headscale's keys keep changing while they are being put right; somebody else is writing to them")
+	ErrUnsettled = errors.New("the Secret or Headscale's keys keep changing while they are being corrected; something else is writing to them")
 )
 
 // ObserveError says that it failed already to find out how things are: nothing was done.
