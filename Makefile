@@ -38,8 +38,6 @@ CONTROLLER_GEN = bin/controller-gen
 GOLANGCI_LINT = bin/golangci-lint
 KUSTOMIZE = bin/kustomize
 PROMTOOL = bin/promtool
-# Draws the picture of the dashboard.
-CHROMIUM ?= chromium
 
 # Where generated files are. They are committed, so that a clone works as it is.
 GENERATED = api/v1beta1/zz_generated.deepcopy.go internal/resources/zz_generated.configkeys.go config/crd/bases config/rbac/role.yaml \
@@ -105,7 +103,6 @@ fmt: $(GOLANGCI_LINT) ## Format the code.
 lint: $(GOLANGCI_LINT) ## Check the code with the linters.
 	$(GOLANGCI_LINT) run
 	cd hack/images && ../../$(GOLANGCI_LINT) run
-	cd test/e2e/busybox && ../../../$(GOLANGCI_LINT) run
 
 ##@ Generated files
 
@@ -130,10 +127,6 @@ verify-generated: generate manifests ## Fail when the committed generated files 
 	  echo "These generated files are not current: run 'make generate manifests' and commit them."; \
 	  exit 1; \
 	fi
-
-.PHONY: docs-plot
-docs-plot: ## Draw the plots in docs/images and fill in the table in docs/rotation-settings.md.
-	go run ./test/docs/plot
 
 ##@ Images and clusters
 
@@ -202,7 +195,6 @@ images: ## Make archives of both images in out/images, without Docker.
 .PHONY: test-images
 test-images: ## Test what makes the images, and that the programs in them say their version.
 	cd hack/images && go test -count=1 ./...
-	cd test/e2e/busybox && go test -count=1 ./...
 	hack/test-images
 
 # What the archives of the plugin can be had from, with the tag as its last part.
@@ -233,17 +225,6 @@ test-alerts: $(PROMTOOL) bin/selectors ## Try the alerts on made-up series, and 
 	$(PROMTOOL) test rules test/monitoring/testdata/rules_test.yaml
 	@assets=$$($(SERVERS) --print) || exit 1; \
 	KUBEBUILDER_ASSETS="$$assets" go test -count=1 ./test/monitoring
-
-.PHONY: picture
-picture: bin/prometheus ## Make docs/images/dashboard.png of what the programs tell Prometheus in 20 minutes (needs Chromium).
-	$(SERVERS)
-	go build -o bin/picture ./test/monitoring/picture
-	rm -rf out/picture
-	bin/picture record --data out/picture
-	bin/picture draw --data out/picture --output out/picture/dashboard.html
-	$(CHROMIUM) --headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking \
-	  --user-data-dir=$(CURDIR)/out/picture/chromium --hide-scrollbars --window-size=1580,1812 \
-	  --screenshot=$(CURDIR)/docs/images/dashboard.png file://$(CURDIR)/out/picture/dashboard.html
 
 .PHONY: lint-workflows
 lint-workflows: $(ACTIONLINT) ## Check the workflows in .github.
@@ -280,10 +261,6 @@ bin/helm4: hack/tools/helm4/go.mod hack/tools/helm4/go.sum
 $(PROMTOOL): hack/tools/promtool/go.mod hack/tools/promtool/go.sum
 	@echo "Building promtool; this happens once and takes some minutes."
 	cd hack/tools/promtool && $(GO_BUILD) -tags remove_all_sd,enable_kubernetes_sd -o ../../../$@ github.com/prometheus/prometheus/cmd/promtool
-
-bin/prometheus: hack/tools/promtool/go.mod hack/tools/promtool/go.sum
-	@echo "Building Prometheus; this happens once and takes some minutes."
-	cd hack/tools/promtool && $(GO_BUILD) -tags remove_all_sd -o ../../../$@ github.com/prometheus/prometheus/cmd/prometheus
 
 bin/selectors: hack/tools/promtool/selectors/main.go hack/tools/promtool/go.mod hack/tools/promtool/go.sum
 	cd hack/tools/promtool && $(GO_BUILD) -o ../../../$@ ./selectors

@@ -1,10 +1,14 @@
 package docs_test
 
 import (
+	"fmt"
+	"math"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -89,6 +93,35 @@ var _ = Describe("docs/design.md", func() {
 		}
 	})
 })
+
+var _ = Describe("docs/rotation-settings.md", func() {
+	It("compares settings by what follows from them", func() {
+		for _, row := range rowsBelow("docs/rotation-settings.md", "## Compared") {
+			var settings []time.Duration
+			for _, text := range row[:3] {
+				setting, err := time.ParseDuration(strings.Trim(text, " `"))
+				Expect(err).NotTo(HaveOccurred())
+				settings = append(settings, setting)
+			}
+			inUse := settings[0] - settings[1]
+			Expect(inWords(row[3])).To(Equal(inUse), "%s", row)
+			Expect(strings.TrimSpace(row[4])).To(Equal(fmt.Sprint(math.Ceil((365*24*time.Hour).Hours()/inUse.Hours()))), "%s", row)
+			Expect(inWords(row[5])).To(Equal(settings[1]), "%s", row)
+			Expect(inWords(row[6])).To(Equal(inUse+settings[2]), "%s", row)
+		}
+	})
+})
+
+// inWords is a length of time as it is written for people, such as 3 days and 8 h.
+func inWords(text string) (length time.Duration) {
+	GinkgoHelper()
+	for _, match := range regexp.MustCompile(`(\d+) (days|h|min)`).FindAllStringSubmatch(text, -1) {
+		number, err := strconv.Atoi(match[1])
+		Expect(err).NotTo(HaveOccurred())
+		length += time.Duration(number) * map[string]time.Duration{"days": 24 * time.Hour, "h": time.Hour, "min": time.Minute}[match[2]]
+	}
+	return length
+}
 
 // rowsBelow are the cells of the first table below a heading, without its head.
 func rowsBelow(file, heading string) [][]string {

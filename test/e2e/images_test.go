@@ -70,11 +70,11 @@ func buildPrograms(ctx context.Context, dir string, programs map[string]string) 
 		return err
 	}
 	programs[image] = filepath.Join(dir, busybox)
-	return serverbuild.BuildProgram(ctx, filepath.Join(root, "test", "e2e", busybox), ".", programs[image], GinkgoWriter)
+	return serverbuild.BuildProgram(ctx, root, "./test/e2e/testpod", programs[image], GinkgoWriter)
 }
 
-// busybox is the program that stands in for the image that the pages have pods of, for a
-// shell and tar.
+// busybox is the name of testpod where it stands in for the image that the pages have pods of,
+// for a shell and tar.
 const busybox = "busybox"
 
 var busyboxReference = regexp.MustCompile(`image: (busybox:\S+)`)

@@ -9,7 +9,6 @@ import (
 	. "github.com/onsi/gomega"
 
 	"infrado.cloud/headscale-operator/test/reliability/apiproxy"
-	"infrado.cloud/headscale-operator/test/reliability/observation"
 )
 
 const sectionAway = "away"
@@ -82,7 +81,7 @@ func storeAfterAbsence(ctx context.Context, version string) {
 	w.staysUp(ctx, shortAbsence)
 	w.api.OnWrite(nil)
 	Expect(w.api.Return()).To(Succeed())
-	seen := observation.Observation{
+	seen := observation{
 		Section: sectionAway, Failure: "the API server goes away between create and store, for " + shortAbsence.String(),
 		Produced: apiServerAway.produced, Headscale: version, Wanted: 1,
 	}
@@ -104,7 +103,7 @@ func rotateAfterAbsence(ctx context.Context, who absence, version string, length
 	w.staysUp(ctx, length)
 	lines := countLines(w.news())
 	who.comeBack(ctx, w)
-	seen := observation.Observation{
+	seen := observation{
 		Section: sectionAway, Failure: fmt.Sprintf("%s for %s, a rotation is due meanwhile", who.failure, length),
 		Produced: who.produced, Headscale: version, Wanted: 1,
 		Note: fmt.Sprintf("lines logged meanwhile: %d", lines),

@@ -8,7 +8,6 @@ import (
 	. "github.com/onsi/gomega"
 
 	"infrado.cloud/headscale-operator/internal/headscale/headscaletest"
-	"infrado.cloud/headscale-operator/test/reliability/observation"
 )
 
 var _ = Describe("When Headscale's clock differs, a manager", func() {
@@ -21,7 +20,7 @@ var _ = Describe("When Headscale's clock differs, a manager", func() {
 			w := newWorld(ctx, h).managed(ctx, calm...)
 			before := w.count(ctx)
 			w.requestRotation(ctx)
-			seen := observation.Observation{
+			seen := observation{
 				Section: sectionDrift, Failure: "Headscale's clock differs by " + skew.String() + ", and a rotation",
 				Produced: "clock of the contract server", Headscale: contractServer, Wanted: 1,
 			}

@@ -8,7 +8,6 @@ import (
 
 	"infrado.cloud/headscale-operator/internal/apikey"
 	"infrado.cloud/headscale-operator/test/keyuse"
-	"infrado.cloud/headscale-operator/test/reliability/observation"
 )
 
 // consumer is somebody who uses the key in the Secret all the time.
@@ -30,7 +29,7 @@ func (w *world) readKey(ctx context.Context) (string, error) {
 }
 
 // into stops the consumer and puts how it went into an observation.
-func (c consumer) into(o *observation.Observation) {
+func (c consumer) into(o *observation) {
 	tally := c.Stop()
 	o.Calls, o.Refusals, o.Streak = tally.Calls, tally.Refusals, tally.Streak
 }

@@ -14,7 +14,6 @@ import (
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/apikey"
 	"infrado.cloud/headscale-operator/internal/rotation"
-	"infrado.cloud/headscale-operator/test/reliability/observation"
 )
 
 const sectionDrift = "drift"
@@ -90,7 +89,7 @@ func (d drift) heals(ctx context.Context, w *world, state string, notice func())
 	before, consumer := w.count(ctx), w.consume(0)
 	d.cause(ctx, w)
 	notice()
-	seen := observation.Observation{
+	seen := observation{
 		Section: sectionDrift, Failure: fmt.Sprintf("%s (%s)", d.failure, state), Produced: d.produced,
 		Headscale: w.headscale.Version(), Wanted: d.minted, Note: "reason: " + string(d.reason),
 	}

@@ -8,7 +8,6 @@ import (
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/rotation"
-	"infrado.cloud/headscale-operator/test/reliability/observation"
 )
 
 const sectionForeign = "foreign"
@@ -31,7 +30,7 @@ var _ = Describe("When something is not ours, a manager", func() {
 		Expect(w.secret(ctx)).To(Equal(changed))
 		Expect(w.mintedSince(ctx, before)).To(BeZero())
 		w.deleteSecret(ctx)
-		seen := observation.Observation{
+		seen := observation{
 			Section: sectionForeign, Failure: "a Secret of that name without our labels, deleted later", Produced: "POST, DELETE",
 			Headscale: version, Wanted: 1, Note: "untouched until then; reason: " + string(rotation.ReasonNotOurs),
 		}
@@ -51,7 +50,7 @@ var _ = Describe("When something is not ours, a manager", func() {
 		w.edit(ctx, func(s *corev1.Secret) {
 			s.Labels = map[string]string{v1beta1.LabelManagedBy: v1beta1.ManagedBy, v1beta1.LabelComponent: v1beta1.ComponentAPIKey}
 		})
-		seen := observation.Observation{
+		seen := observation{
 			Section: sectionForeign, Failure: "our labels removed, a rotation requested, the labels restored", Produced: "edits",
 			Headscale: version, Wanted: 1, Note: "the rotation is done afterwards",
 		}
@@ -65,7 +64,7 @@ var _ = Describe("When something is not ours, a manager", func() {
 		w.edit(ctx, addForeignEntries)
 		before := w.count(ctx)
 		w.requestRotation(ctx)
-		seen := observation.Observation{
+		seen := observation{
 			Section: sectionForeign, Failure: "labels, annotations and data of others on our Secret, and a rotation", Produced: "edit",
 			Headscale: version, Wanted: 1, Note: "all of them survive",
 		}

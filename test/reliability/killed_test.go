@@ -9,7 +9,6 @@ import (
 	. "github.com/onsi/gomega"
 
 	"infrado.cloud/headscale-operator/internal/rotation"
-	"infrado.cloud/headscale-operator/test/reliability/observation"
 )
 
 const sectionKilled = "killed"
@@ -36,7 +35,7 @@ var _ = Describe("Killed when it has announced a key, a manager", Label(slow), f
 			began := time.Now()
 			Expect(w.unsettled(ctx)).To(Equal(keyOnItsWay))
 			Eventually(ctx, w.unsettled).WithTimeout(markLimit).Should(BeEmpty())
-			seen := observation.Observation{
+			seen := observation{
 				Section: sectionKilled, Failure: "SIGKILL after intend (first key), until the mark of the key that was never made is gone",
 				Produced: "the program kills itself there", Headscale: version, Wanted: 1,
 			}
@@ -67,7 +66,7 @@ func killAfterStep(ctx context.Context, version, doing string, step rotation.Ste
 	before, consumer := w.count(ctx), w.consume(0)
 	w.runUntilKilled(ctx, step, calm...)
 	w.run(calm...)
-	seen := observation.Observation{
+	seen := observation{
 		Section: sectionKilled, Failure: fmt.Sprintf("SIGKILL after %s (%s)", step, doing),
 		Produced: "the program kills itself there", Headscale: version, Wanted: 1,
 	}
@@ -79,13 +78,13 @@ func killAfterStep(ctx context.Context, version, doing string, step rotation.Ste
 }
 
 // healsInto waits for rest and writes into the observation what it took since the count.
-func (w *world) healsInto(ctx context.Context, o *observation.Observation, before census) {
+func (w *world) healsInto(ctx context.Context, o *observation, before census) {
 	GinkgoHelper()
 	w.healed(ctx, o, before, w.heals(ctx))
 }
 
 // healed writes down a healing that took so long.
-func (w *world) healed(ctx context.Context, o *observation.Observation, before census, took time.Duration) {
+func (w *world) healed(ctx context.Context, o *observation, before census, took time.Duration) {
 	GinkgoHelper()
 	live, err := w.live(ctx)
 	Expect(err).NotTo(HaveOccurred())

@@ -11,7 +11,6 @@ import (
 
 	"infrado.cloud/headscale-operator/internal/apikey"
 	"infrado.cloud/headscale-operator/test/keyuse"
-	"infrado.cloud/headscale-operator/test/reliability/observation"
 )
 
 // starts is how often the time to the first key is measured.
@@ -36,20 +35,9 @@ var _ = Describe("The first key", Label(slow, "latency"), func() {
 				experiment.RecordDuration(managerAfter, w.measureManagerAfter(ctx))
 				experiment.RecordDuration(managerBefore, w.measureManagerBefore(ctx))
 			}
-			for _, name := range []string{floorOfAKey, managerBefore, managerAfter} {
-				Expect(observations.Write(latencyOf(experiment.Get(name), version))).To(Succeed())
-			}
 		})
 	}
 })
-
-func latencyOf(measured gmeasure.Measurement, version string) observation.Latency {
-	latency := observation.Latency{Latency: measured.Name, Headscale: version}
-	for _, duration := range measured.Durations {
-		latency.Milliseconds = append(latency.Milliseconds, float64(duration)/float64(time.Millisecond))
-	}
-	return latency
-}
 
 // measureFloor is the least that can be hoped for.
 func (w *world) measureFloor(ctx context.Context) time.Duration {

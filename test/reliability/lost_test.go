@@ -12,7 +12,6 @@ import (
 
 	"infrado.cloud/headscale-operator/internal/headscale/headscaletest"
 	"infrado.cloud/headscale-operator/test/reliability/apiproxy"
-	"infrado.cloud/headscale-operator/test/reliability/observation"
 )
 
 const sectionLost = "lost"
@@ -57,7 +56,7 @@ var _ = Describe("When an answer of Headscale is lost, a manager", func() {
 			before, consumer := w.count(ctx), w.consume(0)
 			w.faults.Inject(lost.fault)
 			goOn()
-			seen := observation.Observation{
+			seen := observation{
 				Section: sectionLost, Failure: fmt.Sprintf("%s (%s)", lost.failure, lost.doing),
 				Produced: "proxy on the socket", Headscale: version, Wanted: 1,
 			}
@@ -81,7 +80,7 @@ var _ = Describe("When an answer of Headscale is lost, a manager", func() {
 		goOn()
 		Consistently(ctx, func() int { return w.mintedSince(ctx, before) }).
 			WithTimeout(mintingWindow).WithPolling(time.Second).Should(BeNumerically("<=", mintingBound))
-		seen := observation.Observation{
+		seen := observation{
 			Section: sectionLost, Failure: "create: every answer is lost for 90 s (rotation)",
 			Produced: "proxy on the socket", Headscale: latestVersions[0], Wanted: 1,
 			Note: fmt.Sprintf("%d keys made in the 90 s", w.mintedSince(ctx, before)),
@@ -107,7 +106,7 @@ var _ = Describe("When a write of the Secret fails half-way, a manager", func() 
 		for i, name := range writes[doing] {
 			eachHeadscale(fmt.Sprintf("leaves one key: %s, reply to %s lost", doing, name), func(ctx SpecContext, version string) {
 				w := newWorld(ctx, sharedHeadscale(ctx, version))
-				w.rotateThrough(ctx, doing, observation.Observation{
+				w.rotateThrough(ctx, doing, observation{
 					Section: sectionLost, Failure: fmt.Sprintf("%s: written, the reply is lost (%s)", name, doing),
 					Produced: "proxy before the API server", Headscale: version,
 				}, func(number int) apiproxy.Verdict {
@@ -122,7 +121,7 @@ var _ = Describe("When a write of the Secret fails half-way, a manager", func() 
 			}
 			eachHeadscale(fmt.Sprintf("leaves one key: %s, conflict at %s", doing, name), func(ctx SpecContext, version string) {
 				w := newWorld(ctx, sharedHeadscale(ctx, version))
-				w.rotateThrough(ctx, doing, observation.Observation{
+				w.rotateThrough(ctx, doing, observation{
 					Section: sectionLost, Failure: fmt.Sprintf("%s: conflict (%s)", name, doing),
 					Produced: "somebody edits the Secret just before", Headscale: version,
 				}, func(number int) apiproxy.Verdict {
@@ -138,7 +137,7 @@ var _ = Describe("When a write of the Secret fails half-way, a manager", func() 
 })
 
 // rotateThrough makes a key while something decides about the writes.
-func (w *world) rotateThrough(ctx context.Context, doing string, seen observation.Observation, decide func(int) apiproxy.Verdict) {
+func (w *world) rotateThrough(ctx context.Context, doing string, seen observation, decide func(int) apiproxy.Verdict) {
 	GinkgoHelper()
 	goOn := w.begin(ctx, doing)
 	before, consumer := w.count(ctx), w.consume(0)

@@ -11,7 +11,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
-	"infrado.cloud/headscale-operator/test/reliability/observation"
 )
 
 const (
@@ -59,7 +58,7 @@ func killAtRandom(ctx context.Context, version string, times int) {
 			interrupted++
 		}
 	}
-	seen := observation.Observation{
+	seen := observation{
 		Section: sectionKilled, Failure: "SIGKILL at a random time", Times: times, Headscale: version, Wanted: times,
 		Produced: "killed up to 0.5 s after a start with a first key or a rotation to do",
 		Midway:   interrupted,

@@ -20,7 +20,6 @@ import (
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/apikey"
 	"infrado.cloud/headscale-operator/internal/rotation"
-	"infrado.cloud/headscale-operator/test/reliability/observation"
 )
 
 const sectionRefused = "refused"
@@ -64,7 +63,7 @@ var _ = Describe("When the API server refuses a write, a manager", func() {
 		w.terminate()
 		permitWrites(ctx, w)
 		w.run(calm...)
-		seen := observation.Observation{
+		seen := observation{
 			Section: sectionRefused, Failure: "admission denies only to store the key, and the manager is restarted (first key)",
 			Produced: "ValidatingAdmissionPolicy, SIGTERM", Headscale: latestVersions[0], Wanted: 1,
 		}
@@ -86,7 +85,7 @@ func makeKeyAfterRefusal(ctx context.Context, r refusal, version string) {
 		WithTimeout(refusalTime).WithPolling(100*time.Millisecond).Should(BeNumerically("<=", r.minted), r.failure)
 	meanwhile := w.mintedSince(ctx, before)
 	r.permit(ctx, w)
-	seen := observation.Observation{
+	seen := observation{
 		Section: sectionRefused, Failure: fmt.Sprintf("%s (%s)", r.failure, r.doing),
 		Produced: r.produced, Headscale: version, Wanted: 1,
 		Note: fmt.Sprintf("keys made while refused: %d", meanwhile),

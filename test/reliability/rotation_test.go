@@ -9,7 +9,6 @@ import (
 	. "github.com/onsi/gomega"
 
 	"infrado.cloud/headscale-operator/internal/apikey"
-	"infrado.cloud/headscale-operator/test/reliability/observation"
 )
 
 const (
@@ -48,7 +47,7 @@ func rotateOnRequest(ctx SpecContext, version string) {
 	w := newWorld(ctx, sharedHeadscale(ctx, version)).managed(ctx, calm...)
 	before, consumer := w.count(ctx), w.consume(0)
 	w.requestRotation(ctx)
-	seen := observation.Observation{
+	seen := observation{
 		Section: sectionRequest, Failure: "rotate-requested-at set on the Secret, touched, set again with the manager down",
 		Produced: "annotation", Headscale: version, Times: 2, Wanted: 2,
 	}
@@ -78,7 +77,7 @@ func overlap(ctx context.Context, version string, rotations int) {
 	settings := append([]string{"--revocation-delay=" + revocationDelay.String()}, calm...)
 	w := newWorld(ctx, sharedHeadscale(ctx, version)).managed(ctx, settings...)
 	before, consumer := w.count(ctx), w.consume(lag)
-	seen := observation.Observation{
+	seen := observation{
 		Section: sectionOverlap, Failure: fmt.Sprintf("consumer that learns of a new key %s late, --revocation-delay=%s", lag, revocationDelay),
 		Produced: "manager killed and restarted after each rotation", Headscale: version, Times: rotations, Wanted: rotations,
 	}
@@ -122,7 +121,7 @@ func rotateAtOnce(ctx context.Context, version string, rotations int) {
 		Should(BeNumerically(">=", rotations))
 	w.terminate()
 	w.run(calm...)
-	seen := observation.Observation{
+	seen := observation{
 		Section: sectionOverlap, Failure: "consumer that reads the Secret before each call, no delay",
 		Produced: "a rotation every two seconds", Headscale: version, Times: rotations, Wanted: rotations,
 	}

@@ -13,7 +13,6 @@ import (
 	"infrado.cloud/headscale-operator/internal/apikey"
 	"infrado.cloud/headscale-operator/internal/headscale/headscaletest"
 	"infrado.cloud/headscale-operator/internal/rotation"
-	"infrado.cloud/headscale-operator/test/reliability/observation"
 )
 
 const (
@@ -93,7 +92,7 @@ var _ = Describe("Told to end, a manager", func() {
 			Expect(w.manager.Stop(terminationLimit)).To(Succeed(), s.name)
 			took := time.Since(began)
 			Expect(w.manager.ExitCode()).To(BeZero(), s.name)
-			note(observation.Observation{
+			note(observation{
 				Section: sectionStop, Failure: "SIGTERM while " + s.name, Produced: "signal", Headscale: version,
 				Heal: []float64{took.Seconds()},
 			})
@@ -178,7 +177,7 @@ var _ = Describe("While a failure lasts, a manager", func() {
 				f.begin(ctx, w)
 				w.staysUp(ctx, length.Duration)
 				lines := countLines(w.news())
-				note(observation.Observation{
+				note(observation{
 					Section: sectionSays, Failure: fmt.Sprintf("%s for %s", f.name, length.Duration), Produced: "as in the tables above",
 					Headscale: contractServer, Note: fmt.Sprintf("%d", lines),
 				})

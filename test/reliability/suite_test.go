@@ -1,6 +1,6 @@
 // Package reliability_test shows, on real servers, what the API Key Manager promises:
-// a key that is never lost, leaked or left behind, whatever fails. It writes down what
-// it saw, and docs/reliability.md is made of that.
+// a key that is never lost, leaked or left behind, whatever fails. Each row of a table in
+// docs/reliability.md is an observation of one of its specs.
 //
 // Specs with the label slow are left out unless a label filter asks for them:
 //
@@ -10,8 +10,6 @@ package reliability_test
 import (
 	"cmp"
 	"os"
-	"path/filepath"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -24,7 +22,6 @@ import (
 
 	"infrado.cloud/headscale-operator/test/env"
 	"infrado.cloud/headscale-operator/test/process"
-	"infrado.cloud/headscale-operator/test/reliability/observation"
 	"infrado.cloud/headscale-operator/test/serverbuild"
 )
 
@@ -33,11 +30,10 @@ const slow = "slow"
 
 // What all specs share.
 var (
-	root         string
-	guard        *process.Guard
-	plane        *env.ControlPlane
-	admin        client.WithWatch
-	observations *observation.Writer
+	root  string
+	guard *process.Guard
+	plane *env.ControlPlane
+	admin client.WithWatch
 )
 
 func TestReliability(t *testing.T) {
@@ -66,9 +62,6 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	admin, err = client.NewWithWatch(config, client.Options{Scheme: scheme.Scheme})
 	Expect(err).NotTo(HaveOccurred())
 
-	observations, err = observation.Create(cmp.Or(os.Getenv(observation.FileVariable), filepath.Join(root, observation.File)))
-	Expect(err).NotTo(HaveOccurred())
-	DeferCleanup(func() error { return observations.Close() })
 	DeferCleanup(stopSharedHeadscales)
 })
 
@@ -87,14 +80,6 @@ func newDir() string {
 	dir, err := os.MkdirTemp(guard.Dir(), "d-")
 	Expect(err).NotTo(HaveOccurred())
 	return dir
-}
-
-// note writes down what was seen in the current spec.
-func note(o observation.Observation) {
-	GinkgoHelper()
-	o.Slow = slices.Contains(CurrentSpecReport().Labels(), slow)
-	o.Times = max(o.Times, 1)
-	Expect(observations.Write(o)).To(Succeed())
 }
 
 // together runs the parts of a spec at the same time, for most of it is waiting.

@@ -18,7 +18,6 @@ import (
 	"infrado.cloud/headscale-operator/internal/headscale"
 	"infrado.cloud/headscale-operator/internal/headscale/headscaletest"
 	"infrado.cloud/headscale-operator/internal/rotation"
-	"infrado.cloud/headscale-operator/test/reliability/observation"
 )
 
 const sectionUpgrade = "upgrade"
@@ -32,7 +31,7 @@ var _ = Describe("When Headscale is upgraded, a manager", func() {
 				key := w.storedPrefix(ctx)
 				before, consumer := w.count(ctx), w.consume(0)
 				w.upgrade(ctx, version, state == "manager running")
-				seen := observation.Observation{
+				seen := observation{
 					Section: sectionUpgrade, Failure: fmt.Sprintf("%s to %s (%s)", built[i], version, state),
 					Produced: "the next release on the same database", Headscale: version,
 				}
@@ -61,7 +60,7 @@ var _ = Describe("When Headscale is upgraded, a manager", func() {
 		DeferCleanup(next.Stop)
 		next.Database().Insert(w.listedRecord(ctx))
 		w.moveTo(ctx, next)
-		seen := observation.Observation{
+		seen := observation{
 			Section: sectionUpgrade, Failure: latestVersions[0] + " to v0.30: the socket speaks HTTP",
 			Produced: "the contract server on the same socket", Headscale: contractServer,
 		}
@@ -77,7 +76,7 @@ var _ = Describe("When Headscale is upgraded, a manager", func() {
 
 		By("going back to gRPC, where the first key is still valid and the second unknown")
 		w.moveTo(ctx, old)
-		seen = observation.Observation{
+		seen = observation{
 			Section: sectionUpgrade, Failure: "v0.30 back to " + latestVersions[0] + ": the socket speaks gRPC, the database is the old one",
 			Produced: "Headscale on the same socket", Headscale: latestVersions[0], Wanted: 1,
 			Note: "the key was replaced, the older one that is still valid there was expired",
@@ -99,7 +98,7 @@ var _ = Describe("When Headscale is upgraded, a manager", func() {
 		Expect(h.Stop()).To(Succeed())
 		h.SetRelease(headscaletest.V028)
 		Expect(h.Start(ctx)).To(Succeed())
-		seen := observation.Observation{
+		seen := observation{
 			Section: sectionUpgrade, Failure: "the new version does not accept keys of v0.24",
 			Produced: "stand-in for Headscale, 0.27 to 0.28", Headscale: "v0.28 (stand-in)", Wanted: 1,
 			Note: "reason: " + string(apikey.ReasonKeyNotAccepted),
@@ -136,7 +135,7 @@ func (w *world) moveTo(ctx context.Context, h installation) {
 }
 
 // healsWithConsumer is healsInto while a consumer looks on.
-func (w *world) healsWithConsumer(ctx context.Context, o *observation.Observation, before census) {
+func (w *world) healsWithConsumer(ctx context.Context, o *observation, before census) {
 	GinkgoHelper()
 	consumer := w.consume(0)
 	w.healsInto(ctx, o, before)

@@ -8,6 +8,8 @@
 //	testpod kill POD-UID PROGRAM          ends a container's process at once
 //	testpod interrupt --pod=… --mark=…    ends a process in the middle of a rotation
 //	testpod get DIR PATH                  one request to the API server, as a container
+//
+// Called as sleep, sh or tar, it stands in the place of busybox: see shell.go.
 package main
 
 import (
@@ -15,12 +17,17 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	err := run(ctx, os.Args[1:])
+	command := run
+	if standIn, found := shellCommands[filepath.Base(os.Args[0])]; found {
+		command = standIn
+	}
+	err := command(ctx, os.Args[1:])
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "testpod:", err)

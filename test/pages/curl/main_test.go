@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -20,9 +21,10 @@ func TestOptionsAfterTheURL(t *testing.T) {
 		_, _ = io.WriteString(w, r.Method+" "+r.Header.Get("Authorization")+" "+string(sent))
 	}))
 	t.Cleanup(server.Close)
-	o, err := parse([]string{"-fsS", "-H", "Authorization: Bearer x", server.URL, "-d", "data", "-o", path})
-	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(o.get(t.Context())).To(Succeed())
+	args := []string{"-fsS", "-H", "@-", server.URL, "-d", "data", "-o", path, "-w", `%{http_code}\n`}
+	var printed strings.Builder
+	g.Expect(run(args, strings.NewReader("Authorization: Bearer x\n"), &printed)).To(Succeed())
+	g.Expect(printed.String()).To(Equal("200\n"))
 	g.Expect(os.ReadFile(path)).To(BeEquivalentTo("POST Bearer x data"))
 }
 
@@ -31,15 +33,12 @@ func TestARefusalIsAnErrorWhereThatIsAskedFor(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(server.Close)
 	for option, want := range map[string]types.GomegaMatcher{"-sS": Succeed(), "-fsS": MatchError(ContainSubstring("404"))} {
-		o, err := parse([]string{option, "-o", os.DevNull, server.URL})
-		g.Expect(err).NotTo(HaveOccurred())
-		g.Expect(o.get(t.Context())).To(want, option)
+		g.Expect(run([]string{option, server.URL}, nil, io.Discard)).To(want, option)
 	}
 }
 
 func TestWhatIsNotKnownIsRefused(t *testing.T) {
 	for _, args := range [][]string{{"-L", "http://x"}, {"-H", "no colon", "http://x"}, {}, {"http://x", "http://y"}} {
-		_, err := parse(args)
-		NewWithT(t).Expect(err).To(HaveOccurred(), "%v", args)
+		NewWithT(t).Expect(run(args, nil, io.Discard)).NotTo(Succeed(), "%v", args)
 	}
 }
