@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/test/env"
 )
 
 // exitInterrupted is the usual exit status of a program that Ctrl-C ended.
@@ -26,9 +27,9 @@ func main() {
 
 // run tells the story and returns the exit status.
 func run(ctx context.Context, n *narrator, exit bool) (status int) {
-	s := &stage{narrator: n}
+	s := &stage{narrator: n, World: &env.World{}}
 	defer func() {
-		if err := s.close(); err != nil {
+		if err := s.Close(); err != nil {
 			n.say("Cleaning up failed: %v", err)
 			status = 1
 			return
@@ -60,10 +61,10 @@ func run(ctx context.Context, n *narrator, exit bool) (status int) {
 func (s *stage) stayUp(ctx context.Context) error {
 	kubectl := "kubectl"
 	if _, err := exec.LookPath(kubectl); err != nil {
-		kubectl = s.servers.Kubectl()
+		kubectl = s.Servers.Kubectl()
 	}
 	s.say("Look around, as long as you like, in another terminal; Ctrl-C ends the demo and removes everything:")
-	s.detail("export KUBECONFIG=%s", s.plane.Kubeconfig())
+	s.detail("export KUBECONFIG=%s", s.Plane.Kubeconfig())
 	s.detail("%s get headscale,statefulset,service,secret", kubectl)
 	s.detail("%s annotate headscale headscale %s=$(date +%%s) --overwrite    # a new key, now", kubectl, v1beta1.AnnotationRotateRequestedAt)
 	return s.followKey(ctx)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,6 +14,7 @@ import (
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/test/env"
+	"infrado.cloud/headscale-operator/test/podrunner"
 )
 
 const (
@@ -40,7 +42,6 @@ func (s *stage) perform(ctx context.Context) error {
 		do   func(context.Context) error
 	}{
 		{"preparing", s.prepare},
-		{"building", s.build},
 		{"starting the control plane", s.startControlPlane},
 		{"starting the operator", s.startOperator},
 		{"applying the sample", s.applySample},
@@ -65,7 +66,7 @@ func (s *stage) await(ctx context.Context, what string, happened func(context.Co
 	limited, cancel := context.WithTimeout(ctx, stepLimit)
 	defer cancel()
 	err := wait.PollUntilContextCancel(limited, lookEvery, true, func(ctx context.Context) (bool, error) {
-		if !s.operator.Process().Running() {
+		if !s.Operator.Process().Running() {
 			return false, errors.New("the operator ended")
 		}
 		return happened(ctx)
@@ -82,13 +83,16 @@ func (s *stage) await(ctx context.Context, what string, happened func(context.Co
 
 // applySample creates the resource, as a user does.
 func (s *stage) applySample(ctx context.Context) error {
-	output, err := s.plane.Kubectl(ctx, "apply", "-k", s.samples())
+	output, err := s.Plane.Kubectl(ctx, "apply", "-k", filepath.Join(s.Root, "config", "samples"))
 	if err != nil {
 		return err
 	}
 	s.say("Applied the sample, a Headscale: kubectl apply -k config/samples")
 	s.block(output)
-	s.startPodRunner(ctx)
+	var stop func()
+	s.pod, stop = podrunner.Start(podrunner.InWorld(s.World, headscaleKey))
+	// The pod ends before the API server does, and not with Ctrl-C itself.
+	s.OnClose(func() error { stop(); return nil })
 	return nil
 }
 
@@ -100,7 +104,7 @@ func (s *stage) awaitHeadscale(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	output, err := s.plane.Kubectl(ctx, "get", "statefulset,configmap,service,serviceaccount,role,rolebinding",
+	output, err := s.Plane.Kubectl(ctx, "get", "statefulset,configmap,service,serviceaccount,role,rolebinding",
 		"-l", "app.kubernetes.io/managed-by="+v1beta1.ManagedBy, "-o", "name")
 	if err != nil {
 		return err
@@ -119,7 +123,7 @@ func (s *stage) awaitHeadscale(ctx context.Context) error {
 func (s *stage) awaitCondition(ctx context.Context, condition string) error {
 	return s.await(ctx, "the condition "+condition, func(ctx context.Context) (bool, error) {
 		headscale := &v1beta1.Headscale{}
-		if err := s.admin.Get(ctx, headscaleKey, headscale); err != nil {
+		if err := s.Admin.Get(ctx, headscaleKey, headscale); err != nil {
 			return false, err
 		}
 		for _, candidate := range headscale.Status.Conditions {
@@ -151,7 +155,7 @@ func (s *stage) showKey(ctx context.Context) error {
 func (s *stage) awaitKey(ctx context.Context, old string) (*corev1.Secret, error) {
 	secret := &corev1.Secret{}
 	err := s.await(ctx, "a new key in the Secret", func(ctx context.Context) (bool, error) {
-		err := s.admin.Get(ctx, secretKey, secret)
+		err := s.Admin.Get(ctx, secretKey, secret)
 		if err != nil {
 			return false, client.IgnoreNotFound(err)
 		}
@@ -191,13 +195,13 @@ func (s *stage) call(ctx context.Context, name, key string, expected int) error 
 // rotate shortens the life of keys, which has the present one replaced at once.
 func (s *stage) rotate(ctx context.Context) error {
 	secret := &corev1.Secret{}
-	if err := s.admin.Get(ctx, secretKey, secret); err != nil {
+	if err := s.Admin.Get(ctx, secretKey, secret); err != nil {
 		return err
 	}
 	old := keyOf(secret)
 	s.say("Asking for keys that live 10 minutes instead of 90 days:")
 	s.detail("kubectl patch headscale headscale --type merge -p '%s'", rotationPatch)
-	if _, err := s.plane.Kubectl(ctx, "patch", "headscale", headscaleKey.Name, "--type", "merge", "-p", rotationPatch); err != nil {
+	if _, err := s.Plane.Kubectl(ctx, "patch", "headscale", headscaleKey.Name, "--type", "merge", "-p", rotationPatch); err != nil {
 		return err
 	}
 	secret, err := s.awaitKey(ctx, old)
@@ -217,7 +221,7 @@ func (s *stage) showResource(ctx context.Context) error {
 	if err := s.awaitCondition(ctx, v1beta1.ConditionReady); err != nil {
 		return err
 	}
-	output, err := s.plane.Kubectl(ctx, "get", "headscale")
+	output, err := s.Plane.Kubectl(ctx, "get", "headscale")
 	if err != nil {
 		return err
 	}
@@ -234,12 +238,12 @@ func (s *stage) followKey(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-s.operator.Process().Exited():
+		case <-s.Operator.Process().Exited():
 			return errors.New("the operator ended")
 		case <-time.After(lookEvery):
 		}
 		secret := &corev1.Secret{}
-		if err := s.admin.Get(ctx, secretKey, secret); err != nil {
+		if err := s.Admin.Get(ctx, secretKey, secret); err != nil {
 			continue // Somebody who looks around may well delete it.
 		}
 		if key := keyOf(secret); key != "" && key != last {

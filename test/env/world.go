@@ -9,94 +9,113 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/test/process"
 	"infrado.cloud/headscale-operator/test/serverbuild"
 )
 
-// World is a control plane on which the operator is installed and runs.
+// World is a control plane on which the operator is installed and runs: all at once by
+// StartWorld, or step by step.
 type World struct {
 	// Root is the directory of the repository.
 	Root string
 	// Guard owns the directory of all that runs.
 	Guard *process.Guard
-	// Servers are those of every version that tests run against.
+	// Servers are those that were built.
 	Servers serverbuild.Servers
 	// Binaries are the programs of this repository.
 	Binaries Binaries
-	// Plane is the control plane, and Admin an administrator's client of it.
-	Plane *ControlPlane
-	Admin client.Client
+	// Plane is the control plane, PlaneLog what it prints, and Admin an administrator's client
+	// of it, which nothing slows down.
+	Plane    *ControlPlane
+	PlaneLog *process.Log
+	Admin    client.WithWatch
 	// Operator runs with the rights of its installation.
 	Operator *Operator
 
+	output  io.Writer
 	closers []func() error
 }
 
-// StartWorld builds the programs and starts all that a World has. The servers must have
-// been built. The name of the guarded directory begins with the prefix, and what the
-// builds and the operator print goes to output.
+// StartWorld builds the programs and starts all that a World has, with every version of
+// Headscale that tests run against. The servers must have been built. The name of the guarded
+// directory begins with the prefix, and what the builds and the operator print goes to output.
 func StartWorld(ctx context.Context, prefix string, output io.Writer) (*World, error) {
-	w := &World{}
-	for _, step := range []func() error{
-		func() error { return w.prepare(ctx, prefix, output) },
-		func() error { return w.startPlane(ctx) },
-		func() error { return w.startOperator(ctx, output) },
-	} {
-		if err := step(); err != nil {
-			return nil, errors.Join(err, w.Close())
-		}
+	w, err := NewWorld(prefix, output)
+	if err != nil {
+		return nil, err
+	}
+	if err = w.Build(ctx, output); err == nil {
+		err = w.StartPlane(nil)
+	}
+	if err == nil {
+		err = w.StartOperator(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, w.Close())
 	}
 	return w, nil
 }
 
-// prepare finds the servers and builds the programs.
-func (w *World) prepare(ctx context.Context, prefix string, output io.Writer) error {
+// NewWorld finds the servers, with these versions of Headscale or all, and makes the guarded
+// directory. What the operator will print goes to output, which may be nil. The world must be
+// closed.
+func NewWorld(prefix string, output io.Writer, headscale ...string) (*World, error) {
+	w := &World{output: output, PlaneLog: process.NewLog(nil)}
 	var err error
 	if w.Root, err = serverbuild.FindRoot(); err != nil {
-		return err
+		return nil, err
 	}
-	versions, err := serverbuild.HeadscaleVersions(w.Root)
-	if err != nil {
-		return err
+	if len(headscale) == 0 {
+		if headscale, err = serverbuild.HeadscaleVersions(w.Root); err != nil {
+			return nil, err
+		}
 	}
-	if w.Servers, err = serverbuild.Find(serverbuild.Options{Root: w.Root, Headscale: versions}); err != nil {
-		return err
+	if w.Servers, err = serverbuild.Find(serverbuild.Options{Root: w.Root, Headscale: headscale}); err != nil {
+		return nil, err
 	}
 	if w.Guard, err = process.NewGuard(prefix); err != nil {
-		return err
+		return nil, err
 	}
-	w.closers = append(w.closers, w.Guard.Close)
-	w.Binaries, err = BuildBinaries(ctx, w.Root, w.Guard.Dir(), output)
+	w.OnClose(w.Guard.Close)
+	return w, nil
+}
+
+// Build builds the programs of this repository, and tells log of it.
+func (w *World) Build(ctx context.Context, log io.Writer) (err error) {
+	w.Binaries, err = BuildBinaries(ctx, w.Root, w.Guard.Dir(), log)
 	return err
 }
 
-// startPlane starts the control plane and installs the operator.
-func (w *World) startPlane(ctx context.Context) error {
-	var err error
-	if w.Plane, err = StartControlPlane(ControlPlaneOptions{Servers: w.Servers, Guard: w.Guard}); err != nil {
+// StartPlane starts the control plane, whose flags configure may change.
+func (w *World) StartPlane(configure func(*envtest.APIServer)) (err error) {
+	w.Plane, err = StartControlPlane(ControlPlaneOptions{Servers: w.Servers, Guard: w.Guard, Output: w.PlaneLog, Configure: configure})
+	if err != nil {
 		return err
 	}
-	w.closers = append(w.closers, w.Plane.Stop)
+	w.OnClose(w.Plane.Stop)
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1beta1.AddToScheme(scheme)); err != nil {
 		return err
 	}
-	if w.Admin, err = client.New(w.Plane.Config(), client.Options{Scheme: scheme}); err != nil {
-		return err
-	}
-	return w.Plane.InstallOperator(ctx, w.Root)
+	config := w.Plane.Config()
+	config.QPS = -1
+	w.Admin, err = client.NewWithWatch(config, client.Options{Scheme: scheme})
+	return err
 }
 
-// startOperator runs the operator.
-func (w *World) startOperator(ctx context.Context, output io.Writer) error {
-	var err error
+// StartOperator installs the operator, and runs it with further arguments.
+func (w *World) StartOperator(ctx context.Context, args ...string) (err error) {
+	if err := w.Plane.InstallOperator(ctx, w.Root); err != nil {
+		return err
+	}
 	w.Operator, err = StartOperator(ctx, OperatorOptions{
-		Binary: w.Binaries.Operator, ControlPlane: w.Plane, Admin: w.Admin, Guard: w.Guard, Output: output,
+		Binary: w.Binaries.Operator, ControlPlane: w.Plane, Admin: w.Admin, Guard: w.Guard, Args: args, Output: w.output,
 	})
 	if err == nil {
-		w.closers = append(w.closers, w.Operator.Stop)
+		w.OnClose(w.Operator.Stop)
 	}
 	return err
 }
@@ -109,6 +128,9 @@ func (w *World) Programs() map[string]string {
 	}
 	return programs
 }
+
+// OnClose has Close do something more, before all that it was told earlier.
+func (w *World) OnClose(undo func() error) { w.closers = append(w.closers, undo) }
 
 // Close ends everything, the last that was started first.
 func (w *World) Close() error {

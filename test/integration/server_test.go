@@ -57,21 +57,12 @@ func apply(ctx context.Context, namespace, manifest string) {
 // container of ordered specs.
 func runPod(namespace, name string) *server {
 	s := &server{key: client.ObjectKey{Namespace: namespace, Name: name}}
-	s.pod = podrunner.New(podrunner.Options{
-		Client: admin, Config: plane.Config(), Guard: guard, StatefulSet: s.key, Programs: world.Programs(),
-		Output: func(string) io.Writer { return GinkgoWriter },
-		Log:    func(line string) { GinkgoWriter.Println(line) },
-	})
-	ctx, stop := context.WithCancel(context.Background())
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		s.pod.Run(ctx)
-	}()
-	DeferCleanup(func() {
-		stop()
-		Eventually(stopped).Should(BeClosed())
-	})
+	options := podrunner.InWorld(world, s.key)
+	options.Output = func(string) io.Writer { return GinkgoWriter }
+	options.Log = func(line string) { GinkgoWriter.Println(line) }
+	var stop func()
+	s.pod, stop = podrunner.Start(options)
+	DeferCleanup(stop)
 	return s
 }
 

@@ -2,6 +2,7 @@ package monitoring_test
 
 import (
 	"context"
+	"net/http"
 	"os"
 	"testing"
 	"time"
@@ -11,9 +12,15 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/yaml"
 
-	"infrado.cloud/headscale-operator/test/monitoring/stage"
+	"infrado.cloud/headscale-operator/test/env"
+	"infrado.cloud/headscale-operator/test/podrunner"
 	"infrado.cloud/headscale-operator/test/serverbuild"
 )
 
@@ -48,40 +55,46 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
 		Fail("these tests need a kube-apiserver: run `make test`, which builds one and sets KUBEBUILDER_ASSETS")
 	}
-	root, err := serverbuild.FindRoot()
+	metrics, err := env.FreeAddress()
 	Expect(err).NotTo(HaveOccurred())
-	servers, err := serverbuild.Find(serverbuild.Options{Root: root, Headscale: []string{serverbuild.DefaultHeadscale}})
+	world, err := env.NewWorld("hs-mon-", GinkgoWriter, serverbuild.DefaultHeadscale)
 	Expect(err).NotTo(HaveOccurred())
-	s, err := stage.Start(ctx, root, servers, GinkgoWriter)
-	Expect(err).NotTo(HaveOccurred())
-	DeferCleanup(s.Close)
-	_, err = s.Add(ctx, shortLived)
-	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(world.Close)
+	Expect(world.Build(ctx, GinkgoWriter)).To(Succeed())
+	Expect(world.StartPlane(nil)).To(Succeed())
+	Expect(world.StartOperator(ctx, "--metrics-bind-address="+metrics)).To(Succeed())
+	object := &unstructured.Unstructured{}
+	Expect(yaml.Unmarshal([]byte(shortLived), &object.Object)).To(Succeed())
+	Expect(world.Admin.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: object.GetNamespace()}})).To(Succeed())
+	Expect(world.Admin.Create(ctx, object)).To(Succeed())
+	pod, stop := podrunner.Start(podrunner.InWorld(world, client.ObjectKeyFromObject(object)))
+	DeferCleanup(stop)
 
 	By("waiting for a rotation, after which there is nothing that is not told")
 	Eventually(func(g Gomega) {
-		operator := scrape(ctx, g, s.Operator())
+		operator := scrape(ctx, g, metrics)
 		g.Expect(operator).To(HaveKey("headscale_operator_apikey_next_rotation_timestamp_seconds"))
-		managers, headscales := s.Managers(), s.Headscales()
-		g.Expect(managers).To(HaveLen(1))
-		g.Expect(headscales).To(HaveLen(1))
-		manager := scrape(ctx, g, managers[0])
+		manager := scrape(ctx, g, pod.Address("apikey-manager", "apikey-metrics"))
 		g.Expect(manager).To(HaveKey("headscale_apikey_last_success_timestamp_seconds"))
 		g.Expect(manager["headscale_apikey_keys_revoked_total"].GetMetric()[0].GetCounter().GetValue()).To(BeNumerically(">=", 1))
-		for _, families := range []map[string]*dto.MetricFamily{operator, manager, scrape(ctx, g, headscales[0])} {
+		for _, families := range []map[string]*dto.MetricFamily{operator, manager, scrape(ctx, g, pod.Address("headscale", "metrics"))} {
 			note(families)
 		}
 		ofOperator = operator
 	}).WithContext(ctx).Should(Succeed())
 })
 
-// scrape reads what a target tells.
-func scrape(ctx context.Context, g Gomega, target stage.Target) map[string]*dto.MetricFamily {
-	body, err := target.Read(ctx)
+// scrape reads what is told at an address, host:port.
+func scrape(ctx context.Context, g Gomega, address string) map[string]*dto.MetricFamily {
+	g.Expect(address).NotTo(BeEmpty())
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", http.NoBody)
 	g.Expect(err).NotTo(HaveOccurred())
-	defer func() { _ = body.Close() }()
+	response, err := http.DefaultClient.Do(request)
+	g.Expect(err).NotTo(HaveOccurred())
+	defer func() { _ = response.Body.Close() }()
+	g.Expect(response.StatusCode).To(Equal(http.StatusOK))
 	parser := expfmt.NewTextParser(model.LegacyValidation)
-	families, err := parser.TextToMetricFamilies(body)
+	families, err := parser.TextToMetricFamilies(response.Body)
 	g.Expect(err).NotTo(HaveOccurred())
 	return families
 }
