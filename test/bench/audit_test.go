@@ -42,7 +42,7 @@ func TestRequestsAreCountedByWhatTheyDo(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
-			log := newRequestCounts(writeLog(t, test.lines))
+			log := &lab{log: writeLog(t, test.lines), users: map[string]counts{}}
 			g.Expect(log.count("a")).To(Equal(test.want))
 			g.Expect(log.count("a")).To(Equal(test.want), "nothing is counted twice")
 			g.Expect(test.want.writes()).To(Equal(test.want.created + test.want.status + test.want.events + test.want.other))

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -42,99 +41,59 @@ func firstKeyTakes(s *settings) time.Duration {
 }
 
 // measureFirstKeys measures the time to the first key, with a fresh Headscale each time.
-func measureFirstKeys(ctx context.Context, l *lab) (report, error) {
-	keys := &firstKeys{}
-	err := l.onStage(ctx, func(ctx context.Context, s *stage) error {
-		for run := range l.settings.runs {
-			say("first key: %d of %d", run+1, l.settings.runs)
+func measureFirstKeys(ctx context.Context, settings *settings) report {
+	keys := &firstKeys{veryLate: make([]time.Duration, lateRuns)}
+	inLab(settings, func(l *lab) {
+		for run := range settings.runs {
+			say("first key: %d of %d", run+1, settings.runs)
 			// A Headscale's addresses and socket are known once it has run.
-			err := l.atSite(ctx, s, func(h *env.Headscale, site *site) error { return keys.measure(ctx, h, site) })
-			if err != nil {
-				return err
-			}
+			l.atSite(ctx, func(h *env.Headscale, s *site) {
+				keys.before = append(keys.before, s.measureBefore(ctx, h, apart))
+				s.clear(ctx)
+				check(pause(ctx, apart))
+				keys.after = append(keys.after, s.measureAfter(ctx))
+				s.clear(ctx)
+				keys.floor = append(keys.floor, must(keyuse.Floor(ctx, s.kubeconfig, s.namespace, s.socket)))
+			})
 		}
 		say("first key: Headscale %s late", late)
-		return keys.measureLate(ctx, l, s)
+		// The managers wait at the same time; the Headscales start one after another.
+		var group errgroup.Group
+		for i := range lateRuns {
+			group.Go(func() error {
+				return attempt(func() {
+					l.atSite(ctx, func(h *env.Headscale, s *site) {
+						keys.veryLate[i] = s.measureBefore(ctx, h, late+time.Duration(i)*apart)
+					})
+				})
+			})
+		}
+		check(group.Wait())
 	})
-	if err != nil {
-		return report{}, err
-	}
-	return describeFirstKeys(keys), nil
-}
-
-// measure measures once with each order.
-func (k *firstKeys) measure(ctx context.Context, h *env.Headscale, site *site) error {
-	before, err := site.measureBefore(ctx, h, apart)
-	if err != nil {
-		return fmt.Errorf("manager before Headscale: %w", err)
-	}
-	if err := errors.Join(site.clear(ctx), pause(ctx, apart)); err != nil {
-		return err
-	}
-	after, err := site.measureAfter(ctx)
-	if err != nil {
-		return fmt.Errorf("manager after Headscale: %w", err)
-	}
-	if err := site.clear(ctx); err != nil {
-		return err
-	}
-	floor, err := keyuse.Floor(ctx, site.kubeconfig, site.namespace, site.socket)
-	k.before, k.after, k.floor = append(k.before, before), append(k.after, after), append(k.floor, floor)
-	return err
+	return describeFirstKeys(keys)
 }
 
 // measureBefore starts the manager, and Headscale on an empty database some time later. It
 // returns the time from Headscale's first answer to the key in the Secret.
-func (s *site) measureBefore(ctx context.Context, h *env.Headscale, wait time.Duration) (time.Duration, error) {
-	if err := h.Stop(); err != nil {
-		return 0, err
-	}
+func (s *site) measureBefore(ctx context.Context, h *env.Headscale, wait time.Duration) time.Duration {
+	check(h.Stop())
 	h.Database = "first.sqlite"
-	when, err := s.whenStored(ctx)
-	if err != nil {
-		return 0, err
-	}
-	if err := errors.Join(s.start(calm...), pause(ctx, wait)); err != nil {
-		return 0, err
-	}
+	stored := s.whenStored(ctx)
+	s.start(calm...)
+	check(pause(ctx, wait))
 	answered := make(chan time.Time, 1)
 	go func() { answered <- keyuse.FirstAnswer(ctx, s.socket) }()
-	if err := h.Start(ctx); err != nil {
-		return 0, err
-	}
-	stored, err := when()
-	return stored.Sub(<-answered), err
+	check(h.Start(ctx))
+	return stored().Sub(<-answered)
 }
 
 // measureAfter starts the manager when Headscale has been there for a while. It returns the
 // time from the start of the process to the key in the Secret.
-func (s *site) measureAfter(ctx context.Context) (time.Duration, error) {
-	when, err := s.whenStored(ctx)
-	if err != nil {
-		return 0, err
-	}
+func (s *site) measureAfter(ctx context.Context) time.Duration {
+	stored := s.whenStored(ctx)
 	began := time.Now()
-	if err := s.start(calm...); err != nil {
-		return 0, err
-	}
-	stored, err := when()
-	return stored.Sub(began), err
-}
-
-// measureLate measures with Headscales that start long after the manager. The managers wait
-// at the same time; the Headscales start one after another.
-func (k *firstKeys) measureLate(ctx context.Context, l *lab, s *stage) error {
-	k.veryLate = make([]time.Duration, lateRuns)
-	group, ctx := errgroup.WithContext(ctx)
-	for i := range lateRuns {
-		group.Go(func() error {
-			return l.atSite(ctx, s, func(h *env.Headscale, site *site) (err error) {
-				k.veryLate[i], err = site.measureBefore(ctx, h, late+time.Duration(i)*apart)
-				return err
-			})
-		})
-	}
-	return group.Wait()
+	s.start(calm...)
+	return stored().Sub(began)
 }
 
 // describeFirstKeys makes the tables of the times to the first key.

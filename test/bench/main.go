@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"infrado.cloud/headscale-operator/test/figures"
+	"infrado.cloud/headscale-operator/test/serverbuild"
 )
 
 // summaryTable is the name of the marks in the document between which the figures of all
@@ -33,7 +33,7 @@ type subject struct {
 	name string
 	// takes is about how long it takes.
 	takes   func(*settings) time.Duration
-	measure func(context.Context, *lab) (report, error)
+	measure func(context.Context, *settings) report
 }
 
 // subjects are all of them, in the order in which they are measured.
@@ -63,7 +63,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l, err := newLab(s)
+	root, err := serverbuild.FindRoot()
 	if err != nil {
 		return err
 	}
@@ -72,13 +72,13 @@ func run(ctx context.Context) error {
 		total += subject.takes(s)
 	}
 	say("%d subjects, about %s", len(s.subjects), total.Round(time.Minute))
-	m := thisMachine(ctx, l.root)
+	m := thisMachine(ctx, root)
 	var all error
 	var targets []target
 	for _, subject := range s.subjects {
 		say("%s, about %s", subject.name, subject.takes(s).Round(time.Second))
-		found, err := subject.measure(ctx, l)
-		if err != nil {
+		var found report
+		if err := attempt(func() { found = subject.measure(ctx, s) }); err != nil {
 			all = errors.Join(all, fmt.Errorf("%s: %w", subject.name, err))
 			continue
 		}
@@ -188,14 +188,6 @@ func parseSizes(list string) ([]int, error) {
 	}
 	slices.Sort(sizes)
 	return slices.Compact(sizes), nil
-}
-
-// imagePath is the path of what make images left.
-func (s *settings) imagePath(root, name string) string {
-	if filepath.IsAbs(s.images) {
-		return filepath.Join(s.images, name)
-	}
-	return filepath.Join(root, s.images, name)
 }
 
 // restWith is how long the operator is watched at rest with that many Headscales.

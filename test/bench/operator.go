@@ -9,11 +9,14 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	controller "infrado.cloud/headscale-operator/internal/controller/headscale"
+	"infrado.cloud/headscale-operator/internal/resources"
 	"infrado.cloud/headscale-operator/test/env"
 )
 
@@ -32,6 +35,11 @@ const (
 	look  = 250 * time.Millisecond
 	// limit is how long anything that is waited for may take.
 	limit = 10 * time.Minute
+	// floorNamespace is where the objects are that no operator made.
+	floorNamespace = "bench-floor"
+	// appliers is how many Headscales' objects are applied at the same time, as many as the
+	// operator reconciles at once.
+	appliers = 16
 )
 
 // operatorCost is what a number of Headscales costs.
@@ -57,12 +65,11 @@ type operatorCost struct {
 	memoryEach float64
 }
 
-// operatorBench is an operator on a stage of its own.
+// operatorBench is an operator in a lab of its own.
 type operatorBench struct {
-	*stage
-	operator *env.Operator
-	sets     *statefulSets
-	cost     *operatorCost
+	*lab
+	sets *statefulSets
+	cost *operatorCost
 }
 
 // operatorTakes is about how long measureOperators takes.
@@ -74,99 +81,57 @@ func operatorTakes(s *settings) time.Duration {
 	return total
 }
 
-// measureOperators measures the operator with each number of Headscales.
-func measureOperators(ctx context.Context, l *lab) (report, error) {
+// measureOperators measures the operator with each number of Headscales, on a fresh API server.
+func measureOperators(ctx context.Context, settings *settings) report {
 	var costs []*operatorCost
-	for _, size := range l.settings.sizes {
-		cost := &operatorCost{size: size, rest: l.settings.restWith(size)}
-		err := l.onStage(ctx, func(ctx context.Context, s *stage) error { return measureOperator(ctx, l, s, cost) })
-		if err != nil {
-			return report{}, fmt.Errorf("with %d Headscales: %w", size, err)
-		}
+	for _, size := range settings.sizes {
+		cost := &operatorCost{size: size, rest: settings.restWith(size)}
+		inLab(settings, func(l *lab) {
+			check(l.StartOperator(ctx))
+			check(l.Admin.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: operatorNamespace}}))
+			b := &operatorBench{lab: l, cost: cost, sets: must(watchStatefulSets(ctx, l.Admin, operatorNamespace))}
+			defer b.sets.stop()
+			b.measure(ctx)
+		})
 		costs = append(costs, cost)
 	}
-	return describeOperators(costs), nil
+	return describeOperators(costs)
 }
 
-// measureOperator installs and starts the operator, and measures part after part.
-func measureOperator(ctx context.Context, l *lab, s *stage, cost *operatorCost) (err error) {
-	if err := s.plane.InstallOperator(ctx, l.root); err != nil {
-		return err
-	}
-	operator, err := env.StartOperator(ctx, env.OperatorOptions{Binary: l.operator, ControlPlane: s.plane, Admin: s.admin, Guard: s.guard})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, operator.Stop()) }()
-	if err := s.admin.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: operatorNamespace}}); err != nil {
-		return err
-	}
-	sets, err := watchStatefulSets(ctx, s.admin, operatorNamespace)
-	if err != nil {
-		return err
-	}
-	defer sets.stop()
-	b := &operatorBench{stage: s, operator: operator, sets: sets, cost: cost}
+// measure measures part after part.
+func (b *operatorBench) measure(ctx context.Context) {
 	for _, part := range []struct {
 		name string
-		do   func(context.Context) error
+		do   func(context.Context)
 	}{
 		{"making them", b.make},
 		{"touching them", b.touch},
 		{"changing some", b.change},
-		{"at rest for " + cost.rest.String(), b.watchRest},
+		{"at rest for " + b.cost.rest.String(), b.watchRest},
 		{"the same objects without the operator", b.makeFloor},
 	} {
-		say("%d Headscales: %s", cost.size, part.name)
-		if err := part.do(ctx); err != nil {
-			return fmt.Errorf("%s: %w; the operator said:\n%s", part.name, err, operator.Process().Log().Tail(5))
+		say("%d Headscales: %s", b.cost.size, part.name)
+		if err := attempt(func() { part.do(ctx) }); err != nil {
+			check(fmt.Errorf("%d Headscales: %s: %w; the operator said:\n%s", b.cost.size, part.name, err, b.Operator.Process().Log().Tail(5)))
 		}
 	}
-	return nil
 }
 
 // pid is the operator's process.
-func (b *operatorBench) pid() int { return b.operator.Process().PID() }
+func (b *operatorBench) pid() int { return b.Operator.Process().PID() }
 
 // make makes the Headscales and waits until all is done for them.
-func (b *operatorBench) make(ctx context.Context) error {
-	before, err := b.settle(ctx)
-	if err != nil {
-		return err
-	}
-	if b.cost.memoryBefore, err = memory(b.pid()); err != nil {
-		return err
-	}
-	busyBefore, err := processorTime(b.pid())
-	if err != nil {
-		return err
-	}
+func (b *operatorBench) make(ctx context.Context) {
+	before := b.settle(ctx)
+	b.cost.memoryBefore = must(memory(b.pid()))
+	busyBefore := must(processorTime(b.pid()))
 	began := time.Now()
-	if err := b.forEach(ctx, creators, b.create); err != nil {
-		return err
-	}
-	last, err := b.sets.wait(ctx, b.cost.size)
-	if err != nil {
-		return err
-	}
-	b.cost.made = last.Sub(began)
-	after, err := b.settle(ctx)
-	if err != nil {
-		return err
-	}
-	b.cost.making = after.minus(before)
-	busy, err := processorTime(b.pid())
-	b.cost.busyMaking = busy - busyBefore
-	return err
-}
-
-// create makes a Headscale.
-func (b *operatorBench) create(ctx context.Context, name string) error {
-	headscale, err := newHeadscale(operatorNamespace, name)
-	if err != nil {
-		return err
-	}
-	return b.admin.Create(ctx, headscale)
+	b.forEach(ctx, creators, func(ctx context.Context, name string) error {
+		return b.Admin.Create(ctx, must(newHeadscale(operatorNamespace, name)))
+	})
+	b.cost.made = must(b.sets.wait(ctx, b.cost.size)).Sub(began)
+	b.cost.making = b.settle(ctx).minus(before)
+	b.cost.busyMaking = must(processorTime(b.pid())) - busyBefore
 }
 
 // newHeadscale is one as a user makes it who leaves all defaults.
@@ -183,102 +148,101 @@ func newHeadscale(namespace, name string) (*v1beta1.Headscale, error) {
 }
 
 // touch changes every Headscale in a way that means nothing.
-func (b *operatorBench) touch(ctx context.Context) error {
-	before, err := b.audit.count(operatorUser)
-	if err != nil {
-		return err
-	}
-	err = b.forEach(ctx, creators, func(ctx context.Context, name string) error {
+func (b *operatorBench) touch(ctx context.Context) {
+	before := must(b.count(operatorUser))
+	b.forEach(ctx, creators, func(ctx context.Context, name string) error {
 		return b.patch(ctx, name, `{"metadata":{"annotations":{"touched":"yes"}}}`)
 	})
-	if err != nil {
-		return err
-	}
-	after, err := b.settle(ctx)
-	b.cost.touching = after.minus(before)
-	return err
+	b.cost.touching = b.settle(ctx).minus(before)
 }
 
 // change changes the config of Headscales, each when the one before has its changed
 // StatefulSet.
-func (b *operatorBench) change(ctx context.Context) error {
+func (b *operatorBench) change(ctx context.Context) {
 	levels := []string{"debug", "info", "warn", "error"}
 	for i := range changes {
 		name := headscaleName(i * b.cost.size / changes)
 		patch := fmt.Sprintf(`{"spec":{"config":{"log":{"level":%q}}}}`, levels[i%len(levels)])
-		took, err := b.sets.change(ctx, name, func() error { return b.patch(ctx, name, patch) })
-		if err != nil {
-			return err
-		}
+		took := must(b.sets.change(ctx, name, func() error { return b.patch(ctx, name, patch) }))
 		b.cost.changing = append(b.cost.changing, took)
 	}
-	_, err := b.settle(ctx)
-	return err
+	b.settle(ctx)
 }
 
 // patch merges something into a Headscale.
 func (b *operatorBench) patch(ctx context.Context, name, patch string) error {
 	headscale := &v1beta1.Headscale{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: name}}
-	return b.admin.Patch(ctx, headscale, client.RawPatch(types.MergePatchType, []byte(patch)))
+	return b.Admin.Patch(ctx, headscale, client.RawPatch(types.MergePatchType, []byte(patch)))
 }
 
 // watchRest looks on while nothing happens.
-func (b *operatorBench) watchRest(ctx context.Context) error {
-	before, err := b.audit.count(operatorUser)
-	if err != nil {
+func (b *operatorBench) watchRest(ctx context.Context) {
+	before, busyBefore := must(b.count(operatorUser)), must(processorTime(b.pid()))
+	check(pause(ctx, b.cost.rest))
+	b.cost.busyResting = must(processorTime(b.pid())) - busyBefore
+	b.cost.resting = must(b.count(operatorUser)).minus(before)
+	b.cost.memory, b.cost.anonymous = must(memory(b.pid())), must(memoryOf(b.pid(), "Pss_Anon"))
+}
+
+// makeFloor makes as many Headscales with all their objects, without the operator and
+// without any of its questions: what remains is what the API server takes for the objects.
+func (b *operatorBench) makeFloor(ctx context.Context) {
+	check(b.Operator.Stop())
+	check(b.Admin.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: floorNamespace}}))
+	sets := must(watchStatefulSets(ctx, b.Admin, floorNamespace))
+	defer sets.stop()
+	began := time.Now()
+	b.forEach(ctx, appliers, b.applyAll)
+	b.cost.floor = must(sets.wait(ctx, b.cost.size)).Sub(began)
+}
+
+// applyAll makes a Headscale and applies what the operator would, in its order.
+func (b *operatorBench) applyAll(ctx context.Context, name string) error {
+	headscale := must(newHeadscale(floorNamespace, name))
+	if err := b.Admin.Create(ctx, headscale); err != nil {
 		return err
 	}
-	busyBefore, err := processorTime(b.pid())
-	if err != nil {
-		return err
+	want := must(resources.Build(headscale, resources.Options{ManagerImage: env.ManagerImage}))
+	for _, object := range []runtime.ApplyConfiguration{
+		want.ServiceAccount, want.Role, want.RoleBinding, want.ConfigMap, want.Service, want.MetricsService, want.StatefulSet,
+	} {
+		if err := b.Admin.Apply(ctx, object, client.FieldOwner(controller.FieldManager)); err != nil {
+			return err
+		}
 	}
-	if err := pause(ctx, b.cost.rest); err != nil {
-		return err
-	}
-	busy, err := processorTime(b.pid())
-	if err != nil {
-		return err
-	}
-	after, err := b.audit.count(operatorUser)
-	if err != nil {
-		return err
-	}
-	b.cost.resting, b.cost.busyResting = after.minus(before), busy-busyBefore
-	if b.cost.memory, err = memory(b.pid()); err != nil {
-		return err
-	}
-	b.cost.anonymous, err = memoryOf(b.pid(), "Pss_Anon")
-	return err
+	return nil
 }
 
 // settle waits until the operator has asked for nothing for a while.
-func (b *operatorBench) settle(ctx context.Context) (counts, error) {
+func (b *operatorBench) settle(ctx context.Context) counts {
 	var last counts
 	since := time.Now()
 	err := wait.PollUntilContextTimeout(ctx, look, limit, true, func(context.Context) (bool, error) {
-		if !b.operator.Process().Running() {
+		if !b.Operator.Process().Running() {
 			return false, errors.New("the operator ended")
 		}
-		now, err := b.audit.count(operatorUser)
+		now, err := b.count(operatorUser)
 		if now != last {
 			last, since = now, time.Now()
 		}
 		return time.Since(since) >= quiet, err
 	})
 	if err != nil {
-		return last, fmt.Errorf("the operator does not come to rest: %w; its requests so far: %+v", err, last)
+		check(fmt.Errorf("the operator does not come to rest: %w; its requests so far: %+v", err, last))
 	}
-	return last, nil
+	return last
 }
 
 // forEach does something for every Headscale, for some at a time.
-func (b *operatorBench) forEach(ctx context.Context, atOnce int, do func(context.Context, string) error) error {
+func (b *operatorBench) forEach(ctx context.Context, atOnce int, do func(context.Context, string) error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
 	for i := range b.cost.size {
-		group.Go(func() error { return do(ctx, headscaleName(i)) })
+		group.Go(func() (err error) {
+			return errors.Join(attempt(func() { err = do(ctx, headscaleName(i)) }), err)
+		})
 	}
-	return group.Wait()
+	check(group.Wait())
 }
 
 // headscaleName is the name of a Headscale by its number.

@@ -2,12 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/internal/apikey"
@@ -58,18 +59,13 @@ func rotationTakes(s *settings) time.Duration {
 }
 
 // measureRotations measures rotations over gRPC, and over HTTP.
-func measureRotations(ctx context.Context, l *lab) (report, error) {
+func measureRotations(ctx context.Context, settings *settings) report {
 	var all []*rotations
-	err := l.onStage(ctx, func(ctx context.Context, s *stage) error {
-		h, err := l.startHeadscale(ctx, s)
-		if err != nil {
-			return err
-		}
+	inLab(settings, func(l *lab) {
+		h := l.startHeadscale(ctx)
 		defer h.Kill()
-		contract := headscaletest.New(filepath.Join(s.guard.Dir(), "contract.sock"), headscaletest.V030)
-		if err := contract.Start(); err != nil {
-			return err
-		}
+		contract := headscaletest.New(filepath.Join(l.Guard.Dir(), "contract.sock"), headscaletest.V030)
+		check(contract.Start())
 		defer contract.Stop()
 		for _, t := range []transport{
 			{"gRPC, Headscale " + headscaleVersion, h.SocketPath(), h.Honours},
@@ -77,79 +73,20 @@ func measureRotations(ctx context.Context, l *lab) (report, error) {
 				return env.ContractHonours(ctx, contract, key)
 			}},
 		} {
-			seen := &rotations{transport: t.name}
-			all = append(all, seen)
-			if err := seen.measure(ctx, l, s, t); err != nil {
-				return fmt.Errorf("%s: %w", t.name, err)
-			}
+			all = append(all, l.rotate(ctx, t))
 		}
-		return nil
 	})
-	if err != nil {
-		return report{}, err
-	}
-	return describeRotations(all), nil
+	return describeRotations(all)
 }
 
-// measure looks at rotations that nobody disturbs, and then at some with a consumer, whose
+// rotate looks at rotations that nobody disturbs, and then at some with a consumer, whose
 // calls keep a processor busy.
-func (r *rotations) measure(ctx context.Context, l *lab, s *stage, t transport) (err error) {
-	site, err := l.newSite(ctx, s, t.socket)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, site.stop()) }()
-	records, stop, err := site.watchRecords(ctx)
-	if err != nil {
-		return err
-	}
-	defer stop()
-	if err := site.start(brisk...); err != nil {
-		return err
-	}
-	say("%s: %d rotations", t.name, l.settings.runs)
-	old, err := nextKey(ctx, records, "")
-	if err != nil {
-		return err
-	}
-	for range l.settings.runs {
-		stored, err := nextKey(ctx, records, old.ID)
-		if err != nil {
-			return err
-		}
-		refused, err := site.whenRefused(ctx, old, t)
-		if err != nil {
-			return err
-		}
-		r.late = append(r.late, stored.at.Sub(old.Expiration.Add(-buffer)))
-		// It may have been refused before the news of the Secret came.
-		r.refused = append(r.refused, max(0, refused.Sub(stored.at)))
-		old = stored
-	}
-	say("%s: %d rotations with a consumer", t.name, l.settings.runs)
-	consumer := keyuse.Consume(keyuse.Means{Read: site.readKey, Honours: t.honours})
-	defer consumer.Stop()
-	for ; r.used < l.settings.runs; r.used++ {
-		if old, err = nextKey(ctx, records, old.ID); err != nil {
-			return err
-		}
-	}
-	r.tally = consumer.Stop()
-	return nil
-}
-
-// storedRecord is what the Secret said at some time.
-type storedRecord struct {
-	rotation.Record
-	at time.Time
-}
-
-// watchRecords watches the Secret.
-func (s *site) watchRecords(ctx context.Context) (<-chan storedRecord, func(), error) {
-	watcher, err := s.admin.Watch(ctx, &corev1.SecretList{}, client.InNamespace(s.namespace))
-	if err != nil {
-		return nil, nil, err
-	}
+func (l *lab) rotate(ctx context.Context, t transport) *rotations {
+	r := &rotations{transport: t.name, used: l.settings.runs}
+	s := l.newSite(ctx, t.socket)
+	defer s.stop()
+	watcher := must(s.Admin.Watch(ctx, &corev1.SecretList{}, client.InNamespace(s.namespace)))
+	defer watcher.Stop()
 	records := make(chan storedRecord, sightings)
 	go func() {
 		for event := range watcher.ResultChan() {
@@ -158,22 +95,44 @@ func (s *site) watchRecords(ctx context.Context) (<-chan storedRecord, func(), e
 			}
 		}
 	}()
-	return records, watcher.Stop, nil
+	s.start(brisk...)
+	say("%s: %d rotations", t.name, l.settings.runs)
+	old := nextKey(ctx, records, "")
+	for range l.settings.runs {
+		stored := nextKey(ctx, records, old.ID)
+		r.late = append(r.late, stored.at.Sub(old.Expiration.Add(-buffer)))
+		// It may have been refused before the news of the Secret came.
+		r.refused = append(r.refused, max(0, s.whenRefused(ctx, old, t).Sub(stored.at)))
+		old = stored
+	}
+	say("%s: %d rotations with a consumer", t.name, l.settings.runs)
+	consumer := keyuse.Consume(keyuse.Means{Read: s.readKey, Honours: t.honours})
+	defer consumer.Stop()
+	for range r.used {
+		old = nextKey(ctx, records, old.ID)
+	}
+	r.tally = consumer.Stop()
+	return r
+}
+
+// storedRecord is what the Secret said at some time.
+type storedRecord struct {
+	rotation.Record
+	at time.Time
 }
 
 // nextKey waits for another key than the one with the prefix.
-func nextKey(ctx context.Context, records <-chan storedRecord, prefix string) (storedRecord, error) {
-	timeout := time.After(rotationLimit)
+func nextKey(ctx context.Context, records <-chan storedRecord, prefix string) storedRecord {
+	ctx, cancel := context.WithTimeout(ctx, rotationLimit)
+	defer cancel()
 	for {
 		select {
 		case record := <-records:
 			if record.Text.Reveal() != "" && record.ID != prefix {
-				return record, nil
+				return record
 			}
 		case <-ctx.Done():
-			return storedRecord{}, ctx.Err()
-		case <-timeout:
-			return storedRecord{}, fmt.Errorf("no other key than %q came within %s", prefix, rotationLimit)
+			check(fmt.Errorf("no other key than %q came: %w", prefix, ctx.Err()))
 		}
 	}
 }
@@ -181,31 +140,22 @@ func nextKey(ctx context.Context, records <-chan storedRecord, prefix string) (s
 // whenRefused waits until Headscale refuses a key, and returns when. Its list tells of the
 // end of a key at once, and costs next to nothing; a call with the key, which Headscale hashes,
 // shows that it is true.
-func (s *site) whenRefused(ctx context.Context, old storedRecord, t transport) (time.Time, error) {
-	ctx, cancel := context.WithTimeout(ctx, rotationLimit)
-	defer cancel()
+func (s *site) whenRefused(ctx context.Context, old storedRecord, t transport) (at time.Time) {
 	admin := headscale.NewClient(headscale.UnixSocket(s.socket))
 	defer func() { _ = admin.Close() }()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		over, err := expired(ctx, admin, old.ID)
+	check(wait.PollUntilContextTimeout(ctx, 2*time.Millisecond, rotationLimit, true, func(ctx context.Context) (bool, error) {
+		keys, err := admin.ListAPIKeys(ctx)
 		if err != nil {
-			return time.Time{}, err
+			return false, err
 		}
-		at := time.Now()
-		if over {
-			honoured, err := t.honours(ctx, old.Text.Reveal())
-			if err != nil || !honoured {
-				return at, err
-			}
+		at = time.Now()
+		if slices.ContainsFunc(keys, func(key headscale.APIKey) bool { return key.Prefix == old.ID && key.Expiration.After(at) }) {
+			return false, nil
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return time.Time{}, fmt.Errorf("the old key %s is not refused: %w", old.ID, ctx.Err())
-		}
-	}
+		honoured, err := t.honours(ctx, old.Text.Reveal())
+		return !honoured, err
+	}))
+	return at
 }
 
 // describeRotations makes the tables of the rotations.

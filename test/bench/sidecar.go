@@ -39,90 +39,36 @@ type sidecarCost struct {
 func sidecarTakes(s *settings) time.Duration { return 25*time.Second + warmUp + s.sidecarRest }
 
 // measureSidecar looks on while the manager has nothing to do.
-func measureSidecar(ctx context.Context, l *lab) (report, error) {
-	cost := &sidecarCost{rest: l.settings.sidecarRest}
-	err := l.onStage(ctx, func(ctx context.Context, s *stage) error {
-		return l.atSite(ctx, s, func(_ *env.Headscale, site *site) error {
-			if _, err := site.measureAfter(ctx); err != nil {
-				return err
-			}
-			if err := pause(ctx, warmUp); err != nil {
-				return err
-			}
-			return cost.measure(ctx, site)
+func measureSidecar(ctx context.Context, settings *settings) report {
+	cost := &sidecarCost{rest: settings.sidecarRest}
+	inLab(settings, func(l *lab) {
+		l.atSite(ctx, func(_ *env.Headscale, s *site) {
+			s.measureAfter(ctx)
+			check(pause(ctx, warmUp))
+			cost.measure(ctx, s)
 		})
 	})
-	if err != nil {
-		return report{}, err
-	}
-	return describeSidecar(cost), nil
+	return describeSidecar(cost)
 }
 
 // measure looks at the process when some time has passed.
-func (c *sidecarCost) measure(ctx context.Context, s *site) error {
+func (c *sidecarCost) measure(ctx context.Context, s *site) {
 	pid := s.manager.PID()
-	before, err := s.audit.count(s.user())
-	if err != nil {
-		return err
-	}
-	busyBefore, err := processorTime(pid)
-	if err != nil {
-		return err
-	}
+	before, busyBefore := must(s.count(s.user())), must(processorTime(pid))
 	say("the API Key Manager at rest for %s", c.rest)
-	if err := pause(ctx, c.rest); err != nil {
-		return err
-	}
-	busy, err := processorTime(pid)
-	if err != nil {
-		return err
-	}
-	after, err := s.audit.count(s.user())
-	if err != nil {
-		return err
-	}
-	c.busy, c.requests = busy-busyBefore, after.minus(before)
-	if c.proportional, err = memory(pid); err != nil {
-		return err
-	}
-	if c.anonymous, err = memoryOf(pid, "Pss_Anon"); err != nil {
-		return err
-	}
-	if c.resident, err = memoryOf(pid, "Rss"); err != nil {
-		return err
-	}
-	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-	if err != nil {
-		return err
-	}
-	c.files = len(files)
-	if c.goroutines, err = goroutines(ctx, "http://"+s.metrics+"/metrics"); err != nil {
-		return err
-	}
-	c.scraped, err = memory(pid)
-	return err
+	check(pause(ctx, c.rest))
+	c.busy, c.requests = must(processorTime(pid))-busyBefore, must(s.count(s.user())).minus(before)
+	c.proportional, c.anonymous, c.resident = must(memory(pid)), must(memoryOf(pid, "Pss_Anon")), must(memoryOf(pid, "Rss"))
+	c.files = len(must(os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))))
+	request := must(http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.metrics+"/metrics", http.NoBody))
+	response := must(http.DefaultClient.Do(request))
+	defer func() { _ = response.Body.Close() }()
+	c.goroutines = must(parseGoroutines(string(must(io.ReadAll(response.Body)))))
+	c.scraped = must(memory(pid))
 }
 
 // mebibytes shows an amount of memory.
 func mebibytes(amount float64) string { return fmt.Sprintf("%.1f MiB", amount) }
-
-// goroutines asks for a program's metrics and returns how many goroutines it has.
-func goroutines(ctx context.Context, url string) (int, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-	if err != nil {
-		return 0, err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = response.Body.Close() }()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		return 0, err
-	}
-	return parseGoroutines(string(text))
-}
 
 // parseGoroutines finds the number of goroutines in a program's metrics.
 func parseGoroutines(metrics string) (int, error) {

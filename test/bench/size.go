@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"infrado.cloud/headscale-operator/test/figures"
+	"infrado.cloud/headscale-operator/test/serverbuild"
 )
 
 // What the API Key Manager should weigh, in millions of bytes.
@@ -31,90 +33,64 @@ type sizes struct {
 func sizeTakes(*settings) time.Duration { return time.Second }
 
 // measureSizes weighs what make images left.
-func measureSizes(_ context.Context, l *lab) (report, error) {
-	archives, err := filepath.Glob(filepath.Join(filepath.Dir(l.manager), "*.tar"))
-	if err != nil {
-		return report{}, err
-	}
+func measureSizes(_ context.Context, settings *settings) report {
+	dir := settings.imagePath(must(serverbuild.FindRoot()), "")
 	var all []sizes
-	for _, program := range []string{l.manager, l.operator} {
-		s := sizes{program: filepath.Base(program)}
-		info, err := os.Stat(program)
-		if err != nil {
-			return report{}, err
-		}
-		s.binary = info.Size()
-		for _, archive := range archives {
-			if err := s.addImage(archive); err != nil {
-				return report{}, fmt.Errorf("%s: %w", archive, err)
+	for _, program := range []string{"apikey-manager", "manager"} {
+		s := sizes{program: program, binary: must(os.Stat(filepath.Join(dir, program))).Size()}
+		for _, archive := range must(filepath.Glob(filepath.Join(dir, "*.tar"))) {
+			image := must(os.ReadFile(archive))
+			if unpacked, mine := must2(weighImage(bytes.NewReader(image), program)); mine {
+				s.compressed, s.unpacked = int64(len(image)), unpacked
 			}
 		}
 		if s.unpacked == 0 {
-			return report{}, fmt.Errorf("no image in %s has the program %s", filepath.Dir(program), s.program)
+			check(fmt.Errorf("no image in %s has the program %s", dir, program))
 		}
 		all = append(all, s)
 	}
-	return describeSizes(all), nil
+	return describeSizes(all)
 }
 
-// addImage weighs an image if it is that of the program.
-func (s *sizes) addImage(archive string) error {
-	info, err := os.Stat(archive)
-	if err != nil {
-		return err
-	}
-	file, err := os.Open(archive)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = file.Close() }()
-	unpacked, mine, err := weighImage(file, s.program)
-	if mine {
-		s.compressed, s.unpacked = info.Size(), unpacked
-	}
-	return err
+// must2 is must for two values.
+func must2[A, B any](a A, b B, err error) (A, B) {
+	check(err)
+	return a, b
 }
 
 // weighImage returns how many bytes the files in the layers of an image have, and whether one
 // of them is the program, in the image's root.
 func weighImage(archive io.Reader, program string) (unpacked int64, mine bool, err error) {
-	entries := tar.NewReader(archive)
-	for {
-		entry, err := entries.Next()
-		if errors.Is(err, io.EOF) {
-			return unpacked, mine, nil
-		}
-		if err != nil {
-			return 0, false, err
-		}
+	err = eachFile(archive, func(entry *tar.Header, layer io.Reader) error {
 		if !strings.HasSuffix(entry.Name, ".tar.gz") {
-			continue
+			return nil
 		}
-		size, found, err := weighLayer(entries, program)
+		plain, err := gzip.NewReader(layer)
 		if err != nil {
-			return 0, false, err
+			return err
 		}
-		unpacked, mine = unpacked+size, mine || found
-	}
+		return eachFile(plain, func(file *tar.Header, _ io.Reader) error {
+			unpacked += file.Size
+			mine = mine || strings.TrimPrefix(file.Name, "/") == program
+			return nil
+		})
+	})
+	return unpacked, mine, err
 }
 
-// weighLayer does so for one layer.
-func weighLayer(layer io.Reader, program string) (unpacked int64, mine bool, err error) {
-	plain, err := gzip.NewReader(layer)
-	if err != nil {
-		return 0, false, err
-	}
-	files := tar.NewReader(plain)
-	for {
+// eachFile looks at every file of an archive.
+func eachFile(archive io.Reader, look func(*tar.Header, io.Reader) error) error {
+	for files := tar.NewReader(archive); ; {
 		file, err := files.Next()
 		if errors.Is(err, io.EOF) {
-			return unpacked, mine, nil
+			return nil
 		}
 		if err != nil {
-			return 0, false, err
+			return err
 		}
-		unpacked += file.Size
-		mine = mine || strings.TrimPrefix(file.Name, "/") == program
+		if err := look(file, files); err != nil {
+			return err
+		}
 	}
 }
 

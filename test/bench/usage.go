@@ -49,27 +49,14 @@ func processorTime(pid int) (time.Duration, error) {
 // parseStat returns the processor time, in user mode and in the kernel, in /proc/PID/stat.
 func parseStat(text string) (time.Duration, error) {
 	// The second field is a name in parentheses, which may have any of the others in it.
-	_, rest, found := cutLast(text, ") ")
-	fields := strings.Fields(rest)
-	if !found || len(fields) < 13 {
+	fields := strings.Fields(text[strings.LastIndex(text, ")")+1:])
+	if len(fields) < 13 {
 		return 0, fmt.Errorf("the state of the process cannot be read: %q", text)
 	}
-	var ticks int
-	for _, field := range fields[11:13] {
-		part, err := strconv.Atoi(field)
-		if err != nil {
-			return 0, err
-		}
-		ticks += part
+	user, err := strconv.Atoi(fields[11])
+	if err != nil {
+		return 0, err
 	}
-	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
-}
-
-// cutLast is strings.Cut around the last separator.
-func cutLast(text, separator string) (before, after string, found bool) {
-	i := strings.LastIndex(text, separator)
-	if i < 0 {
-		return text, "", false
-	}
-	return text[:i], text[i+len(separator):], true
+	kernel, err := strconv.Atoi(fields[12])
+	return time.Duration(user+kernel) * time.Second / ticksPerSecond, err
 }
