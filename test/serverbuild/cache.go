@@ -2,13 +2,13 @@ package serverbuild
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
+
+	"github.com/gofrs/flock"
 )
 
 // lockPoll is how often a process that waits for another one's build looks again.
@@ -141,29 +141,16 @@ func (c cache) lock(ctx context.Context, s set, path string) (func(), error) {
 	if err := os.MkdirAll(c.dir, 0o755); err != nil {
 		return nil, err
 	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	lock := flock.New(path, flock.SetPermissions(0o600))
+	locked, err := lock.TryLock()
+	if err == nil && !locked {
+		_, _ = fmt.Fprintf(c.log, "%s: another process is building it; waiting\n", s.name)
+		_, err = lock.TryLockContext(ctx, lockPoll)
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("locking %s: %w", path, err)
 	}
-	for waiting := false; ; waiting = true {
-		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { _ = file.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			_ = file.Close()
-			return nil, fmt.Errorf("locking %s: %w", path, err)
-		}
-		if !waiting {
-			_, _ = fmt.Fprintf(c.log, "%s: another process is building it; waiting\n", s.name)
-		}
-		select {
-		case <-ctx.Done():
-			_ = file.Close()
-			return nil, ctx.Err()
-		case <-time.After(lockPoll):
-		}
-	}
+	return func() { _ = lock.Close() }, nil
 }
 
 // completeIn tells whether all of the set's programs are in dir.
