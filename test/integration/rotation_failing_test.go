@@ -9,6 +9,7 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
@@ -25,9 +26,7 @@ var _ = Describe("A key that cannot be replaced", func() {
 		Eventually(warnedAndTold).WithContext(ctx).WithArguments(namespace).Should(ContainElement("Normal KeyStored"))
 		Expect(warnedAndTold(ctx, namespace)).To(HaveEach(HavePrefix("Normal ")), "nothing was wrong at the start")
 
-		immutable := true
-		secret.Immutable = &immutable
-		Expect(admin.Update(ctx, secret)).To(Succeed())
+		Expect(admin.Patch(ctx, secret, client.RawPatch(types.MergePatchType, []byte(`{"immutable":true}`)))).To(Succeed())
 		hs.patch(ctx, `{"metadata":{"annotations":{"api-key.headscale.infrado.cloud/rotate-requested-at":"now"}}}`)
 		ready := func(ctx context.Context) *metav1.Condition {
 			return meta.FindStatusCondition(hs.get(ctx).Status.Conditions, v1beta1.ConditionReady)

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -180,10 +181,15 @@ var _ = Describe("A pod", Ordered, func() {
 		before, err := status(ctx)
 		Expect(err).NotTo(HaveOccurred())
 		old := runner.HostPath("main", "/scratch")
-		set := &appsv1.StatefulSet{}
-		Expect(admin.Get(ctx, key, set)).To(Succeed())
-		set.Spec.Template.Spec.Containers[0].Env[1].Value = "2"
-		Expect(admin.Update(ctx, set)).To(Succeed())
+		// The runner writes the status meanwhile.
+		Expect(retry.RetryOnConflict(retry.DefaultRetry, func() error {
+			set := &appsv1.StatefulSet{}
+			if err := admin.Get(ctx, key, set); err != nil {
+				return err
+			}
+			set.Spec.Template.Spec.Containers[0].Env[1].Value = "2"
+			return admin.Update(ctx, set)
+		})).To(Succeed())
 		Eventually(runner.Log).WithArguments("main").Should(ContainSubstring("generation=2 pass=p1 starts=3 marks=1"))
 		Eventually(status).WithContext(ctx).Should(And(
 			HaveField("UpdateRevision", Not(Equal(before.UpdateRevision))), HaveField("ReadyReplicas", Equal(int32(1))),
