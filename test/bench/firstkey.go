@@ -35,11 +35,6 @@ type firstKeys struct {
 	before, after, veryLate []time.Duration
 }
 
-// firstKeyTakes is about how long measureFirstKeys takes.
-func firstKeyTakes(s *settings) time.Duration {
-	return 25*time.Second + late + 5*time.Second + time.Duration(s.runs)*7*time.Second
-}
-
 // measureFirstKeys measures the time to the first key, with a fresh Headscale each time.
 func measureFirstKeys(ctx context.Context, settings *settings) report {
 	keys := &firstKeys{veryLate: make([]time.Duration, lateRuns)}

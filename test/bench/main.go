@@ -30,19 +30,17 @@ const summaryTable = "summary"
 // subject is something that is measured.
 type subject struct {
 	// name is that of the subject's marks in the document, too.
-	name string
-	// takes is about how long it takes.
-	takes   func(*settings) time.Duration
+	name    string
 	measure func(context.Context, *settings) report
 }
 
 // subjects are all of them, in the order in which they are measured.
 var subjects = []subject{
-	{"size", sizeTakes, measureSizes},
-	{"sidecar", sidecarTakes, measureSidecar},
-	{"firstkey", firstKeyTakes, measureFirstKeys},
-	{"rotation", rotationTakes, measureRotations},
-	{"operator", operatorTakes, measureOperators},
+	{"size", measureSizes},
+	{"sidecar", measureSidecar},
+	{"firstkey", measureFirstKeys},
+	{"rotation", measureRotations},
+	{"operator", measureOperators},
 }
 
 func main() {
@@ -67,16 +65,11 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var total time.Duration
-	for _, subject := range s.subjects {
-		total += subject.takes(s)
-	}
-	say("%d subjects, about %s", len(s.subjects), total.Round(time.Minute))
 	m := thisMachine(ctx, root)
 	var all error
 	var targets []target
 	for _, subject := range s.subjects {
-		say("%s, about %s", subject.name, subject.takes(s).Round(time.Second))
+		say("%s", subject.name)
 		var found report
 		if err := attempt(func() { found = subject.measure(ctx, s) }); err != nil {
 			all = errors.Join(all, fmt.Errorf("%s: %w", subject.name, err))

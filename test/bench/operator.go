@@ -72,15 +72,6 @@ type operatorBench struct {
 	cost *operatorCost
 }
 
-// operatorTakes is about how long measureOperators takes.
-func operatorTakes(s *settings) time.Duration {
-	var total time.Duration
-	for _, size := range s.sizes {
-		total += 50*time.Second + time.Duration(size)*100*time.Millisecond + s.restWith(size)
-	}
-	return total
-}
-
 // measureOperators measures the operator with each number of Headscales, on a fresh API server.
 func measureOperators(ctx context.Context, settings *settings) report {
 	var costs []*operatorCost
@@ -89,7 +80,7 @@ func measureOperators(ctx context.Context, settings *settings) report {
 		inLab(settings, func(l *lab) {
 			check(l.StartOperator(ctx))
 			check(l.Admin.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: operatorNamespace}}))
-			b := &operatorBench{lab: l, cost: cost, sets: must(watchStatefulSets(ctx, l.Admin, operatorNamespace))}
+			b := &operatorBench{lab: l, cost: cost, sets: watchStatefulSets(ctx, l.Admin, operatorNamespace)}
 			defer b.sets.stop()
 			b.measure(ctx)
 		})
@@ -129,7 +120,7 @@ func (b *operatorBench) make(ctx context.Context) {
 	b.forEach(ctx, creators, func(ctx context.Context, name string) error {
 		return b.Admin.Create(ctx, must(newHeadscale(operatorNamespace, name)))
 	})
-	b.cost.made = must(b.sets.wait(ctx, b.cost.size)).Sub(began)
+	b.cost.made = b.sets.wait(ctx, b.cost.size).Sub(began)
 	b.cost.making = b.settle(ctx).minus(before)
 	b.cost.busyMaking = must(processorTime(b.pid())) - busyBefore
 }
@@ -163,8 +154,7 @@ func (b *operatorBench) change(ctx context.Context) {
 	for i := range changes {
 		name := headscaleName(i * b.cost.size / changes)
 		patch := fmt.Sprintf(`{"spec":{"config":{"log":{"level":%q}}}}`, levels[i%len(levels)])
-		took := must(b.sets.change(ctx, name, func() error { return b.patch(ctx, name, patch) }))
-		b.cost.changing = append(b.cost.changing, took)
+		b.cost.changing = append(b.cost.changing, b.sets.change(ctx, name, func() error { return b.patch(ctx, name, patch) }))
 	}
 	b.settle(ctx)
 }
@@ -189,11 +179,11 @@ func (b *operatorBench) watchRest(ctx context.Context) {
 func (b *operatorBench) makeFloor(ctx context.Context) {
 	check(b.Operator.Stop())
 	check(b.Admin.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: floorNamespace}}))
-	sets := must(watchStatefulSets(ctx, b.Admin, floorNamespace))
+	sets := watchStatefulSets(ctx, b.Admin, floorNamespace)
 	defer sets.stop()
 	began := time.Now()
 	b.forEach(ctx, appliers, b.applyAll)
-	b.cost.floor = must(sets.wait(ctx, b.cost.size)).Sub(began)
+	b.cost.floor = sets.wait(ctx, b.cost.size).Sub(began)
 }
 
 // applyAll makes a Headscale and applies what the operator would, in its order.

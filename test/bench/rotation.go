@@ -53,11 +53,6 @@ type rotations struct {
 	used  int
 }
 
-// rotationTakes is about how long measureRotations takes.
-func rotationTakes(s *settings) time.Duration {
-	return 25*time.Second + 4*time.Duration(s.runs)*(2*period+100*time.Millisecond)
-}
-
 // measureRotations measures rotations over gRPC, and over HTTP.
 func measureRotations(ctx context.Context, settings *settings) report {
 	var all []*rotations

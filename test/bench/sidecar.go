@@ -35,9 +35,6 @@ type sidecarCost struct {
 	files, goroutines                          int
 }
 
-// sidecarTakes is about how long measureSidecar takes.
-func sidecarTakes(s *settings) time.Duration { return 25*time.Second + warmUp + s.sidecarRest }
-
 // measureSidecar looks on while the manager has nothing to do.
 func measureSidecar(ctx context.Context, settings *settings) report {
 	cost := &sidecarCost{rest: settings.sidecarRest}

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"infrado.cloud/headscale-operator/test/figures"
 	"infrado.cloud/headscale-operator/test/serverbuild"
@@ -28,9 +27,6 @@ type sizes struct {
 	program                      string
 	binary, compressed, unpacked int64
 }
-
-// sizeTakes is about how long measureSizes takes.
-func sizeTakes(*settings) time.Duration { return time.Second }
 
 // measureSizes weighs what make images left.
 func measureSizes(_ context.Context, settings *settings) report {

@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -26,84 +24,59 @@ type sighting struct {
 
 // statefulSets watches the StatefulSets, which costs the API server less than asking.
 type statefulSets struct {
-	watcher     watch.Interface
+	stop        func()
 	seen        chan sighting
 	generations map[string]int64
 }
 
-// watchStatefulSets begins to watch those of a namespace.
-func watchStatefulSets(ctx context.Context, admin client.WithWatch, namespace string) (*statefulSets, error) {
+// watchStatefulSets begins to watch those of a namespace. It notes when something is seen,
+// whoever looks at it later.
+func watchStatefulSets(ctx context.Context, admin client.WithWatch, namespace string) *statefulSets {
 	list := &metav1.PartialObjectMetadataList{}
 	list.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("StatefulSetList"))
-	watcher, err := admin.Watch(ctx, list, client.InNamespace(namespace))
-	if err != nil {
-		return nil, err
-	}
-	s := &statefulSets{watcher: watcher, seen: make(chan sighting, sightings), generations: map[string]int64{}}
-	go s.run()
-	return s, nil
+	watcher := must(admin.Watch(ctx, list, client.InNamespace(namespace)))
+	s := &statefulSets{stop: watcher.Stop, seen: make(chan sighting, sightings), generations: map[string]int64{}}
+	go func() {
+		defer close(s.seen)
+		for event := range watcher.ResultChan() {
+			if object, err := meta.Accessor(event.Object); err == nil {
+				s.seen <- sighting{object.GetName(), object.GetGeneration(), time.Now()}
+			}
+		}
+	}()
+	return s
 }
 
-// run notes when something is seen, whoever looks at it later.
-func (s *statefulSets) run() {
-	defer close(s.seen)
-	for event := range s.watcher.ResultChan() {
-		if object, err := meta.Accessor(event.Object); err == nil {
-			s.seen <- sighting{object.GetName(), object.GetGeneration(), time.Now()}
+// until looks at what was seen until something holds, and returns when that was seen.
+func (s *statefulSets) until(ctx context.Context, what string, holds func() bool) (last time.Time) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for !holds() {
+		select {
+		case <-ctx.Done():
+			check(fmt.Errorf("%s: there are %d StatefulSets: %w", what, len(s.generations), ctx.Err()))
+		case seen, open := <-s.seen:
+			if !open {
+				check(fmt.Errorf("%s: the watch of the StatefulSets ended", what))
+			}
+			s.generations[seen.name], last = seen.generation, seen.at
 		}
 	}
-}
-
-// stop ends watching.
-func (s *statefulSets) stop() { s.watcher.Stop() }
-
-// next returns the next sighting.
-func (s *statefulSets) next(ctx context.Context) (sighting, error) {
-	select {
-	case <-ctx.Done():
-		return sighting{}, ctx.Err()
-	case seen, open := <-s.seen:
-		if !open {
-			return sighting{}, errors.New("the watch of the StatefulSets ended")
-		}
-		s.generations[seen.name] = seen.generation
-		return seen, nil
-	}
+	return last
 }
 
 // wait waits until there are that many, and returns when the last one came.
-func (s *statefulSets) wait(ctx context.Context, size int) (last time.Time, err error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	for len(s.generations) < size {
-		seen, err := s.next(ctx)
-		if err != nil {
-			return last, fmt.Errorf("there are %d of %d StatefulSets: %w", len(s.generations), size, err)
-		}
-		last = seen.at
-	}
-	return last, nil
+func (s *statefulSets) wait(ctx context.Context, size int) time.Time {
+	return s.until(ctx, fmt.Sprintf("waiting for %d", size), func() bool { return len(s.generations) >= size })
 }
 
 // change changes something and returns how long after the answer the StatefulSet of that
 // name has another specification.
-func (s *statefulSets) change(ctx context.Context, name string, change func() error) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
+func (s *statefulSets) change(ctx context.Context, name string, change func() error) time.Duration {
 	before := s.generations[name]
-	if err := change(); err != nil {
-		return 0, err
-	}
+	check(change())
 	began := time.Now()
-	for s.generations[name] <= before {
-		seen, err := s.next(ctx)
-		if err != nil {
-			return 0, fmt.Errorf("StatefulSet %s does not change: %w", name, err)
-		}
-		if seen.name == name && seen.generation > before {
-			// It may have been faster than the answer.
-			return max(0, seen.at.Sub(began)), nil
-		}
-	}
-	return 0, nil
+	changed := s.until(ctx, name+" does not change", func() bool { return s.generations[name] > before })
+	// It may have been faster than the answer.
+	return max(0, changed.Sub(began))
 }

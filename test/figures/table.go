@@ -34,15 +34,3 @@ func FillIn(document, name, text string) (string, error) {
 	}
 	return before + begin + text + "\n" + end + after, nil
 }
-
-// Unfilled names the first mark in a document for which filled says that nothing was put
-// there, or "".
-func Unfilled(document string, filled func(name string) bool) string {
-	for part := range strings.SplitSeq(document, "<!-- table: ") {
-		name, _, marked := strings.Cut(part, " -->")
-		if marked && !strings.Contains(name, "\n") && !filled(name) {
-			return name
-		}
-	}
-	return ""
-}
