@@ -2,10 +2,7 @@ module infrado.cloud/headscale-operator/hack/tools/promtool
 
 go 1.26.5
 
-tool (
-	github.com/prometheus/prometheus/cmd/prometheus
-	github.com/prometheus/prometheus/cmd/promtool
-)
+tool github.com/prometheus/prometheus/cmd/promtool
 
 require github.com/prometheus/prometheus v0.315.1
 
