@@ -55,7 +55,7 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	}
 	response, err := http.DefaultClient.Do(request)
 	for pause := time.Second; errors.Is(err, syscall.ECONNREFUSED) && *refused && *tries > 0; pause *= 2 {
-		time.Sleep(pause)
+		<-time.After(pause)
 		*tries--
 		response, err = http.DefaultClient.Do(request)
 	}
