@@ -200,7 +200,7 @@ func installSpecs(helm string) {
 		} {
 			notes, err := toolOn(ctx, c.Kubeconfig(), helm, "install", releaseName, chartDir(), "--namespace", operatorNamespace, "--dry-run=server", "--values", valuesFile(values))
 			Expect(err).NotTo(HaveOccurred())
-			Expect(strings.Contains(notes, "Careful: uninstalling this release removes")).To(Equal(warned), values)
+			Expect(strings.Contains(notes, "Warning: uninstalling this release removes")).To(Equal(warned), values)
 		}
 	})
 

@@ -2,8 +2,8 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* The prefix of all names: the release's name, and the chart's where that does not contain it. The
-     name of a Service may have 63 characters, of which "-controller-manager-metrics" takes 27. */}}
+{{/* The prefix of all names: the release's name, and the chart's unless that contains it. A Service's
+     name has at most 63 characters, of which "-controller-manager-metrics" takes 27. */}}
 {{- define "headscale-operator.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 36 | trimSuffix "-" -}}
@@ -32,7 +32,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: controller-manager
 {{- end -}}
 
-{{/* managed-by is Helm and not headscale-operator: that marks what the operator makes. */}}
+{{/* managed-by is Helm and not headscale-operator: the latter marks what the operator creates. */}}
 {{- define "headscale-operator.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 app.kubernetes.io/name: {{ include "headscale-operator.name" . }}
@@ -42,9 +42,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end -}}
 
-{{/* An image's reference, of a list: the image's values, its name, the root. A released chart has the
-     references that belong to it, with digests, as annotations; they hold where none of an image's
-     repository, tag and digest was changed. */}}
+{{/* The reference of an image. The argument is a list: the image's values, its name, the root. A
+     released chart has references with digests as annotations; they are used where the values change
+     none of repository, tag and digest. */}}
 {{- define "headscale-operator.image" -}}
 {{- $image := first . -}}
 {{- $root := last . -}}
