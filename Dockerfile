@@ -4,13 +4,12 @@
 ARG GO_IMAGE=golang:1.26
 ARG BASE_IMAGE=gcr.io/distroless/static-debian12:nonroot
 
-# The compiler runs on the machine's own platform, whatever it builds for. (The
-# default is for builders that do not say what that is: linux alone means Linux on the
-# machine's own processor.)
+# The compiler runs on the build platform and cross-compiles. (The default is for builders
+# that do not set BUILDPLATFORM: linux alone means Linux on the native processor.)
 FROM --platform=${BUILDPLATFORM:-linux} ${GO_IMAGE} AS build
 WORKDIR /src
 
-# A layer that stays as long as the dependencies do.
+# This layer is cached until the dependencies change.
 COPY go.mod go.sum ./
 RUN go mod download
 

@@ -1,13 +1,13 @@
-// Command images makes container images of single static programs, without a
-// container engine: each is one archive that docker load, kind load image-archive,
-// ctr images import and crane push take.
+// Command images builds container images of single static programs, without a
+// container engine: each is one archive for docker load, kind load image-archive,
+// ctr images import and crane push.
 //
 //	images --output out/images headscale-operator/operator:v1=bin/manager
 //
-// An image is made from scratch: it holds the program at /<its file name>, which is
-// also its entrypoint, a /tmp, its license where one is given, and the user nonroot (65532), as whom it runs. There is
-// no shell and nothing else. A program that is many, by the name that it is called by, gets
-// these names with --link. The same program gives the same image, byte for byte.
+// An image has no base: it holds the program at /<its file name>, which is also its
+// entrypoint, a /tmp, the license if one is given, and runs as the user nonroot (65532).
+// There is no shell. --link adds further names of a multi-call program. Builds are
+// reproducible: the same program gives the same image, byte for byte.
 package main
 
 import (
@@ -30,7 +30,7 @@ func main() {
 	}
 }
 
-// settings are what the command line says of all images.
+// settings are the options that apply to all images.
 type settings struct {
 	output   string
 	platform string
@@ -44,7 +44,7 @@ func run(args []string) error {
 	s := settings{labels: map[string]string{}}
 	flags := flag.NewFlagSet("images", flag.ExitOnError)
 	flags.StringVar(&s.output, "output", ".", "directory for the archives")
-	flags.StringVar(&s.platform, "platform", "linux/amd64", "what the programs were built for")
+	flags.StringVar(&s.platform, "platform", "linux/amd64", "platform of the programs")
 	flags.Func("created", "date of the images, in RFC 3339 (default: none, 1970)", s.setCreated)
 	flags.Func("license", "file that becomes /LICENSE of the images (default: none)", s.readLicense)
 	flags.Func("link", "another name of the programs, as a link in /; may be repeated", s.addLink)
@@ -66,8 +66,8 @@ func run(args []string) error {
 	return nil
 }
 
-// write makes the image that an argument, name:tag=program, asks for, and returns the
-// path of its archive.
+// write builds the image of an argument, name:tag=program, and returns the path of its
+// archive.
 func (s *settings) write(argument string) (string, error) {
 	reference, program, found := strings.Cut(argument, "=")
 	if !found {
@@ -98,13 +98,13 @@ func (s *settings) setCreated(text string) (err error) {
 }
 
 func (s *settings) readLicense(path string) (err error) {
-	s.license, err = os.ReadFile(path) //nolint:gosec // the one who calls this program chooses
+	s.license, err = os.ReadFile(path) //nolint:gosec // the caller of this program chooses the path
 	return err
 }
 
 func (s *settings) addLink(name string) error {
 	if name == "" || strings.Contains(name, "/") {
-		return fmt.Errorf("%q is no name of a file in /", name)
+		return fmt.Errorf("%q is not the name of a file in /", name)
 	}
 	s.links = append(s.links, name)
 	return nil

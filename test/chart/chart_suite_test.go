@@ -38,7 +38,7 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	Expect(err).NotTo(HaveOccurred())
 	for _, name := range []string{"helm3", "helm4", "kustomize"} {
 		if _, err := os.Stat(filepath.Join(root, "bin", name)); err != nil {
-			Skip("bin/" + name + " is not there; `make test-chart` builds it and passes these tests")
+			Skip("bin/" + name + " is missing; `make test-chart` builds it and runs these tests")
 		}
 	}
 	servers, err := serverbuild.Find(serverbuild.Options{Root: root})

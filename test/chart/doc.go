@@ -1,4 +1,4 @@
-// Package chart has the tests of the Helm chart: that it installs what config/default
-// installs, that Helm 3 and 4 agree about it, and that an API server accepts all it
-// renders. `make test-chart` builds the tools for them.
+// Package chart has the tests of the Helm chart: that it installs the same objects as
+// config/default, that Helm 3 and 4 render the same, and that an API server accepts the
+// result. `make test-chart` builds the tools for them.
 package chart

@@ -1,4 +1,3 @@
-// Package release has the tests of what makes a release: the scripts in hack/, and the
-// steps of the release workflow, which run here with stand-ins for the programs that reach
-// a registry.
+// Package release has the tests of the release process: the scripts in hack/, and steps of
+// the release workflow, which run here with fakes of the programs that reach a registry.
 package release
