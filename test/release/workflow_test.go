@@ -18,6 +18,7 @@ type workflow struct {
 	}
 	Jobs map[string]struct {
 		Permissions map[string]string
+		Environment string
 		Env         map[string]string
 		Steps       []step
 	}
