@@ -1,33 +1,33 @@
-# Everything that a developer or the CI does here. `make help` lists it.
+# All commands for developers and the CI. `make help` lists them.
 
 # Images.
 IMG ?= headscale-operator/operator:latest
 APIKEY_MANAGER_IMG ?= headscale-operator/apikey-manager:latest
 CONTAINER_TOOL ?= docker
-# Other platforms, such as linux/amd64,linux/arm64, need a builder that can do so.
+# Other platforms, such as linux/amd64,linux/arm64, need a builder that supports them.
 PLATFORM ?=
-# What the Dockerfiles build with and on, where it is not what they say, and further flags.
+# Build and base images that override those of the Dockerfiles, and further flags.
 GO_IMAGE ?=
 BASE_IMAGE ?=
 DOCKER_FLAGS ?=
-# The namespaces that the installed operator looks after: a list with commas, or all of them.
+# The namespaces that the installed operator watches, separated by commas; empty: all.
 WATCH_NAMESPACES ?=
 
-# What the binaries say when they are asked for their version.
+# What the binaries print for --version.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 DATE ?= $(shell git log -1 --format=%cI 2>/dev/null || echo unknown)
 
-# Versions of Headscale that the tests run against: a list with commas, or all.
+# Versions of Headscale that the tests run against, separated by commas, or all.
 HEADSCALE_VERSIONS ?= all
 # Packages and further flags of `make test`.
 PKG ?= ./...
 TEST_FLAGS ?=
-# The race detector needs a C compiler, which is not asked of anyone.
+# The race detector needs a C compiler, which is not a requirement here.
 RACE ?= $(shell test "$$(go env CGO_ENABLED)" = 1 && command -v "$$(go env CC)" >/dev/null && echo -race)
 
 GO_BUILD = CGO_ENABLED=0 go build -trimpath
-# Without the tracing pages of gRPC, which nobody serves, the linker can leave out a fifth
+# Without the tracing pages of gRPC, which are not served, the linker can omit a fifth
 # of the API Key Manager: docs/decisions/2026-11-24-small-sidecar.md.
 APIKEY_MANAGER_TAGS = grpcnotrace
 LDFLAGS = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)
@@ -38,6 +38,8 @@ CONTROLLER_GEN = bin/controller-gen
 GOLANGCI_LINT = bin/golangci-lint
 KUSTOMIZE = bin/kustomize
 PROMTOOL = bin/promtool
+# The program that draws the picture of the dashboard.
+CHROMIUM ?= chromium
 
 # Where generated files are. They are committed, so that a clone works as it is.
 GENERATED = api/v1beta1/zz_generated.deepcopy.go internal/resources/zz_generated.configkeys.go config/crd/bases config/rbac/role.yaml \
@@ -45,10 +47,10 @@ GENERATED = api/v1beta1/zz_generated.deepcopy.go internal/resources/zz_generated
 
 .DEFAULT_GOAL := help
 
-##@ Every day
+##@ Development
 
 .PHONY: help
-help: ## Show this list.
+help: ## Show this help.
 	@awk 'BEGIN {FS = ":.*## "} \
 	  /^##@ / {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z][a-z-]*:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -59,12 +61,12 @@ build: plugin ## Build the three binaries into bin/.
 	$(GO_BUILD) -tags $(APIKEY_MANAGER_TAGS) -ldflags "$(LDFLAGS)" -o bin/apikey-manager ./cmd/apikey-manager
 
 .PHONY: plugin
-plugin: ## Build kubectl headscale into bin/: on the PATH, kubectl finds it there.
+plugin: ## Build kubectl headscale into bin/: kubectl finds it on the PATH.
 	$(GO_BUILD) -ldflags "$(LDFLAGS)" -o bin/kubectl-headscale ./cmd/kubectl-headscale
 	cp internal/plugin/kubectl_complete-headscale bin/
 
 .PHONY: test
-test: ## Run all tests, on real servers that are built first. PKG=./internal/... narrows it.
+test: ## Build the servers and run all tests on them. PKG=./internal/... selects packages.
 	@assets=$$($(SERVERS) --headscale $(HEADSCALE_VERSIONS) --print) || exit 1; \
 	echo "go test $(RACE) $(PKG)"; \
 	KUBEBUILDER_ASSETS="$$assets" go test $(RACE) -count=1 -timeout 30m $(TEST_FLAGS) $(PKG)
@@ -74,25 +76,25 @@ test-slow: ## Run the long randomized tests of the API Key Manager's reliability
 	@assets=$$($(SERVERS) --headscale $(HEADSCALE_VERSIONS) --print) || exit 1; \
 	KUBEBUILDER_ASSETS="$$assets" go test -count=1 -timeout 180m -v ./test/reliability -args -ginkgo.label-filter=slow -ginkgo.timeout=170m $(TEST_FLAGS)
 
-# How long each target is run.
+# How long each target runs.
 FUZZ_TIME ?= 30s
 
 .PHONY: fuzz
-fuzz: ## Try every fuzz target on inputs of its own for a while (FUZZ_TIME=30s each).
+fuzz: ## Run every fuzz target (FUZZ_TIME=30s each).
 	FUZZ_TIME=$(FUZZ_TIME) hack/fuzz
 
 .PHONY: bench
-bench: images ## Measure what the programs cost and how fast they are (BENCH_FLAGS="--only=operator --sizes=20 --rest=30s").
+bench: images ## Measure resource usage and latency of the programs (BENCH_FLAGS="--only=operator --sizes=20 --rest=30s").
 	@assets=$$($(SERVERS) --print) || exit 1; \
 	KUBEBUILDER_ASSETS="$$assets" go run ./test/bench --images $(IMAGES_DIR) --write docs/performance.md $(BENCH_FLAGS)
 
 .PHONY: demo
-demo: ## Show the main job on an embedded control plane. Ctrl-C ends it; DEMO_EXIT=1: it ends by itself.
+demo: ## Run a demonstration on an embedded control plane until Ctrl-C; DEMO_EXIT=1: exit at the end.
 	@$(SERVERS) --program bin/demo=./test/demo
 	@bin/demo
 
 .PHONY: servers
-servers: ## Build the servers that tests and demo run against, where they are missing.
+servers: ## Build missing servers for the tests and the demo.
 	@$(SERVERS) --headscale $(HEADSCALE_VERSIONS)
 
 .PHONY: fmt
@@ -119,7 +121,7 @@ manifests: $(CONTROLLER_GEN) ## Generate the CustomResourceDefinition and the op
 	hack/sync-chart
 
 .PHONY: verify-generated
-verify-generated: generate manifests ## Fail when the committed generated files are not current.
+verify-generated: generate manifests ## Fail if the committed generated files are outdated.
 	@changed=$$(git status --porcelain -- $(GENERATED)) || exit 1; \
 	if [ -n "$$changed" ]; then \
 	  git --no-pager diff -- $(GENERATED); \
@@ -127,6 +129,10 @@ verify-generated: generate manifests ## Fail when the committed generated files 
 	  echo "These generated files are not current: run 'make generate manifests' and commit them."; \
 	  exit 1; \
 	fi
+
+.PHONY: docs-plot
+docs-plot: ## Generate the plots in docs/images and the table in docs/rotation-settings.md.
+	go run ./test/docs/plot
 
 ##@ Images and clusters
 
@@ -145,9 +151,9 @@ docker-push: ## Push both images.
 	$(CONTAINER_TOOL) push $(APIKEY_MANAGER_IMG)
 
 .PHONY: build-installer
-build-installer: dist/install.yaml ## Write all that an installation needs to dist/install.yaml (WATCH_NAMESPACES=a,b narrows it).
+build-installer: dist/install.yaml ## Write the manifests of an installation to dist/install.yaml (WATCH_NAMESPACES=a,b selects namespaces).
 
-# Before their kind goes: after that, Kubernetes may not find what belonged to them.
+# Before the CustomResourceDefinition is deleted: after that, garbage collection may miss their dependents.
 DELETE_HEADSCALES = -$(KUBECTL) delete headscales --all --all-namespaces --cascade=foreground
 
 .PHONY: install
@@ -183,7 +189,7 @@ ACTIONLINT = bin/actionlint
 GOVULNCHECK = bin/govulncheck
 
 .PHONY: images
-images: ## Make archives of both images in out/images, without Docker.
+images: ## Build archives of both images in out/images, without Docker.
 	@mkdir -p $(IMAGES_DIR)
 	GOOS=linux $(GO_BUILD) -ldflags "$(LDFLAGS)" -o $(IMAGES_DIR)/manager ./cmd
 	GOOS=linux $(GO_BUILD) -tags $(APIKEY_MANAGER_TAGS) -ldflags "$(LDFLAGS)" -o $(IMAGES_DIR)/apikey-manager ./cmd/apikey-manager
@@ -193,22 +199,22 @@ images: ## Make archives of both images in out/images, without Docker.
 	  $(IMG)=$(IMAGES_DIR)/manager $(APIKEY_MANAGER_IMG)=$(IMAGES_DIR)/apikey-manager
 
 .PHONY: test-images
-test-images: ## Test what makes the images, and that the programs in them say their version.
+test-images: ## Test the build of the images, and the versions that their programs print.
 	cd hack/images && go test -count=1 ./...
 	hack/test-images
 
-# What the archives of the plugin can be had from, with the tag as its last part.
+# URL of the plugin's archives, with the tag as its last part.
 PLUGIN_URL ?= https://github.com/infrado/headscale-operator/releases/download/$(VERSION)
 
 .PHONY: plugin-archives
-plugin-archives: ## Make archives of kubectl headscale for all platforms, and its krew manifest, in dist.
+plugin-archives: ## Build archives of kubectl headscale for all platforms, and its krew manifest, in dist.
 	GO_BUILD='$(GO_BUILD)' LDFLAGS='$(LDFLAGS)' hack/plugin-archives $(VERSION)
 	hack/krew-manifest $(VERSION) $(PLUGIN_URL) >dist/krew-headscale.yaml
 
-# The suite brings its own images; E2E_LOAD_IMAGE is the command that loads an archive
+# The suite builds its own images; E2E_LOAD_IMAGE is the command that loads an archive
 # of one into the cluster.
 .PHONY: test-e2e
-test-e2e: bin/helm3 bin/helm4 $(KUSTOMIZE) ## Install on the cluster of KUBECONFIG and walk what users do (E2E_FLAGS=--ginkgo.focus=…).
+test-e2e: bin/helm3 bin/helm4 $(KUSTOMIZE) ## Run the end-to-end suite on the cluster of KUBECONFIG (E2E_FLAGS=--ginkgo.focus=…).
 	@test -n "$$KUBECONFIG" || { echo "test-e2e: set KUBECONFIG to the cluster to test on; it must be one to play with"; exit 1; }
 	@$(SERVERS) --headscale v0.28.0,v0.29.3
 	E2E=1 go test -count=1 -timeout 45m -v ./test/e2e -args --ginkgo.v --ginkgo.timeout=40m $(E2E_FLAGS)
@@ -219,28 +225,39 @@ test-chart: bin/helm3 bin/helm4 $(KUSTOMIZE) ## Lint the chart, and compare it w
 	KUBEBUILDER_ASSETS="$$assets" go test -count=1 ./test/chart
 
 .PHONY: test-alerts
-test-alerts: $(PROMTOOL) bin/selectors ## Try the alerts on made-up series, and the dashboard's queries on what the programs tell.
+test-alerts: $(PROMTOOL) bin/selectors ## Test the alerts on synthetic series, and the dashboard's queries on the programs' metrics.
 	$(PROMTOOL) check rules --lint=all --lint-fatal config/prometheus/rules.yaml
 	$(PROMTOOL) check config config/prometheus/prometheus.yaml
 	$(PROMTOOL) test rules test/monitoring/testdata/rules_test.yaml
 	@assets=$$($(SERVERS) --print) || exit 1; \
 	KUBEBUILDER_ASSETS="$$assets" go test -count=1 ./test/monitoring
 
+.PHONY: picture
+picture: bin/prometheus ## Draw docs/images/dashboard.png from 20 minutes of the programs' metrics (needs Chromium).
+	$(SERVERS)
+	go build -o bin/picture ./test/monitoring/picture
+	rm -rf out/picture
+	bin/picture record --data out/picture
+	bin/picture draw --data out/picture --output out/picture/dashboard.html
+	$(CHROMIUM) --headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking \
+	  --user-data-dir=$(CURDIR)/out/picture/chromium --hide-scrollbars --window-size=1580,1812 \
+	  --screenshot=$(CURDIR)/docs/images/dashboard.png file://$(CURDIR)/out/picture/dashboard.html
+
 .PHONY: lint-workflows
 lint-workflows: $(ACTIONLINT) ## Check the workflows in .github.
 	$(ACTIONLINT)
 
 .PHONY: vulnerabilities
-vulnerabilities: $(GOVULNCHECK) ## Look for known vulnerabilities in what the code calls (asks vuln.go.dev).
+vulnerabilities: $(GOVULNCHECK) ## Check the called code for known vulnerabilities (uses vuln.go.dev).
 	$(GOVULNCHECK) ./...
 
 ##@ Housekeeping
 
 .PHONY: clean
-clean: ## Remove what was built here (not the cache of servers).
+clean: ## Remove build results (not the cache of servers).
 	rm -rf bin dist out
 
-# Each tool is pinned by a module of its own below hack/tools.
+# A module below hack/tools pins each tool.
 $(CONTROLLER_GEN): hack/tools/controller-gen/go.mod hack/tools/controller-gen/go.sum
 	cd hack/tools/controller-gen && $(GO_BUILD) -o ../../../$@ sigs.k8s.io/controller-tools/cmd/controller-gen
 
@@ -257,7 +274,7 @@ bin/helm3: hack/tools/helm3/go.mod hack/tools/helm3/go.sum
 bin/helm4: hack/tools/helm4/go.mod hack/tools/helm4/go.sum
 	cd hack/tools/helm4 && $(GO_BUILD) -o ../../../$@ helm.sh/helm/v4/cmd/helm
 
-# Of the ways in which Prometheus finds its targets, only the one that is used here.
+# Only the service discovery of Prometheus that is used here.
 $(PROMTOOL): hack/tools/promtool/go.mod hack/tools/promtool/go.sum
 	@echo "Building promtool; this happens once and takes some minutes."
 	cd hack/tools/promtool && $(GO_BUILD) -tags remove_all_sd,enable_kubernetes_sd -o ../../../$@ github.com/prometheus/prometheus/cmd/promtool
