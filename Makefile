@@ -38,7 +38,7 @@ CONTROLLER_GEN = bin/controller-gen
 GOLANGCI_LINT = bin/golangci-lint
 KUSTOMIZE = bin/kustomize
 PROMTOOL = bin/promtool
-# The program that draws the picture of the dashboard.
+# Draws the picture of the dashboard.
 CHROMIUM ?= chromium
 
 # Where generated files are. They are committed, so that a clone works as it is.
@@ -131,7 +131,7 @@ verify-generated: generate manifests ## Fail if the committed generated files ar
 	fi
 
 .PHONY: docs-plot
-docs-plot: ## Generate the plots in docs/images and the table in docs/rotation-settings.md.
+docs-plot: ## Draw the plots in docs/images and fill in the table in docs/rotation-settings.md.
 	go run ./test/docs/plot
 
 ##@ Images and clusters
@@ -233,7 +233,7 @@ test-alerts: $(PROMTOOL) bin/selectors ## Test the alerts on synthetic series, a
 	KUBEBUILDER_ASSETS="$$assets" go test -count=1 ./test/monitoring
 
 .PHONY: picture
-picture: bin/prometheus ## Draw docs/images/dashboard.png from 20 minutes of the programs' metrics (needs Chromium).
+picture: bin/prometheus ## Make docs/images/dashboard.png of what the programs tell Prometheus in 20 minutes (needs Chromium).
 	$(SERVERS)
 	go build -o bin/picture ./test/monitoring/picture
 	rm -rf out/picture
