@@ -38,8 +38,6 @@ CONTROLLER_GEN = bin/controller-gen
 GOLANGCI_LINT = bin/golangci-lint
 KUSTOMIZE = bin/kustomize
 PROMTOOL = bin/promtool
-# Draws the picture of the dashboard.
-CHROMIUM ?= chromium
 
 # Where generated files are. They are committed, so that a clone works as it is.
 GENERATED = api/v1beta1/zz_generated.deepcopy.go internal/resources/zz_generated.configkeys.go config/crd/bases config/rbac/role.yaml \
@@ -106,6 +104,10 @@ lint: $(GOLANGCI_LINT) ## Check the code with the linters.
 	$(GOLANGCI_LINT) run
 	cd hack/images && ../../$(GOLANGCI_LINT) run
 
+.PHONY: structure
+structure: ## Print the size of all packages and functions, their imports by layer, and the programs.
+	go run ./hack/structure -build
+
 ##@ Generated files
 
 .PHONY: generate
@@ -129,10 +131,6 @@ verify-generated: generate manifests ## Fail if the committed generated files ar
 	  echo "These generated files are not current: run 'make generate manifests' and commit them."; \
 	  exit 1; \
 	fi
-
-.PHONY: docs-plot
-docs-plot: ## Draw the plots in docs/images and fill in the table in docs/rotation-settings.md.
-	go run ./test/docs/plot
 
 ##@ Images and clusters
 
@@ -231,17 +229,6 @@ test-alerts: $(PROMTOOL) bin/selectors ## Test the alerts on synthetic series, a
 	$(PROMTOOL) test rules test/monitoring/testdata/rules_test.yaml
 	@assets=$$($(SERVERS) --print) || exit 1; \
 	KUBEBUILDER_ASSETS="$$assets" go test -count=1 ./test/monitoring
-
-.PHONY: picture
-picture: bin/prometheus ## Make docs/images/dashboard.png of what the programs tell Prometheus in 20 minutes (needs Chromium).
-	$(SERVERS)
-	go build -o bin/picture ./test/monitoring/picture
-	rm -rf out/picture
-	bin/picture record --data out/picture
-	bin/picture draw --data out/picture --output out/picture/dashboard.html
-	$(CHROMIUM) --headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking \
-	  --user-data-dir=$(CURDIR)/out/picture/chromium --hide-scrollbars --window-size=1580,1812 \
-	  --screenshot=$(CURDIR)/docs/images/dashboard.png file://$(CURDIR)/out/picture/dashboard.html
 
 .PHONY: lint-workflows
 lint-workflows: $(ACTIONLINT) ## Check the workflows in .github.

@@ -1,0 +1,142 @@
+// Command structure prints how the module is built: the size of every package and of its
+// functions, how much of test/ is support code and how much is tests, which packages import
+// which, and how large the programs are. It exits with status 1 where an import goes up a
+// layer of docs/design.md, or where that table and the packages do not agree.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"text/tabwriter"
+	"time"
+)
+
+// programs are the binaries of a release, with the build tags that Makefile gives them.
+var programs = []struct{ name, path, tags string }{
+	{"manager", "./cmd", ""},
+	{"apikey-manager", "./cmd/apikey-manager", "grpcnotrace"},
+	{"kubectl-headscale", "./cmd/kubectl-headscale", ""},
+}
+
+func main() {
+	directory := flag.String("C", ".", "the checkout to look at")
+	build := flag.Bool("build", false, "build the programs, too, and print how long that takes and how large they are")
+	flag.Parse()
+	if err := run(context.Background(), os.Stdout, *directory, *build); err != nil {
+		fmt.Fprintln(os.Stderr, "structure:", err)
+		os.Exit(1)
+	}
+}
+
+// run prints everything about one checkout. Its error names each import that goes up.
+func run(ctx context.Context, out io.Writer, directory string, build bool) error {
+	packages, err := readPackages(ctx, directory)
+	if err != nil {
+		return err
+	}
+	printPackages(out, packages)
+	printTests(out, packages)
+	layers, err := readLayers(filepath.Join(directory, "docs", "design.md"))
+	if err != nil {
+		return err
+	}
+	printImports(out, packages, layers)
+	if build {
+		if err := printPrograms(ctx, out, directory); err != nil {
+			return err
+		}
+	}
+	return errors.Join(violations(packages, layers)...)
+}
+
+// printPackages prints a line for each package that has code besides its tests.
+func printPackages(out io.Writer, packages []codePackage) {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	_, _ = fmt.Fprintln(table, "package\tlines\tfiles\tfunctions\tmedian\tp90\tlongest\ttest lines\t")
+	var all codePackage
+	for _, p := range packages {
+		all.add(p)
+		if p.lines > 0 {
+			printPackage(table, p)
+		}
+	}
+	all.path = "all"
+	printPackage(table, all)
+	_ = table.Flush()
+}
+
+func printPackage(table io.Writer, p codePackage) {
+	slices.Sort(p.functions)
+	_, _ = fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\n", p.path, p.lines, p.files, len(p.functions),
+		quantile(p.functions, 0.5), quantile(p.functions, 0.9), quantile(p.functions, 1), p.testLines)
+}
+
+// quantile is the value below which a share of sorted values is; 0 where there are none.
+func quantile(sorted []int, share float64) int {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[min(int(share*float64(len(sorted))), len(sorted)-1)]
+}
+
+// printTests prints how many lines test the programs, and how many lines that takes besides.
+func printTests(out io.Writer, packages []codePackage) {
+	var product, support, tests int
+	for _, p := range packages {
+		tests += p.testLines
+		if p.isTestSupport() {
+			support += p.lines
+		} else {
+			product += p.lines
+		}
+	}
+	_, _ = fmt.Fprintf(out, "\nproduct: %d lines; tests: %d lines; test support (test/ and internal/…/…test, no tests): %d lines\n",
+		product, tests, support)
+}
+
+// printImports prints which packages of the product import which, by layer.
+func printImports(out io.Writer, packages []codePackage, layers layers) {
+	_, _ = fmt.Fprintln(out, "\nimports within the product, with the layers of docs/design.md:")
+	for _, p := range packages {
+		if p.isTestSupport() || p.isTool() || len(p.imports) == 0 {
+			continue
+		}
+		_, _ = fmt.Fprintf(out, "  %s %s\n", layers.describe(p.path), p.path)
+		for _, imported := range p.imports {
+			_, _ = fmt.Fprintf(out, "      → %s %s\n", layers.describe(imported), imported)
+		}
+	}
+}
+
+// printPrograms builds each program as a release does and prints its size.
+func printPrograms(ctx context.Context, out io.Writer, directory string) error {
+	target, err := os.MkdirTemp("", "structure-")
+	if err != nil {
+		return fmt.Errorf("making a directory for the programs: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(target) }()
+	_, _ = fmt.Fprintln(out, "\nprograms, built with what the build cache holds:")
+	for _, program := range programs {
+		begin := time.Now()
+		binary := filepath.Join(target, program.name)
+		command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-tags", program.tags, "-o", binary, program.path) //nolint:gosec // the programs above
+		command.Dir = directory
+		command.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if output, err := command.CombinedOutput(); err != nil {
+			return fmt.Errorf("building %s: %w\n%s", program.path, err, output)
+		}
+		info, err := os.Stat(binary)
+		if err != nil {
+			return fmt.Errorf("looking at %s: %w", program.name, err)
+		}
+		_, _ = fmt.Fprintf(out, "  %-18s %5.1f MB  built in %.1f s\n", program.name, float64(info.Size())/1e6, time.Since(begin).Seconds())
+	}
+	return nil
+}
