@@ -134,6 +134,7 @@ var _ = Describe("The chart and the manifests in config/", func() {
 			"editor-role.yaml":          "rbac/headscale_editor_role.yaml",
 			"viewer-role.yaml":          "rbac/headscale_viewer_role.yaml",
 			"rules.yaml":                "prometheus/rules.yaml",
+			"admission-policies.yaml":   "admission-policy/policies.yaml",
 		} {
 			have, err := os.ReadFile(filepath.Join(chartDir(), "files", file))
 			Expect(err).NotTo(HaveOccurred())

@@ -1,0 +1,269 @@
+package chart_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+)
+
+// operatorUser is the operator's identity in config/default.
+const operatorUser = "system:serviceaccount:" + operatorNamespace + ":headscale-operator-controller-manager"
+
+// hostileObjects are what somebody with the operator's token could try to create: an object
+// of a real Headscale with one change, a value in YAML at a path, and the policy's answer.
+var hostileObjects = map[string]struct{ kind, path, value, answer string }{
+	"another ServiceAccount":      {"StatefulSet", "spec.template.spec.serviceAccountName", "default", "the ServiceAccount of its name"},
+	"a mounted token":             {"StatefulSet", "spec.template.spec.automountServiceAccountToken", "true", "without a mounted token"},
+	"many pods":                   {"StatefulSet", "spec.replicas", "100", "one pod at most"},
+	"the node's network":          {"StatefulSet", "spec.template.spec.hostNetwork", "true", "shares no namespace"},
+	"the node's processes":        {"StatefulSet", "spec.template.spec.hostPID", "true", "shares no namespace"},
+	"the node's IPC":              {"StatefulSet", "spec.template.spec.hostIPC", "true", "shares no namespace"},
+	"a chosen node":               {"StatefulSet", "spec.template.spec.nodeName", "control-plane", "no node name"},
+	"a path of the node":          {"StatefulSet", "spec.template.spec.volumes.0", "{name: config, hostPath: {path: /}}", "only volumes that the restricted"},
+	"a root user":                 {"StatefulSet", "spec.template.spec.securityContext.runAsUser", "0", "runs as the user 65532"},
+	"no rule against root":        {"StatefulSet", "spec.template.spec.securityContext.runAsNonRoot", "false", "runs as the user 65532"},
+	"no seccomp profile":          {"StatefulSet", "spec.template.spec.securityContext.seccompProfile", "{type: Unconfined}", "seccomp profile RuntimeDefault"},
+	"a sysctl":                    {"StatefulSet", "spec.template.spec.securityContext.sysctls", "[{name: kernel.msgmax, value: '1'}]", "sets no sysctl"},
+	"an AppArmor annotation":      {"StatefulSet", "spec.template.metadata.annotations", "{container.apparmor.security.beta.kubernetes.io/headscale: unconfined}", "no unconfined profile"},
+	"a privileged container":      {"StatefulSet", "spec.template.spec.containers.0.securityContext", "{privileged: true}", "is privileged"},
+	"privilege escalation":        {"StatefulSet", "spec.template.spec.containers.0.securityContext.allowPrivilegeEscalation", "true", "may escalate privileges"},
+	"a container without context": {"StatefulSet", "spec.template.spec.containers.0.securityContext", "null", "is privileged"},
+	"an added capability":         {"StatefulSet", "spec.template.spec.containers.0.securityContext.capabilities", "{drop: [ALL], add: [NET_ADMIN]}", "drop all capabilities"},
+	"kept capabilities":           {"StatefulSet", "spec.template.spec.containers.0.securityContext.capabilities", "{drop: [CHOWN]}", "drop all capabilities"},
+	"a writable root":             {"StatefulSet", "spec.template.spec.containers.0.securityContext.readOnlyRootFilesystem", "false", "read-only root file system"},
+	"a container's own user":      {"StatefulSet", "spec.template.spec.containers.0.securityContext.runAsUser", "0", "do not override"},
+	"a port of the node":          {"StatefulSet", "spec.template.spec.containers.0.ports.0.hostPort", "443", "no ports or devices"},
+	"a privileged init container": {"StatefulSet", "spec.template.spec.initContainers", "[{name: a, image: b, securityContext: {privileged: true}}]", "is privileged"},
+	"a copy of a volume":          {"StatefulSet", "spec.volumeClaimTemplates.0.spec.dataSource", "{kind: PersistentVolumeClaim, name: victim}", "an empty data volume"},
+	"no owner":                    {"StatefulSet", "metadata.ownerReferences", "[]", "that a Headscale of their name controls"},
+	"an owner of another kind":    {"StatefulSet", "metadata.ownerReferences.0.kind", "Deployment", "that a Headscale of their name controls"},
+	"an owner of another name":    {"StatefulSet", "metadata.ownerReferences.0.name", "victim", "that a Headscale of their name controls"},
+	"an owner of another group":   {"StatefulSet", "metadata.ownerReferences.0.apiVersion", "apps/v1", "that a Headscale of their name controls"},
+	"an owner without control":    {"StatefulSet", "metadata.ownerReferences.0.controller", "false", "that a Headscale of their name controls"},
+	"other labels":                {"StatefulSet", "metadata.labels", "{a: b}", "with its own labels"},
+	"a privileged namespace":      {"StatefulSet", "metadata.namespace", "kube-system", "nothing in kube-system"},
+	"another's ServiceAccount":    {"ServiceAccount", "metadata.name", "victim", "that a Headscale of their name controls"},
+	"a token for every pod":       {"ServiceAccount", "automountServiceAccountToken", "true", "mounts no token"},
+	"a role of a cloud":           {"ServiceAccount", "metadata.annotations", "{eks.amazonaws.com/role-arn: admin}", "sets no annotations"},
+	"a Role for everything":       {"Role", "rules", "[{apiGroups: ['*'], resources: ['*'], verbs: ['*']}]", "create Secrets and to read and change one"},
+	"a Role for every Secret":     {"Role", "rules", "[{apiGroups: [''], resources: [secrets], verbs: [get, list]}]", "create Secrets and to read and change one"},
+	"a Role for two Secrets":      {"Role", "rules.1.resourceNames", "[a, b]", "create Secrets and to read and change one"},
+	"a Role to list a Secret":     {"Role", "rules.1.verbs", "[get, list]", "create Secrets and to read and change one"},
+	"a Role for pods":             {"Role", "rules.0.resources", "[pods]", "create Secrets and to read and change one"},
+	"a ClusterRole":               {"RoleBinding", "roleRef", "{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}", "the Role of its name"},
+	"rights for a user":           {"RoleBinding", "subjects", "[{apiGroup: rbac.authorization.k8s.io, kind: User, name: me}]", "the ServiceAccount of its name"},
+	"rights in another namespace": {"RoleBinding", "subjects.0.namespace", "team-b", "the ServiceAccount of its name"},
+	"a captured address":          {"Service", "spec.externalIPs", "[192.0.2.1]", "outside the cluster"},
+	"a port of every node":        {"Service", "spec.type", "NodePort", "outside the cluster"},
+	"another's pods":              {"Service", "spec.selector", "{app: victim}", "the pods of this Headscale only"},
+	"a ConfigMap without owner":   {"ConfigMap", "metadata.ownerReferences", "[]", "that a Headscale of their name controls"},
+}
+
+var _ = Describe("The admission policies", Ordered, func() {
+	var operator, admin, stolen client.Client
+
+	BeforeAll(func(ctx SpecContext) {
+		applyPolicies(ctx)
+		admin = clientOf("")
+		operator = clientOf(operatorUser)
+		// RBAC allows everything here: what is refused, the policies refuse.
+		stolen = clientOf(operatorUser, "system:masters")
+		// A policy takes effect some time after it was created.
+		secret := victim("Secret", "team-a")
+		Eventually(func() error { return operator.Create(ctx, secret, client.DryRunAll) }).WithContext(ctx).
+			Should(MatchError(ContainSubstring("The operator creates no Secrets")))
+	})
+
+	for name, hostile := range hostileObjects {
+		It("refuse to create "+name, func(ctx SpecContext) {
+			object := goldenObject("shortest", hostile.kind)
+			var value any
+			Expect(yaml.Unmarshal([]byte(hostile.value), &value)).To(Succeed())
+			set(object.Object, value, strings.Split(hostile.path, ".")...)
+			Eventually(func() error { return stolen.Create(ctx, object.DeepCopy(), client.DryRunAll) }).WithContext(ctx).WithTimeout(5 * time.Second).
+				Should(MatchError(ContainSubstring(hostile.answer)))
+		})
+	}
+
+	for _, kind := range []string{"ConfigMap", "Service", "ServiceAccount", "StatefulSet"} {
+		It("refuse to change, and to delete, another owner's "+kind, func(ctx SpecContext) {
+			object := victim(kind, "team-a")
+			Expect(admin.Create(ctx, object)).To(Succeed())
+			DeferCleanup(func(ctx SpecContext) { Expect(admin.Delete(ctx, object)).To(Succeed()) })
+			// More than one policy refuses it; the API server names any of them.
+			refused := MatchError(And(ContainSubstring("ValidatingAdmissionPolicy"), ContainSubstring("denied request")))
+			Expect(operator.Patch(ctx, object.DeepCopy(), client.RawPatch("application/merge-patch+json", []byte(`{"metadata": {"labels": {"a": "b"}}}`)))).To(refused)
+			if kind == "Service" || kind == "StatefulSet" { // The operator's role has no right to delete the others.
+				Expect(operator.Delete(ctx, object.DeepCopy())).To(refused)
+			}
+		})
+	}
+
+	It("allow to annotate an API key's Secret, and nothing else of it", func(ctx SpecContext) {
+		secret := victim("Secret", "team-a")
+		secret.SetLabels(map[string]string{"app.kubernetes.io/managed-by": "headscale-operator", "app.kubernetes.io/component": "api-key"})
+		Expect(admin.Create(ctx, secret)).To(Succeed())
+		DeferCleanup(func(ctx SpecContext) { Expect(admin.Delete(ctx, secret)).To(Succeed()) })
+		patch := func(text string) error {
+			return operator.Patch(ctx, secret.DeepCopy(), client.RawPatch("application/merge-patch+json", []byte(text)))
+		}
+		Expect(patch(`{"metadata": {"annotations": {"api-key.headscale.infrado.cloud/rotate-requested-at": "now"}}}`)).To(Succeed())
+		Expect(patch(`{"stringData": {"a": "b"}}`)).To(MatchError(ContainSubstring("nothing of a Secret but its annotations")))
+		Expect(patch(`{"metadata": {"labels": {"a": "b"}}}`)).To(MatchError(ContainSubstring("nothing of a Secret but its annotations")))
+	})
+
+	for _, name := range []string{"shortest", "references", "additions", "unmanaged", "everything"} {
+		It("accept all objects of a Headscale: "+name, func(ctx SpecContext) {
+			all := goldenObjects(name)
+			Expect(len(all)).To(BeNumerically(">=", 4))
+			for _, object := range all {
+				object.SetNamespace("team-a")
+				Expect(operator.Create(ctx, object)).To(Succeed(), "%s", object.GetKind())
+				labels := object.GetLabels()
+				labels["app.kubernetes.io/version"] = "v0.99.0"
+				object.SetLabels(labels)
+				patch := client.RawPatch("application/merge-patch+json", []byte(`{"metadata": {"labels": {"app.kubernetes.io/version": "v0.99.0"}}}`))
+				Expect(operator.Patch(ctx, object, patch)).To(Succeed(), "%s", object.GetKind())
+			}
+			for _, object := range all {
+				by := operator
+				if object.GetKind() == "ConfigMap" || object.GetKind() == "ServiceAccount" {
+					by = admin // The operator's role has no right to delete these.
+				}
+				Expect(by.Delete(ctx, object)).To(Succeed(), "%s", object.GetKind())
+			}
+		})
+	}
+
+	It("limit nobody but the operator", func(ctx SpecContext) {
+		Expect(admin.Create(ctx, victim("StatefulSet", "team-a"), client.DryRunAll)).To(Succeed())
+	})
+
+	It("are the same in the chart, and follow its names", func(ctx SpecContext) {
+		rendered, err := render(ctx, "helm4", `{admissionPolicy: {enabled: true}}`)
+		Expect(err).NotTo(HaveOccurred())
+		ofChart, ofKustomize := objects(rendered), policyOverlay(ctx)
+		compared := 0
+		for name, object := range objects(ofKustomize) {
+			if strings.HasPrefix(name, "ValidatingAdmissionPolicy") {
+				Expect(ofChart).To(HaveKey(name))
+				Expect(withoutLabels(ofChart[name])).To(Equal(withoutLabels(object)), name)
+				compared++
+			}
+		}
+		Expect(compared).To(Equal(16))
+		rendered, err = render(ctx, "helm4", `{fullnameOverride: other, serviceAccount: {name: mine}, admissionPolicy: {enabled: true}}`)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(rendered).To(ContainSubstring("'system:serviceaccount:" + operatorNamespace + ":mine'"))
+		Expect(objects(rendered)).To(HaveKey("ValidatingAdmissionPolicyBinding other-pods"))
+		rendered, err = render(ctx, "helm4", "")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(rendered).NotTo(ContainSubstring("ValidatingAdmissionPolicy"), "off by default")
+	})
+})
+
+// policyOverlay is config/default with the component.
+func policyOverlay(ctx context.Context) string {
+	GinkgoHelper()
+	dir := GinkgoT().TempDir()
+	relative, err := filepath.Rel(dir, filepath.Join(root, "config"))
+	Expect(err).NotTo(HaveOccurred())
+	Expect(os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte("resources: ["+relative+"/default]\ncomponents: ["+relative+"/admission-policy]\n"), 0o600)).To(Succeed())
+	printed, err := tool(ctx, "kustomize", "build", dir)
+	Expect(err).NotTo(HaveOccurred())
+	return printed
+}
+
+// applyPolicies installs the operator's account, its rights and the policies.
+func applyPolicies(ctx context.Context) {
+	GinkgoHelper()
+	_, err := plane.Kubectl(ctx, "apply", "--server-side", "--force-conflicts", "-f", valuesFile(policyOverlay(ctx)))
+	Expect(err).NotTo(HaveOccurred())
+}
+
+// clientOf is a client that impersonates a user, or an administrator's.
+func clientOf(user string, groups ...string) client.Client {
+	GinkgoHelper()
+	config := plane.Config()
+	config.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: groups}
+	made, err := client.New(config, client.Options{})
+	Expect(err).NotTo(HaveOccurred())
+	return made
+}
+
+// goldenObjects are the objects of a Headscale of internal/resources/testdata.
+func goldenObjects(name string) []*unstructured.Unstructured {
+	GinkgoHelper()
+	text, err := os.ReadFile(filepath.Join(root, "internal", "resources", "testdata", name+".yaml"))
+	Expect(err).NotTo(HaveOccurred())
+	var all []*unstructured.Unstructured
+	for _, object := range objects(strings.ReplaceAll(string(text), "namespace: test", "namespace: team-a")) {
+		all = append(all, object)
+	}
+	// A Role comes before its RoleBinding.
+	slices.SortFunc(all, func(a, b *unstructured.Unstructured) int { return strings.Compare(a.GetKind(), b.GetKind()) })
+	return all
+}
+
+// goldenObject is the one of a kind, in a namespace that exists. Of two Services it is any.
+func goldenObject(name, kind string) *unstructured.Unstructured {
+	GinkgoHelper()
+	for _, object := range goldenObjects(name) {
+		if object.GetKind() == kind {
+			return object
+		}
+	}
+	Fail("there is no " + kind)
+	return nil
+}
+
+// victim is an object that is nobody's business.
+func victim(kind, namespace string) *unstructured.Unstructured {
+	GinkgoHelper()
+	object := &unstructured.Unstructured{Object: map[string]any{}}
+	text := map[string]string{
+		"ConfigMap":      "{apiVersion: v1}",
+		"Secret":         "{apiVersion: v1}",
+		"ServiceAccount": "{apiVersion: v1}",
+		"Service":        "{apiVersion: v1, spec: {selector: {a: b}, ports: [{port: 80}]}}",
+		"StatefulSet":    "{apiVersion: apps/v1, spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: a, image: b}]}}}}",
+	}[kind]
+	Expect(yaml.Unmarshal([]byte(text), &object.Object)).To(Succeed())
+	object.SetKind(kind)
+	object.SetNamespace(namespace)
+	object.SetName("victim")
+	return object
+}
+
+// set puts a value at a path, whose numbers are places in lists.
+func set(in any, value any, path ...string) {
+	GinkgoHelper()
+	switch at := in.(type) {
+	case map[string]any:
+		if len(path) == 1 {
+			at[path[0]] = value
+			return
+		}
+		set(at[path[0]], value, path[1:]...)
+	case []any:
+		place := int(path[0][0] - '0')
+		Expect(len(at)).To(BeNumerically(">", place))
+		if len(path) == 1 {
+			at[place] = value
+			return
+		}
+		set(at[place], value, path[1:]...)
+	default:
+		Fail("there is nothing at " + strings.Join(path, "."))
+	}
+}
