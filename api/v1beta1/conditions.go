@@ -102,6 +102,9 @@ const (
 	EventSecretLeft = "SecretLeft"
 	// EventVolumeGrown says that a larger data volume was asked for.
 	EventVolumeGrown = "VolumeGrown"
+	// EventConfigWarning says what works and should be otherwise, such as a config key that
+	// Headscale ignores because it does not know it.
+	EventConfigWarning = "ConfigWarning"
 	// EventRecovered says that what was wrong is over.
 	EventRecovered = "Recovered"
 )

@@ -3,7 +3,8 @@ package headscale
 import (
 	"errors"
 	"fmt"
-	"strings"
+
+	"infrado.cloud/headscale-operator/internal/redact"
 )
 
 var (
@@ -32,9 +33,5 @@ func unavailable(cause string) error {
 // foreignText makes text from outside fit for an error: without keys, on one line
 // and not too long.
 func foreignText(text string) string {
-	text = strings.Join(strings.Fields(Redact(text)), " ")
-	if len(text) > foreignTextLimit {
-		text = strings.ToValidUTF8(text[:foreignTextLimit], "") + "…"
-	}
-	return text
+	return redact.Line(Redact(text), foreignTextLimit)
 }

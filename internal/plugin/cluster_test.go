@@ -295,7 +295,7 @@ var _ = Describe("key", func() {
 		Expect(run(ctx, namespace, "key", "third").Stdout).To(And(ContainSubstring("Unknown, Secret"), Not(ContainSubstring("9ac3e6a37ae0"))))
 	})
 
-	It("is revealed where nobody looks after it any more, with a word about it", func(ctx SpecContext) {
+	It("is revealed where it is no longer managed, with a word about it", func(ctx SpecContext) {
 		namespace := newNamespace(ctx)
 		newHeadscale(ctx, namespace, "headscale", turnedOff)
 		newSecret(ctx, namespace)

@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/keystate"
+	"infrado.cloud/headscale-operator/internal/redact"
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
@@ -168,13 +170,5 @@ func stateOf(state *corev1.ContainerState) string {
 	}
 }
 
-// oneLine is a text without line breaks and other control characters, which could
-// change what a terminal shows.
-func oneLine(text string) string {
-	return strings.Join(strings.Fields(strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return ' '
-		}
-		return r
-	}, text)), " ")
-}
+// oneLine is a text on one line without anything that could change what a terminal shows.
+func oneLine(text string) string { return redact.Line(text, math.MaxInt) }

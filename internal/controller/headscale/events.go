@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -31,11 +32,24 @@ var warningConditions = []string{v1beta1.ConditionReady, v1beta1.ConditionAvaila
 func eventsOf(before, after *v1beta1.HeadscaleStatus) []status.Event {
 	events := keyChanges(before.APIKey, after.APIKey)
 	events = append(events, status.Warnings(before.Conditions, after.Conditions, warningConditions, warningReasons)...)
+	if said := warningsIn(after); said != "" && said != warningsIn(before) {
+		events = append(events, status.Event{Warning: true, Reason: v1beta1.EventConfigWarning, Note: said})
+	}
 	if before.Warning != "" && after.Warning == "" {
 		events = append(events, status.Event{Reason: v1beta1.EventRecovered,
 			Note: "Headscale is running with the desired configuration again, after " + before.Warning})
 	}
 	return events
+}
+
+// warningsIn is what the condition Ready says of what works and should be otherwise, or "".
+func warningsIn(reported *v1beta1.HeadscaleStatus) string {
+	ready := meta.FindStatusCondition(reported.Conditions, v1beta1.ConditionReady)
+	if ready == nil {
+		return ""
+	}
+	_, said, _ := strings.Cut(ready.Message, warningsIntro)
+	return said
 }
 
 // openWarning is the reason of the last warning, until all is well again. What comes in

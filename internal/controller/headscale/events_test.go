@@ -144,6 +144,16 @@ var _ = Describe("Events", func() {
 			HavePrefix("Normal Created"), HavePrefix("Normal KeyStored"), HavePrefix("Normal SecretLeft: Secret headscale-api-key is no longer managed"), HavePrefix("Normal KeyRotated")))
 	})
 
+	It("tell of config keys that Headscale ignores", func(ctx context.Context) {
+		o := startOperator(ctx)
+		Expect(create(ctx, o.namespace, shortest+"  api_key: {auto_manage: false}\n")).To(Succeed())
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {config: {ip_prefixes: [100.64.0.0/10], dns: {magic_dsn: true}}}}`)).To(Succeed())
+		runPod(ctx, o.namespace, "headscale", 1)
+		const said = "Headscale v0.29.3 does not know and ignores in spec.config: dns.magic_dsn (did you mean dns.magic_dns?), ip_prefixes (write prefixes.v4 and prefixes.v6)"
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, "; but "+said))
+		Eventually(recorded(ctx, o.namespace)).WithContext(ctx).Should(ConsistOf(HavePrefix("Normal Created"), Equal("Warning ConfigWarning: "+said)))
+	})
+
 	It("tell of a conflict, of a crash and of a manager that does not run", func(ctx context.Context) {
 		o := startOperator(ctx)
 		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
@@ -195,6 +205,25 @@ func TestEventsOf(t *testing.T) {
 	g.Expect(eventsOf(with(v1beta1.ReasonCrashing), with(v1beta1.ReasonCrashing))).To(BeEmpty())
 	g.Expect(eventsOf(with(), with(v1beta1.ReasonProgressing))).To(BeEmpty())
 	g.Expect(eventsOf(with(v1beta1.ReasonReady), with(v1beta1.ReasonReady))).To(BeEmpty())
+}
+
+// A config key that Headscale ignores is told of once, and again when it is another one.
+func TestConfigWarnings(t *testing.T) {
+	g := NewWithT(t)
+	ready := func(message string) *v1beta1.HeadscaleStatus {
+		return &v1beta1.HeadscaleStatus{Conditions: []metav1.Condition{{
+			Type: v1beta1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1beta1.ReasonReady, Message: message,
+		}}}
+	}
+	const well = "Headscale is running with the desired configuration"
+	warning := func(note string) []status.Event {
+		return []status.Event{{Warning: true, Reason: v1beta1.EventConfigWarning, Note: note}}
+	}
+	g.Expect(eventsOf(&v1beta1.HeadscaleStatus{}, ready(well))).To(BeEmpty())
+	g.Expect(eventsOf(ready(well), ready(well+"; but a; b"))).To(Equal(warning("a; b")))
+	g.Expect(eventsOf(ready(well+"; but a; b"), ready(well+"; but a; b"))).To(BeEmpty())
+	g.Expect(eventsOf(ready(well+"; but a; b"), ready(well+"; but c"))).To(Equal(warning("c")))
+	g.Expect(eventsOf(ready(well+"; but c"), ready(well))).To(BeEmpty())
 }
 
 // What is wrong is over when all is well again, whatever comes in between.

@@ -28,8 +28,8 @@ import (
 // unasked are the rights that the operator makes no request with, each with why it has
 // to have them. That it has to is shown below, too.
 var unasked = map[string]string{
-	"create secrets": "handed on to the API Key Manager",
-	"update secrets": "handed on to the API Key Manager",
+	"create secrets": "granted to the API Key Manager",
+	"update secrets": "granted to the API Key Manager",
 	"update headscales/finalizers.headscale.infrado.cloud": "asked for by clusters with OwnerReferencesPermissionEnforcement",
 }
 

@@ -136,7 +136,7 @@ func TestStateOfMissingKey(t *testing.T) {
 	for name, test := range map[string]struct {
 		situation *situation
 		reason    string
-		helpless  bool
+		stalled   bool
 		changesIn time.Duration
 	}{
 		"for a moment":            {missing(10*time.Second, v1beta1.ReasonKeyPending), v1beta1.ReasonKeyPending, false, 50 * time.Second},
@@ -151,7 +151,7 @@ func TestStateOfMissingKey(t *testing.T) {
 			got, _ := stateOfKey(test.situation.scope, test.situation.observed, availableWith(test.situation))
 			g.Expect(got.True).To(BeFalse())
 			g.Expect(got.Reason).To(Equal(test.reason))
-			expectOutlook(g, got, test.helpless, test.changesIn)
+			expectOutlook(g, got, test.stalled, test.changesIn)
 		})
 	}
 }

@@ -66,7 +66,7 @@ func TestStateOfHeadscale(t *testing.T) {
 		reason    string
 		message   string
 		changesIn time.Duration
-		helpless  bool
+		stalled   bool
 	}{
 		"nothing known yet":       {pending(), "", 0, false, v1beta1.ReasonProgressing, "Pod hs-0 is being started", 0, false},
 		"no node yet":             {pending(unschedulable(29 * time.Second)), bound, 0, false, v1beta1.ReasonProgressing, "No node accepts pod hs-0: 0/3 nodes are available: 3 Insufficient memory.", time.Second, false},
@@ -106,7 +106,7 @@ func TestStateOfHeadscale(t *testing.T) {
 			got := stateOfHeadscale(stripped, claim, podNow)
 			g.Expect(fmt.Sprint(got.True, " ", got.Reason, " ", got.Message)).To(
 				And(HavePrefix(fmt.Sprint(test.ok, " ", test.reason, " ")), ContainSubstring(test.message)))
-			expectOutlook(g, got, test.helpless, test.changesIn)
+			expectOutlook(g, got, test.stalled, test.changesIn)
 		})
 	}
 }

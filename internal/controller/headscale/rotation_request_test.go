@@ -15,7 +15,7 @@ import (
 var _ = Describe("A request for a new key", func() {
 	const request = `{metadata: {annotations: {api-key.headscale.infrado.cloud/rotate-requested-at: "%s"}}}`
 
-	It("is handed on to the Secret, once", func(ctx context.Context) {
+	It("is forwarded to the Secret, once", func(ctx context.Context) {
 		o := startOperator(ctx)
 		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
 		Expect(patch(ctx, o.namespace, "headscale", fmt.Sprintf(request, "first"))).To(Succeed())
@@ -36,7 +36,7 @@ var _ = Describe("A request for a new key", func() {
 		Eventually(live).WithContext(ctx).Should(HaveField("Annotations", HaveKeyWithValue(v1beta1.AnnotationRotateRequestedAt, "third")))
 	})
 
-	It("is not handed on when the Secret knows of it", func(ctx context.Context) {
+	It("is not forwarded when the Secret knows of it", func(ctx context.Context) {
 		o := startOperator(ctx)
 		secret := keySecret(o.namespace, "headscale-api-key", o.time().Add(v1beta1.DefaultExpiration))
 		secret.Annotations[v1beta1.AnnotationRotateHandled] = "first"
@@ -47,7 +47,7 @@ var _ = Describe("A request for a new key", func() {
 		Expect(get[corev1.Secret](ctx, o.namespace, "headscale-api-key")(NewGomega(Fail)).ResourceVersion).To(Equal(secret.ResourceVersion))
 	})
 
-	It("is not handed on to somebody else's Secret", func(ctx context.Context) {
+	It("is not forwarded to somebody else's Secret", func(ctx context.Context) {
 		o := startOperator(ctx)
 		foreign := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{
 			Namespace: o.namespace, Name: "headscale-api-key", Labels: map[string]string{v1beta1.LabelManagedBy: v1beta1.ManagedBy},

@@ -14,7 +14,7 @@ import (
 )
 
 var _ = Describe("The API key Secret", func() {
-	It("of an old name stays as it is, and the new one is looked after", func(ctx context.Context) {
+	It("of an old name stays as it is, and the new one is managed", func(ctx context.Context) {
 		o := startOperator(ctx)
 		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
 		old := keySecret(o.namespace, "headscale-api-key", o.time().Add(v1beta1.DefaultExpiration))

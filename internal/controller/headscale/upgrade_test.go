@@ -92,7 +92,7 @@ var _ = Describe("An upgrade", func() {
 })
 
 var _ = Describe("The version that ran last", func() {
-	It("is written on the claim, for a Headscale that is made anew", func(ctx context.Context) {
+	It("is written on the claim, for a Headscale that is recreated", func(ctx context.Context) {
 		o := startOperator(ctx)
 		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
 		claim := makeClaim(ctx, o.namespace, "headscale", o.namespace, corev1.ClaimBound)
