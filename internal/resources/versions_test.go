@@ -83,8 +83,9 @@ func TestVariablesOfRemovedKeys(t *testing.T) {
 				return
 			}
 			g.Expect(err).To(MatchError(HavePrefix(test.sentence)))
-			g.Expect(err).To(BeAssignableToTypeOf(&InvalidError{}))
-			g.Expect(err.(interface{ Reason() string }).Reason()).To(Equal(v1beta1.ReasonInvalidConfig))
+			var invalid *InvalidError
+			g.Expect(errors.As(err, &invalid)).To(BeTrue())
+			g.Expect(invalid.Reason()).To(Equal(v1beta1.ReasonInvalidConfig))
 		})
 	}
 }

@@ -246,7 +246,7 @@ func victim(kind, namespace string) *unstructured.Unstructured {
 }
 
 // set puts a value at a path, whose numbers are places in lists.
-func set(in any, value any, path ...string) {
+func set(in, value any, path ...string) {
 	GinkgoHelper()
 	switch at := in.(type) {
 	case map[string]any:
