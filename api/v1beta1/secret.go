@@ -60,12 +60,25 @@ const (
 const (
 	// AnnotationRotateRequestedAt asks for a rotation now, on the Headscale
 	// resource or on the Secret. Any value not handled before asks once; by custom
-	// it is the time of the request.
+	// it is the time of the request. A value longer than MaxRotationRequest is ignored.
 	AnnotationRotateRequestedAt = AnnotationPrefix + "rotate-requested-at"
 	// AnnotationRotateHandled echoes, on the Secret, the last value of
 	// AnnotationRotateRequestedAt that was acted upon.
 	AnnotationRotateHandled = AnnotationPrefix + "rotate-handled"
 )
+
+// MaxRotationRequest is the longest value of AnnotationRotateRequestedAt that counts, in
+// bytes. The request is copied to other annotations, which must leave room for a key.
+const MaxRotationRequest = 256
+
+// RotationRequest is the request for a rotation among some annotations, or "" where there is
+// none that counts.
+func RotationRequest(annotations map[string]string) string {
+	if request := annotations[AnnotationRotateRequestedAt]; len(request) <= MaxRotationRequest {
+		return request
+	}
+	return ""
+}
 
 // IsAPIKeySecret tells whether a Secret with these labels is one that an API Key Manager
 // writes to.

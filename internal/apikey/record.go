@@ -23,7 +23,7 @@ func ReadRecord(secret *corev1.Secret) rotation.Record {
 		CreatedAt:  rotation.ParseTime(notes[v1beta1.AnnotationCreatedAt]),
 		Pending:    rotation.ParsePending(notes[v1beta1.AnnotationPending]),
 		Retiring:   rotation.ParseRetiring(notes[v1beta1.AnnotationRetiring]),
-		Requested:  notes[v1beta1.AnnotationRotateRequestedAt],
+		Requested:  v1beta1.RotationRequest(notes),
 		Handled:    notes[v1beta1.AnnotationRotateHandled],
 	}
 	record.Regular = maps.Equal(WriteRecord(record, secret).Annotations, notes)

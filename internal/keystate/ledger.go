@@ -40,7 +40,7 @@ func (k *Key) readLedger(secret *metav1.PartialObjectMetadata) {
 	if !k.PendingSince.IsZero() {
 		k.consider(Step{Kind: Create, Since: k.PendingSince})
 	}
-	request := secret.Annotations[v1beta1.AnnotationRotateRequestedAt]
+	request := v1beta1.RotationRequest(secret.Annotations)
 	if request != "" && request != secret.Annotations[v1beta1.AnnotationRotateHandled] {
 		k.consider(Step{Kind: Request, Since: RequestedSince(secret), Name: request})
 	}

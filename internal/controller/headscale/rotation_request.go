@@ -17,7 +17,7 @@ import (
 // that a later one that somebody wrote to the Secret itself is not undone.
 func (r *Reconciler) forwardRotationRequest(ctx context.Context, s scope, o *observed) error {
 	o.forwarded = forwardedRequest(s.headscale)
-	request := s.headscale.Annotations[v1beta1.AnnotationRotateRequestedAt]
+	request := v1beta1.RotationRequest(s.headscale.Annotations)
 	if request == "" || request == o.forwarded || o.secret == nil || !v1beta1.IsAPIKeySecret(o.secret.Labels) {
 		return nil
 	}
@@ -51,8 +51,9 @@ func forwardedRequest(headscale *v1beta1.Headscale) string {
 // observed.
 func (r *Reconciler) requestRotation(ctx context.Context, secret *metav1.PartialObjectMetadata, request string) error {
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"uid":         secret.UID,
-		"annotations": map[string]string{v1beta1.AnnotationRotateRequestedAt: request},
+		"uid":             secret.UID,
+		"resourceVersion": secret.ResourceVersion, // a newer request is not overwritten
+		"annotations":     map[string]string{v1beta1.AnnotationRotateRequestedAt: request},
 	}})
 	if err != nil {
 		return fmt.Errorf("encoding the rotation request: %w", err)
@@ -62,4 +63,20 @@ func (r *Reconciler) requestRotation(ctx context.Context, secret *metav1.Partial
 		return fmt.Errorf("forwarding the rotation request to Secret %s: %w", secret.Name, err)
 	}
 	return nil
+}
+
+// longRequests are sentences about rotation requests that are ignored because of their length.
+func longRequests(s scope, o observed) []string {
+	var warnings []string
+	note := func(object string, annotations map[string]string) {
+		if length := len(annotations[v1beta1.AnnotationRotateRequestedAt]); length > v1beta1.MaxRotationRequest {
+			warnings = append(warnings, fmt.Sprintf("the annotation %s of %s has %d bytes and is ignored: write at most %d, such as the time",
+				v1beta1.AnnotationRotateRequestedAt, object, length, v1beta1.MaxRotationRequest))
+		}
+	}
+	note("Headscale "+s.headscale.Name, s.headscale.Annotations)
+	if o.secret != nil {
+		note("Secret "+o.secret.Name, o.secret.Annotations)
+	}
+	return warnings
 }

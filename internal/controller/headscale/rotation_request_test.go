@@ -3,6 +3,7 @@ package headscale
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -57,5 +58,20 @@ var _ = Describe("A request for a new key", func() {
 		Expect(patch(ctx, o.namespace, "headscale", fmt.Sprintf(request, "first"))).To(Succeed())
 		o.touch(ctx, "headscale")
 		Expect(get[corev1.Secret](ctx, o.namespace, "headscale-api-key")(NewGomega(Fail)).ResourceVersion).To(Equal(foreign.ResourceVersion))
+	})
+
+	It("is ignored where it is too long, and said to be", func(ctx context.Context) {
+		o := startOperator(ctx)
+		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
+		runPod(ctx, o.namespace, "headscale", 1)
+		Expect(admin.Create(ctx, keySecret(o.namespace, "headscale-api-key", o.time().Add(v1beta1.DefaultExpiration)))).To(Succeed())
+		ready := condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)
+		Eventually(ready).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, ""))
+		long := strings.Repeat("x", 200_000)
+		Expect(patch(ctx, o.namespace, "headscale", `{metadata: {annotations: {api-key.headscale.infrado.cloud/rotate-requested-at: `+long+`}}}`)).To(Succeed())
+		Eventually(ready).WithContext(ctx).Should(be("True", v1beta1.ReasonReady,
+			"the annotation api-key.headscale.infrado.cloud/rotate-requested-at of Headscale headscale has 200000 bytes and is ignored: write at most 256"))
+		secret := get[corev1.Secret](ctx, o.namespace, "headscale-api-key")(NewGomega(Fail))
+		Expect(secret.Annotations).NotTo(HaveKey(v1beta1.AnnotationRotateRequestedAt))
 	})
 })
