@@ -20,13 +20,6 @@ type Record struct {
 	Expiration *time.Time // nil: never
 }
 
-// ValidAt says whether the key has not expired at the time. Headscale accepts a key at
-// the very instant of its expiration too; on a test's clock, which may stand still,
-// that instant could last.
-func (r Record) ValidAt(now time.Time) bool {
-	return r.Expiration == nil || now.Before(*r.Expiration)
-}
-
 // errNotFound has the text of the error of Headscale's database.
 var errNotFound = errors.New("record not found")
 
@@ -64,11 +57,6 @@ func (d *Database) Insert(key Record) Record {
 	return key
 }
 
-// Expire lets the key with the bare prefix expire at the time.
-func (d *Database) Expire(prefix string, at time.Time) error {
-	return d.expire(func(key Record) bool { return key.Prefix == prefix }, at)
-}
-
 // Delete removes a key, and says whether there was one.
 func (d *Database) Delete(prefix string) bool {
 	d.mu.Lock()
@@ -78,10 +66,11 @@ func (d *Database) Delete(prefix string) bool {
 	return len(d.keys) < before
 }
 
-func (d *Database) expire(matches func(Record) bool, at time.Time) error {
+// expire lets the key with the id, or else the one with the bare prefix, expire at the time.
+func (d *Database) expire(id uint64, prefix string, at time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	i := slices.IndexFunc(d.keys, matches)
+	i := slices.IndexFunc(d.keys, func(key Record) bool { return id != 0 && key.ID == id || id == 0 && key.Prefix == prefix })
 	if i < 0 {
 		return errNotFound
 	}
@@ -91,17 +80,16 @@ func (d *Database) expire(matches func(Record) bool, at time.Time) error {
 
 // newKey makes up a key in the format of the release.
 func newKey(release Release) (prefix, text string) {
-	switch release {
-	case V027:
+	if release == V027 {
 		prefix = randomURLSafe(7)
 		return prefix, prefix + "." + randomURLSafe(32)
-	case V030:
-		prefix = randomHex(12)
-		return prefix, "hskey-api-" + prefix + "-" + randomHex(64)
-	default:
-		prefix = randomURLSafe(12)
-		return prefix, "hskey-api-" + prefix + "-" + randomURLSafe(64)
 	}
+	random := randomURLSafe
+	if release == V030 {
+		random = randomHex
+	}
+	prefix = random(12)
+	return prefix, "hskey-api-" + prefix + "-" + random(64)
 }
 
 // listedPrefix is how a release shows a prefix in its list.
@@ -117,13 +105,13 @@ func listedPrefix(release Release, prefix string) string {
 }
 
 func randomURLSafe(length int) string {
-	return base64.RawURLEncoding.EncodeToString(randomBytes(length))[:length]
+	random := make([]byte, length)
+	_, _ = rand.Read(random) // never fails
+	return base64.RawURLEncoding.EncodeToString(random)[:length]
 }
 
-func randomHex(length int) string { return hex.EncodeToString(randomBytes(length))[:length] }
-
-func randomBytes(n int) []byte {
-	b := make([]byte, n)
-	_, _ = rand.Read(b) // never fails
-	return b
+func randomHex(length int) string {
+	random := make([]byte, length/2)
+	_, _ = rand.Read(random) // never fails
+	return hex.EncodeToString(random)
 }

@@ -2,6 +2,8 @@ package headscaletest
 
 import (
 	"errors"
+	"slices"
+	"sync"
 	"time"
 )
 
@@ -45,52 +47,49 @@ var (
 	errCut = errors.New("connection cut")
 )
 
+// Faults are the failures that a server is to have. It is safe for concurrent use.
+type Faults struct {
+	mu     sync.Mutex
+	faults []Fault
+}
+
 // Inject adds a fault. A call is struck by the first fault that fits, in the order in
 // which they were added.
-func (s *Server) Inject(fault Fault) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults = append(s.faults, &fault)
+func (f *Faults) Inject(fault Fault) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.faults = append(f.faults, fault)
 }
 
 // ClearFaults removes all faults, but does not cut short a delay that has begun.
-func (s *Server) ClearFaults() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults = nil
+func (f *Faults) ClearFaults() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.faults = nil
 }
 
-// strike counts a call and takes the fault that it is struck by; the zero Fault if
-// there is none.
-func (s *Server) strike(operation Operation) Fault {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.calls[operation]++
-	for i, fault := range s.faults {
-		if fault.On != "" && fault.On != operation {
-			continue
-		}
-		struck := *fault
-		if fault.Times == 1 {
-			s.faults = append(s.faults[:i:i], s.faults[i+1:]...)
-		} else if fault.Times > 1 {
-			fault.Times--
-		}
-		return struck
+// take returns the fault that a call is struck by; the zero Fault if there is none.
+func (f *Faults) take(operation Operation) Fault {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := slices.IndexFunc(f.faults, func(fault Fault) bool { return fault.On == "" || fault.On == operation })
+	if i < 0 {
+		return Fault{}
 	}
-	return Fault{}
+	struck := f.faults[i]
+	if struck.Times == 1 {
+		f.faults = slices.Delete(f.faults, i, i+1)
+	} else if struck.Times > 1 {
+		f.faults[i].Times--
+	}
+	return struck
 }
 
-// perform does the work of an operation, or what a fault makes of it. It does not
-// know the caller's context: Headscale goes on when the caller has left.
-func (s *Server) perform(operation Operation, work func(*Database) error) error {
-	run, leave := s.enter()
-	if run == nil {
-		return errCut
-	}
-	defer leave()
-	fault := s.strike(operation)
-	if !run.wait(fault.Delay) {
+// Strike does the work of an operation, or what a fault makes of it. The wait for a
+// fault's delay returns false when the server was stopped before.
+func (f *Faults) Strike(operation Operation, wait func(time.Duration) bool, work func() error) error {
+	fault := f.take(operation)
+	if !wait(fault.Delay) {
 		return errCut
 	}
 	switch fault.Do {
@@ -99,7 +98,7 @@ func (s *Server) perform(operation Operation, work func(*Database) error) error 
 	case Drop:
 		return errCut
 	}
-	err := work(s.Database())
+	err := work()
 	if fault.Do == LoseAnswer {
 		return errCut
 	}

@@ -3,6 +3,8 @@ package headscaletest
 import (
 	"context"
 	"errors"
+	"net"
+	"path"
 	"time"
 
 	v1 "github.com/juanfont/headscale/gen/go/headscale/v1"
@@ -13,84 +15,85 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// grpcTransport is the admin API of Headscale up to 0.29.
-type grpcTransport struct{ *grpc.Server }
+// methods names the operations by their gRPC methods.
+var methods = map[string]Operation{"ListApiKeys": List, "CreateApiKey": Create, "ExpireApiKey": Expire}
 
-func newGRPCTransport(s *Server, release Release) grpcTransport {
-	server := grpc.NewServer(grpc.WaitForHandlers(true))
-	v1.RegisterHeadscaleServiceServer(server, &grpcService{server: s, release: release})
-	return grpcTransport{server}
+// NewGRPCServer returns a server of Headscale's gRPC service, for a Trackable listener.
+// It performs each call by the function, such as Faults.Strike does. Like Headscale it
+// goes on with a call when the caller has hung up.
+func NewGRPCServer(service v1.HeadscaleServiceServer, perform func(Operation, func() error) error) *grpc.Server {
+	intercept := func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (answer any, err error) {
+		err = perform(methods[path.Base(info.FullMethod)], func() (err error) {
+			answer, err = handle(context.WithoutCancel(ctx), request)
+			return err
+		})
+		if !errors.Is(err, errCut) {
+			return answer, err
+		}
+		if caller, ok := peer.FromContext(ctx); ok {
+			if conn, ok := caller.Addr.(tracked); ok {
+				_ = conn.Close()
+			}
+		}
+		return nil, status.Error(codes.Unavailable, err.Error()) // into a closed connection
+	}
+	server := grpc.NewServer(grpc.WaitForHandlers(true), grpc.UnaryInterceptor(intercept))
+	v1.RegisterHeadscaleServiceServer(server, service)
+	return server
 }
 
-func (t grpcTransport) Cut() { t.Stop() }
+// Trackable is a listener whose connections are found by their address, which gRPC hands
+// to handlers. All clients of a Unix socket have the same address otherwise.
+type Trackable struct{ net.Listener }
 
-// grpcService answers like Headscale's service: what its database says comes out with
-// the code Unknown.
+// Accept is that of net.Listener.
+func (t Trackable) Accept() (net.Conn, error) {
+	conn, err := t.Listener.Accept()
+	return tracked{conn}, err
+}
+
+// tracked is a connection that is its own address.
+type tracked struct{ net.Conn }
+
+func (t tracked) RemoteAddr() net.Addr { return t }
+func (tracked) Network() string        { return "unix" }
+func (tracked) String() string         { return "@" }
+
+// grpcService is the admin API of Headscale up to 0.29. What its database says comes out
+// with the code Unknown.
 type grpcService struct {
 	v1.UnimplementedHeadscaleServiceServer
 	server  *Server
 	release Release
 }
 
-func (g *grpcService) ListApiKeys(ctx context.Context, _ *v1.ListApiKeysRequest) (*v1.ListApiKeysResponse, error) {
+func (g *grpcService) ListApiKeys(context.Context, *v1.ListApiKeysRequest) (*v1.ListApiKeysResponse, error) {
 	answer := &v1.ListApiKeysResponse{}
-	err := g.server.perform(List, func(database *Database) error {
-		for _, key := range database.Keys() {
-			answer.ApiKeys = append(answer.ApiKeys, &v1.ApiKey{
-				Id:         key.ID,
-				Prefix:     listedPrefix(g.release, key.Prefix),
-				Expiration: stamp(key.Expiration),
-				CreatedAt:  timestamppb.New(key.CreatedAt),
-			})
+	for _, key := range g.server.Database().Keys() {
+		listed := &v1.ApiKey{Id: key.ID, Prefix: listedPrefix(g.release, key.Prefix), CreatedAt: timestamppb.New(key.CreatedAt)}
+		if key.Expiration != nil {
+			listed.Expiration = timestamppb.New(*key.Expiration)
 		}
-		return nil
-	})
-	return answer, g.fail(ctx, err)
+		answer.ApiKeys = append(answer.ApiKeys, listed)
+	}
+	return answer, nil
 }
 
 // CreateApiKey stores the zero time where no expiration is given, as Headscale does.
-func (g *grpcService) CreateApiKey(ctx context.Context, request *v1.CreateApiKeyRequest) (*v1.CreateApiKeyResponse, error) {
+func (g *grpcService) CreateApiKey(_ context.Context, request *v1.CreateApiKeyRequest) (*v1.CreateApiKeyResponse, error) {
 	var expiration time.Time
 	if request.GetExpiration() != nil {
 		expiration = request.GetExpiration().AsTime()
 	}
-	answer := &v1.CreateApiKeyResponse{}
-	err := g.server.perform(Create, func(database *Database) error {
-		answer.ApiKey = g.server.mint(database, expiration)
-		return nil
-	})
-	return answer, g.fail(ctx, err)
+	return &v1.CreateApiKeyResponse{ApiKey: g.server.mint(expiration)}, nil
 }
 
-func (g *grpcService) ExpireApiKey(ctx context.Context, request *v1.ExpireApiKeyRequest) (*v1.ExpireApiKeyResponse, error) {
+func (g *grpcService) ExpireApiKey(_ context.Context, request *v1.ExpireApiKeyRequest) (*v1.ExpireApiKeyResponse, error) {
 	id, prefix := request.GetId(), request.GetPrefix()
 	if g.release == V027 {
 		id = 0 // a field that it does not know
 	} else if (id == 0) == (prefix == "") {
 		return nil, status.Error(codes.InvalidArgument, "give either an id or a prefix")
 	}
-	err := g.server.perform(Expire, func(database *Database) error {
-		return g.server.expire(database, id, prefix)
-	})
-	return &v1.ExpireApiKeyResponse{}, g.fail(ctx, err)
-}
-
-// fail cuts the connection of the call where it is asked to.
-func (g *grpcService) fail(ctx context.Context, err error) error {
-	if !errors.Is(err, errCut) {
-		return err
-	}
-	if caller, ok := peer.FromContext(ctx); ok {
-		if addr, ok := caller.Addr.(trackedAddr); ok {
-			_ = addr.conn.Close()
-		}
-	}
-	return status.Error(codes.Unavailable, err.Error()) // into a closed connection
-}
-
-func stamp(t *time.Time) *timestamppb.Timestamp {
-	if t == nil {
-		return nil
-	}
-	return timestamppb.New(*t)
+	return &v1.ExpireApiKeyResponse{}, g.server.expire(id, prefix)
 }

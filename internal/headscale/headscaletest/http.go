@@ -1,6 +1,7 @@
 package headscaletest
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -12,29 +13,43 @@ import (
 	"infrado.cloud/headscale-operator/internal/headscale"
 )
 
-// httpTransport is the admin API of Headscale from 0.30 on.
-type httpTransport struct{ *http.Server }
-
-func newHTTPTransport(s *Server) httpTransport {
-	return httpTransport{&http.Server{
-		Handler:           newHTTPHandler(s),
+// newHTTPServer returns the admin API of Headscale from 0.30 on.
+func newHTTPServer(s *Server) *http.Server {
+	mux := http.NewServeMux()
+	handle := func(pattern string, operation Operation, doing string, do func(*Server, *http.Request) (any, error)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			content, err := s.performHTTP(operation, r, do)
+			answer(w, content, err, doing)
+		})
+	}
+	handle("GET /api/v1/apikey", List, "listing api keys", listKeys)
+	handle("POST /api/v1/apikey", Create, "creating api key", createKey)
+	handle("POST /api/v1/apikey/expire", Expire, "getting api key", expireKey)
+	return &http.Server{
+		Handler:           mux,
 		ErrorLog:          log.New(io.Discard, "", 0), // connections that were cut on purpose
 		ReadHeaderTimeout: time.Minute,
-	}}
+	}
 }
 
-func (t httpTransport) Cut() { _ = t.Close() }
-
-func newHTTPHandler(s *Server) http.Handler {
-	h := &httpService{server: s}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /api/v1/apikey", h.list)
-	mux.HandleFunc("POST /api/v1/apikey", h.create)
-	mux.HandleFunc("POST /api/v1/apikey/expire", h.expire)
-	return mux
+// performHTTP answers a client that only wants to know the protocol without a fault: over
+// gRPC no fault can hit that question either.
+func (s *Server) performHTTP(operation Operation, r *http.Request, do func(*Server, *http.Request) (any, error)) (any, error) {
+	body, err := io.ReadAll(r.Body) // before a delay, after which the caller may be gone
+	if err != nil {
+		return nil, err
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	if r.UserAgent() == headscale.ProbeUserAgent {
+		return do(s, r)
+	}
+	var content any
+	err = s.perform(operation, func() (err error) {
+		content, err = do(s, r)
+		return err
+	})
+	return content, err
 }
-
-type httpService struct{ server *Server }
 
 type listedKey struct {
 	ID         string     `json:"id"`
@@ -44,88 +59,55 @@ type listedKey struct {
 	LastSeen   *time.Time `json:"lastSeen"`
 }
 
-// list answers a client that only wants to know the protocol without a fault: over
-// gRPC no fault can hit that question either.
-func (h *httpService) list(w http.ResponseWriter, r *http.Request) {
+func listKeys(s *Server, _ *http.Request) (any, error) {
 	keys := []listedKey{}
-	collect := func(database *Database) error {
-		for _, key := range database.Keys() {
-			keys = append(keys, listedKey{
-				ID:         strconv.FormatUint(key.ID, 10),
-				Prefix:     listedPrefix(V030, key.Prefix),
-				Expiration: key.Expiration,
-				CreatedAt:  key.CreatedAt,
-			})
-		}
-		return nil
+	for _, key := range s.Database().Keys() {
+		id, prefix := strconv.FormatUint(key.ID, 10), listedPrefix(V030, key.Prefix)
+		keys = append(keys, listedKey{ID: id, Prefix: prefix, Expiration: key.Expiration, CreatedAt: key.CreatedAt})
 	}
-	var err error
-	if r.UserAgent() == headscale.ProbeUserAgent {
-		err = collect(h.server.Database())
-	} else {
-		err = h.server.perform(List, collect)
-	}
-	answer(w, err, "listing api keys", map[string]any{"apiKeys": keys})
+	return map[string]any{"apiKeys": keys}, nil
 }
 
-func (h *httpService) create(w http.ResponseWriter, r *http.Request) {
+func createKey(s *Server, r *http.Request) (any, error) {
 	var request struct {
 		Expiration string `json:"expiration"`
 	}
-	if !decode(w, r, &request) {
-		return
+	if err := decode(r, &request); err != nil {
+		return nil, err
 	}
 	expiration, err := time.Parse(time.RFC3339, request.Expiration)
 	if err != nil {
-		writeProblem(w, http.StatusUnprocessableEntity, "validation failed", problemError{
-			Message:  "expected string to be RFC 3339 date-time",
-			Location: "body.expiration",
-			Value:    request.Expiration,
+		return nil, newProblem(http.StatusUnprocessableEntity, "validation failed", problemError{
+			"expected string to be RFC 3339 date-time", "body.expiration", request.Expiration,
 		})
-		return
 	}
-	var text string
-	err = h.server.perform(Create, func(database *Database) error {
-		text = h.server.mint(database, expiration)
-		return nil
-	})
-	answer(w, err, "creating api key", map[string]any{"apiKey": text})
+	return map[string]any{"apiKey": s.mint(expiration)}, nil
 }
 
-func (h *httpService) expire(w http.ResponseWriter, r *http.Request) {
+func expireKey(s *Server, r *http.Request) (any, error) {
 	var request struct {
 		ID     uint64 `json:"id,string"`
 		Prefix string `json:"prefix"`
 	}
-	if !decode(w, r, &request) {
-		return
+	if err := decode(r, &request); err != nil {
+		return nil, err
 	}
-	err := h.server.perform(Expire, func(database *Database) error {
-		return h.server.expire(database, request.ID, request.Prefix)
-	})
-	answer(w, err, "getting api key", map[string]any{})
+	return map[string]any{}, s.expire(request.ID, request.Prefix)
 }
 
-func decode(w http.ResponseWriter, r *http.Request, request any) bool {
+func decode(r *http.Request, request any) error {
 	if err := json.NewDecoder(r.Body).Decode(request); err != nil {
-		writeProblem(w, http.StatusBadRequest, "reading request", problemError{Message: err.Error()})
-		return false
+		return newProblem(http.StatusBadRequest, "reading request", problemError{Message: err.Error()})
 	}
-	return true
+	return nil
 }
 
-// answer writes what a call came to, or cuts the connection.
-func answer(w http.ResponseWriter, err error, doing string, content any) {
-	switch {
-	case err == nil:
-		writeJSON(w, "application/json", http.StatusOK, content)
-	case errors.Is(err, errCut):
-		panic(http.ErrAbortHandler) // the documented way to hang up
-	case errors.Is(err, errNotFound):
-		writeProblem(w, http.StatusNotFound, doing, problemError{Message: err.Error()})
-	default:
-		writeProblem(w, http.StatusInternalServerError, doing, problemError{Message: err.Error()})
-	}
+// problem is an answer that says what went wrong.
+type problem struct {
+	Title  string         `json:"title"`
+	Status int            `json:"status"`
+	Detail string         `json:"detail"`
+	Errors []problemError `json:"errors"`
 }
 
 type problemError struct {
@@ -134,16 +116,28 @@ type problemError struct {
 	Value    any    `json:"value,omitempty"`
 }
 
-func writeProblem(w http.ResponseWriter, status int, detail string, cause problemError) {
-	writeJSON(w, "application/problem+json", status, struct {
-		Title  string         `json:"title"`
-		Status int            `json:"status"`
-		Detail string         `json:"detail"`
-		Errors []problemError `json:"errors"`
-	}{http.StatusText(status), status, detail, []problemError{cause}})
+func newProblem(status int, detail string, cause problemError) *problem {
+	return &problem{http.StatusText(status), status, detail, []problemError{cause}}
 }
 
-func writeJSON(w http.ResponseWriter, contentType string, status int, content any) {
+func (p *problem) Error() string { return p.Detail }
+
+// answer writes what a call came to, or cuts the connection.
+func answer(w http.ResponseWriter, content any, err error, doing string) {
+	contentType, status := "application/json", http.StatusOK
+	if err != nil {
+		var refusal *problem
+		switch {
+		case errors.Is(err, errCut):
+			panic(http.ErrAbortHandler) // the documented way to hang up
+		case errors.As(err, &refusal):
+		case errors.Is(err, errNotFound):
+			refusal = newProblem(http.StatusNotFound, doing, problemError{Message: err.Error()})
+		default:
+			refusal = newProblem(http.StatusInternalServerError, doing, problemError{Message: err.Error()})
+		}
+		contentType, status, content = "application/problem+json", refusal.Status, refusal
+	}
 	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(content) // fails when the client is gone

@@ -11,104 +11,74 @@ import (
 	"time"
 )
 
-// transport serves the admin API in one protocol.
-type transport interface {
-	// Serve returns when the listener is closed.
-	Serve(net.Listener) error
-	// Cut closes the listener and all connections at once.
-	Cut()
-}
-
 // run is the time from a Start to the next Stop or Crash. It is the listener of its
 // transport.
 type run struct {
-	server    *Server
-	socket    *net.UnixListener // nil without a socket
-	transport transport         // nil without a socket
-	stopped   context.Context   // the life of the run, not of a call
-	stop      context.CancelFunc
-	inside    sync.WaitGroup // the transport and the calls in progress
+	*net.UnixListener
+	server  *Server
+	stopped context.Context // the life of the run, not of a call
+	stop    context.CancelFunc
+	cut     func()         // closes the listener and all connections at once
+	inside  sync.WaitGroup // the transport and the calls in progress
 }
 
-// listen serves the release's transport on a socket. Like Headscale it removes a
-// socket that a predecessor left.
-func (r *run) listen(path string, release Release) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("removing the old socket: %w", err)
+// startRun serves the release's transport on the socket.
+func startRun(s *Server, release Release) (*run, error) {
+	if err := os.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("removing the old socket: %w", err)
 	}
-	socket, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	socket, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.path, Net: "unix"})
 	if err != nil {
-		return fmt.Errorf("listening: %w", err)
+		return nil, fmt.Errorf("listening: %w", err)
 	}
-	r.socket = socket
+	r := &run{UnixListener: socket, server: s}
+	r.stopped, r.stop = context.WithCancel(context.Background())
+	var serve func(net.Listener) error
 	if release == V030 {
-		r.transport = newHTTPTransport(r.server)
+		transport := newHTTPServer(s)
+		serve, r.cut = transport.Serve, func() { _ = transport.Close() }
 	} else {
-		r.transport = newGRPCTransport(r.server, release)
+		transport := NewGRPCServer(&grpcService{server: s, release: release}, s.perform)
+		serve, r.cut = transport.Serve, transport.Stop
 	}
-	r.inside.Go(func() { _ = r.transport.Serve(r) }) // ends with its listener
-	return nil
+	r.inside.Go(func() { _ = serve(Trackable{r}) }) // ends with its listener
+	return r, nil
 }
 
 // end returns when nothing of the run is left, but for the file of the socket if it is
 // not to be unlinked.
 func (r *run) end(unlink bool) {
-	if r.transport != nil {
-		r.socket.SetUnlinkOnClose(unlink) // before stop, on which Accept may let the socket be closed
-	}
+	r.SetUnlinkOnClose(unlink) // before stop, on which Accept may let the socket be closed
 	r.stop()
-	if r.transport != nil {
-		r.transport.Cut()
-	}
+	r.cut()
 	r.inside.Wait()
 }
 
 // Accept holds connections back while the server is frozen.
 func (r *run) Accept() (net.Conn, error) {
-	conn, err := r.socket.Accept()
-	if err != nil {
-		return nil, err
-	}
-	if !r.wait(0) {
+	conn, err := r.UnixListener.Accept()
+	if err == nil && !r.wait(0) {
 		_ = conn.Close()
 		return nil, net.ErrClosed
 	}
-	return tracked{conn}, nil
+	return conn, err
 }
-
-func (r *run) Close() error   { return r.socket.Close() }
-func (r *run) Addr() net.Addr { return r.socket.Addr() }
 
 // wait lets the time pass, and then the frozen state if there is one. It returns false
 // when the server was stopped before.
 func (r *run) wait(delay time.Duration) bool {
-	if delay > 0 {
-		timer := time.NewTimer(delay)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-r.stopped.Done():
-			return false
-		}
+	select {
+	case <-time.After(delay):
+	case <-r.stopped.Done():
 	}
 	r.server.mu.Lock()
 	thawed := r.server.thawed
 	r.server.mu.Unlock()
-	select {
-	case <-thawed:
-		return r.stopped.Err() == nil
-	case <-r.stopped.Done():
-		return false
+	if thawed != nil {
+		select {
+		case <-thawed:
+		case <-r.stopped.Done():
+		}
 	}
+	return r.stopped.Err() == nil
 }
-
-// tracked is a connection that can be found by its address, which gRPC hands to
-// handlers. All clients of a Unix socket have the same address otherwise.
-type tracked struct{ net.Conn }
-
-func (t tracked) RemoteAddr() net.Addr { return trackedAddr{t} }
-
-type trackedAddr struct{ conn tracked }
-
-func (a trackedAddr) Network() string { return "unix" }
-func (a trackedAddr) String() string  { return "@" }

@@ -8,7 +8,6 @@
 package headscaletest
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -37,6 +36,7 @@ func (r Release) String() string {
 
 // Server is a Headscale that can be made to fail. It is safe for concurrent use.
 type Server struct {
+	Faults
 	path string
 	now  func() time.Time
 
@@ -44,11 +44,10 @@ type Server struct {
 	next     Release // from the next Start on
 	current  Release
 	database *Database
-	faults   []*Fault
 	calls    map[Operation]int
 	texts    []string
 	minted   int
-	thawed   chan struct{} // closed while the server is not frozen
+	thawed   chan struct{} // closed by Thaw; nil while the server is not frozen
 	run      *run          // nil while the server is down
 }
 
@@ -61,14 +60,12 @@ func WithClock(now func() time.Time) Option {
 	return func(s *Server) { s.now = now }
 }
 
-// New returns a server with an empty database that will listen on the socket path, or
-// on none if the path is empty: then only Direct reaches it. It is down until Start.
+// New returns a server with an empty database that will listen on the socket path. It is
+// down until Start.
 func New(socketPath string, release Release, options ...Option) *Server {
 	s := &Server{
-		path: socketPath, now: time.Now, next: release, current: release, database: NewDatabase(),
-		calls: map[Operation]int{}, thawed: make(chan struct{}),
+		path: socketPath, now: time.Now, next: release, current: release, database: NewDatabase(), calls: map[Operation]int{},
 	}
-	close(s.thawed)
 	for _, option := range options {
 		option(s)
 	}
@@ -104,7 +101,7 @@ func (s *Server) SetDatabase(database *Database) {
 func (s *Server) Mint(expiration *time.Time) Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.insert(s.database, expiration)
+	return s.insert(expiration)
 }
 
 // Minted returns how many keys the admin API was made to mint, in all databases.
@@ -128,16 +125,20 @@ func (s *Server) Calls(operation Operation) int {
 	return s.calls[operation]
 }
 
-// ValidKeys returns the keys in the database that have not expired.
+// ValidKeys returns the keys in the database that have not expired. Headscale accepts a
+// key at the very instant of its expiration too; on a test's clock, which may stand still,
+// that instant could last.
 func (s *Server) ValidKeys() []Record {
 	now := s.now()
-	return slices.DeleteFunc(s.Database().Keys(), func(key Record) bool { return !key.ValidAt(now) })
+	return slices.DeleteFunc(s.Database().Keys(), func(key Record) bool { return key.Expiration != nil && !now.Before(*key.Expiration) })
 }
 
 // Validate says whether Headscale would let the bearer of the key in now. A key in a
 // format that the release does not know is refused even if the database has it.
 func (s *Server) Validate(text string) bool {
-	release := s.playing()
+	s.mu.Lock()
+	release := s.current
+	s.mu.Unlock()
 	head, _, dotted := strings.Cut(text, ".")
 	if release == V027 && !dotted || release != V027 && dotted && len(head) != 7 {
 		return false
@@ -154,15 +155,9 @@ func (s *Server) Start() error {
 		return errors.New("the fake Headscale is running")
 	}
 	s.current = s.next
-	run := &run{server: s}
-	run.stopped, run.stop = context.WithCancel(context.Background())
-	if s.path != "" {
-		if err := run.listen(s.path, s.current); err != nil {
-			return err
-		}
-	}
-	s.run = run
-	return nil
+	var err error
+	s.run, err = startRun(s, s.current)
+	return err
 }
 
 // Stop ends the server: the socket is gone, connections are cut, calls in progress
@@ -177,10 +172,8 @@ func (s *Server) Crash() { s.end(false) }
 func (s *Server) Freeze() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	select {
-	case <-s.thawed:
+	if s.thawed == nil {
 		s.thawed = make(chan struct{})
-	default:
 	}
 }
 
@@ -188,10 +181,9 @@ func (s *Server) Freeze() {
 func (s *Server) Thaw() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	select {
-	case <-s.thawed:
-	default:
+	if s.thawed != nil {
 		close(s.thawed)
+		s.thawed = nil
 	}
 }
 
@@ -200,47 +192,43 @@ func (s *Server) end(unlink bool) {
 	run := s.run
 	s.run = nil
 	s.mu.Unlock()
-	if run == nil {
-		return
+	if run != nil {
+		run.end(unlink)
 	}
-	run.end(unlink)
 }
 
-func (s *Server) playing() Release {
+// perform counts a call and does its work, or what a fault makes of it. It does not know
+// the caller's context: Headscale goes on when the caller has left.
+func (s *Server) perform(operation Operation, work func() error) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.current
+	run := s.run
+	if run == nil {
+		s.mu.Unlock()
+		return errCut
+	}
+	run.inside.Add(1)
+	defer run.inside.Done()
+	s.calls[operation]++
+	s.mu.Unlock()
+	return s.Strike(operation, run.wait, work)
 }
 
 // mint makes a key for a caller of the admin API.
-func (s *Server) mint(database *Database, expiration time.Time) (text string) {
+func (s *Server) mint(expiration time.Time) (text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.minted++
-	return s.insert(database, &expiration).Text
+	return s.insert(&expiration).Text
 }
 
 // insert makes a key; s.mu is held.
-func (s *Server) insert(database *Database, expiration *time.Time) Record {
+func (s *Server) insert(expiration *time.Time) Record {
 	prefix, text := newKey(s.current)
 	s.texts = append(s.texts, text)
-	return database.Insert(Record{Prefix: prefix, Text: text, CreatedAt: s.now(), Expiration: expiration})
+	return s.database.Insert(Record{Prefix: prefix, Text: text, CreatedAt: s.now(), Expiration: expiration})
 }
 
 // expire lets the key with the id, or else the one with the prefix, expire now.
-func (s *Server) expire(database *Database, id uint64, prefix string) error {
-	return database.expire(func(key Record) bool {
-		return id != 0 && key.ID == id || id == 0 && key.Prefix == prefix
-	}, s.now())
-}
-
-// enter registers a call with the server's current run; nil if the server is down.
-func (s *Server) enter() (current *run, leave func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.run == nil {
-		return nil, nil
-	}
-	s.run.inside.Add(1)
-	return s.run, s.run.inside.Done
+func (s *Server) expire(id uint64, prefix string) error {
+	return s.Database().expire(id, prefix, s.now())
 }

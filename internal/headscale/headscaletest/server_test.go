@@ -68,16 +68,16 @@ func TestReleasesAcceptTheFormatsThatTheyKnow(t *testing.T) {
 
 func TestFaultsStrikeInTheirOrderAsOftenAsTheySay(t *testing.T) {
 	g := NewWithT(t)
-	server := headscaletest.New("", headscaletest.V028)
-	g.Expect(server.Start()).To(Succeed())
-	defer server.Stop()
+	server := start(t, headscaletest.V028)
+	client := headscale.NewClient(headscale.UnixSocket(server.SocketPath()))
+	defer client.Close()
 	server.Inject(headscaletest.Fault{On: headscaletest.Create, Do: headscaletest.Drop, Times: 2})
 	server.Inject(headscaletest.Fault{Do: headscaletest.Refuse})
 	create := func() error {
-		_, err := server.Direct().CreateAPIKey(t.Context(), time.Now().Add(time.Hour))
+		_, err := client.CreateAPIKey(t.Context(), time.Now().Add(time.Hour))
 		return err
 	}
-	g.Expect(server.Direct().ExpireAPIKey(t.Context(), "nope")).To(MatchError(ContainSubstring("locked")))
+	g.Expect(client.ExpireAPIKey(t.Context(), "nope")).To(MatchError(ContainSubstring("locked")))
 	g.Expect(create()).To(MatchError(headscale.ErrUnavailable))
 	g.Expect(create()).To(MatchError(headscale.ErrUnavailable))
 	g.Expect(create()).To(MatchError(ContainSubstring("locked")))
