@@ -1,7 +1,9 @@
 package serverbuild
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,9 +16,6 @@ import (
 // lockPoll is how often a process that waits for another one's build looks again.
 const lockPoll = 200 * time.Millisecond
 
-// unfinishedMark stands in the name of a directory that is to become an entry.
-const unfinishedMark = ".unfinished-"
-
 // cache is the directory in which each set has an entry of its own.
 type cache struct {
 	dir      string
@@ -27,15 +26,9 @@ type cache struct {
 
 // cache resolves the options to a cache.
 func (o Options) cache() (cache, error) {
-	c := cache{dir: o.CacheDir, root: o.Root, log: o.Log, indexURL: o.indexURL}
+	c := cache{dir: cmp.Or(o.CacheDir, os.Getenv(CacheVariable)), root: o.Root, log: o.Log, indexURL: cmp.Or(o.indexURL, envtestIndexURL)}
 	if c.log == nil {
 		c.log = io.Discard
-	}
-	if c.indexURL == "" {
-		c.indexURL = envtestIndexURL
-	}
-	if c.dir == "" {
-		c.dir = os.Getenv(CacheVariable)
 	}
 	if c.dir == "" {
 		user, err := os.UserCacheDir()
@@ -65,7 +58,7 @@ func (c cache) ensure(ctx context.Context, s set) (string, error) {
 	if s.completeIn(dir) {
 		return dir, nil
 	}
-	unlock, err := c.lock(ctx, s, dir+".lock")
+	unlock, err := c.lock(ctx, s, dir)
 	if err != nil {
 		return "", err
 	}
@@ -78,11 +71,9 @@ func (c cache) ensure(ctx context.Context, s set) (string, error) {
 
 // fill makes the entry. The caller holds its lock.
 func (c cache) fill(ctx context.Context, s set, dir string) error {
-	if err := removeUnfinished(dir); err != nil {
-		return err
-	}
-	unfinished, err := os.MkdirTemp(c.dir, filepath.Base(dir)+unfinishedMark)
-	if err != nil {
+	// A build that was killed may have left this behind.
+	unfinished := dir + ".unfinished"
+	if err := errors.Join(os.RemoveAll(unfinished), os.Mkdir(unfinished, 0o755)); err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(unfinished) }()
@@ -92,33 +83,15 @@ func (c cache) fill(ctx context.Context, s set, dir string) error {
 	if !s.completeIn(unfinished) {
 		return fmt.Errorf("%s: the build ended without an error and left no program", s.name)
 	}
-	if err := os.Chmod(unfinished, 0o755); err != nil {
-		return err
-	}
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
 	return os.Rename(unfinished, dir)
 }
 
-// removeUnfinished removes what builds of the entry left behind that were killed.
-// The caller holds the entry's lock, so none of them is alive.
-func removeUnfinished(dir string) error {
-	leftovers, err := filepath.Glob(dir + unfinishedMark + "*")
-	if err != nil {
-		return err
-	}
-	for _, leftover := range leftovers {
-		if err := os.RemoveAll(leftover); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // obtain puts the set's programs into target, by the faster way that works.
 func (c cache) obtain(ctx context.Context, s set, target string) error {
-	if isKubernetes(s) {
+	if s.envtest != "" {
 		err := c.download(ctx, s, target)
 		if err == nil {
 			return nil
@@ -131,24 +104,19 @@ func (c cache) obtain(ctx context.Context, s set, target string) error {
 	return c.build(ctx, s, target)
 }
 
-// isKubernetes tells whether setup-envtest offers the set.
-func isKubernetes(s set) bool {
-	return len(s.programs) > 1
-}
-
 // lock takes the lock of an entry and returns what releases it.
-func (c cache) lock(ctx context.Context, s set, path string) (func(), error) {
+func (c cache) lock(ctx context.Context, s set, dir string) (func(), error) {
 	if err := os.MkdirAll(c.dir, 0o755); err != nil {
 		return nil, err
 	}
-	lock := flock.New(path, flock.SetPermissions(0o600))
+	lock := flock.New(dir+".lock", flock.SetPermissions(0o600))
 	locked, err := lock.TryLock()
 	if err == nil && !locked {
 		_, _ = fmt.Fprintf(c.log, "%s: another process is building it; waiting\n", s.name)
 		_, err = lock.TryLockContext(ctx, lockPoll)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("locking %s: %w", path, err)
+		return nil, fmt.Errorf("locking %s: %w", lock.Path(), err)
 	}
 	return func() { _ = lock.Close() }, nil
 }

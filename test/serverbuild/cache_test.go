@@ -86,7 +86,7 @@ var _ = Describe("The cache", func() {
 		s := newToySet("toy-v1", toySource)
 		dir, err := c.path(s)
 		Expect(err).NotTo(HaveOccurred())
-		unlock, err := c.lock(ctx, s, dir+".lock")
+		unlock, err := c.lock(ctx, s, dir)
 		Expect(err).NotTo(HaveOccurred())
 		defer unlock()
 
@@ -101,7 +101,8 @@ var _ = Describe("The cache", func() {
 		s := newToySet("toy-v1", "package main\n\nfunc main() { undefinedName() }\n")
 		dir, err := c.path(s)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(os.Mkdir(dir+unfinishedMark+"killed", 0o700)).To(Succeed())
+		Expect(os.Mkdir(dir+".unfinished", 0o700)).To(Succeed())
+		writeFile(dir+".unfinished", "renamed", "of a build that was killed")
 
 		_, err = c.ensure(ctx, s)
 		Expect(err).To(MatchError(And(HavePrefix("toy-v1: "), ContainSubstring("undefined: undefinedName"))))

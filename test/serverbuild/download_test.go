@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -56,7 +57,7 @@ var _ = Describe("The download", func() {
 		Expect(err).NotTo(HaveOccurred())
 		kubernetes, err := newKubernetesSet(root)
 		Expect(err).NotTo(HaveOccurred())
-		server := newIndexServer(series(kubernetes)[:len(series(kubernetes))-len(".x")], newArchive("etcd", "kube-apiserver", "kubectl"))
+		server := newIndexServer(strings.TrimSuffix(kubernetes.envtest, ".x"), newArchive("etcd", "kube-apiserver", "kubectl"))
 		DeferCleanup(server.Close)
 		GinkgoT().Setenv(AssetsVariable, "")
 
@@ -64,10 +65,10 @@ var _ = Describe("The download", func() {
 			Root: root, CacheDir: GinkgoT().TempDir(), Log: GinkgoWriter, indexURL: server.URL + "/index.yaml",
 		})
 		Expect(err).NotTo(HaveOccurred())
-		Expect(servers.Kubectl()).To(BeARegularFile())
-		note, err := os.ReadFile(filepath.Join(servers.Assets, sourceFile))
+		content, err := os.ReadFile(servers.Kubectl())
 		Expect(err).NotTo(HaveOccurred())
-		Expect(string(note)).To(HavePrefix("setup-envtest 1."))
+		Expect(string(content)).To(Equal("#!/bin/sh\necho kubectl\n"), "the program of the archive")
+		Expect(filepath.Join(servers.Assets, "store")).NotTo(BeADirectory())
 	})
 
 	It("gives up in a moment when the network is closed", func(ctx SpecContext) {

@@ -8,14 +8,18 @@ import (
 	"time"
 )
 
-// progressEvery is the longest silence during a build.
-const progressEvery = 10 * time.Second
+const (
+	// progressEvery is the longest silence during a build.
+	progressEvery = 10 * time.Second
+	// errorLines is how many lines of a failed command the error shows.
+	errorLines = 40
+	// downloadLine begins the line that the Go command prints for each module that
+	// it fetches.
+	downloadLine = "go: downloading "
+)
 
-// downloadLine begins the line that the Go command prints for each module that
-// it fetches.
-const downloadLine = "go: downloading "
-
-// progress tells at least every ten seconds how far a build is.
+// progress tells at least every ten seconds how far a build is. The Go commands write
+// their standard error to it.
 type progress struct {
 	log   io.Writer
 	name  string
@@ -24,7 +28,9 @@ type progress struct {
 	wait  sync.WaitGroup
 
 	mutex    sync.Mutex
-	modules  int // downloaded
+	line     string   // not yet complete
+	other    []string // the last lines that tell of no progress
+	modules  int      // downloaded
 	building bool
 	compiled int
 	total    int
@@ -33,22 +39,17 @@ type progress struct {
 // startProgress begins to report under the given name.
 func startProgress(log io.Writer, name string) *progress {
 	p := &progress{log: log, name: name, start: time.Now(), ended: make(chan struct{})}
-	p.wait.Go(p.report)
-	return p
-}
-
-// report prints the state until the end.
-func (p *progress) report() {
-	ticker := time.NewTicker(progressEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-p.ended:
-			return
-		case <-ticker.C:
-			p.print(p.state())
+	p.wait.Go(func() {
+		for {
+			select {
+			case <-p.ended:
+				return
+			case <-time.After(progressEvery):
+				p.print(p.state())
+			}
 		}
-	}
+	})
+	return p
 }
 
 // stop ends the reports.
@@ -64,16 +65,32 @@ func (p *progress) compiling(total int) {
 	p.building, p.total = true, total
 }
 
-// line takes note of one line that the Go command printed.
-func (p *progress) line(line string) {
+// Write takes note of what the Go command prints: a download, the import path of a
+// package that it compiles, or a complaint.
+func (p *progress) Write(text []byte) (int, error) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	switch {
-	case strings.HasPrefix(line, downloadLine):
-		p.modules++
-	case p.building && isProgress(line):
-		p.compiled++
+	lines := strings.Split(p.line+string(text), "\n")
+	p.line = lines[len(lines)-1]
+	for _, line := range lines[:len(lines)-1] {
+		switch {
+		case strings.HasPrefix(line, downloadLine):
+			p.modules++
+		case strings.ContainsAny(line, " \t#:"):
+			p.other = append(p.other, line)
+			p.other = p.other[max(0, len(p.other)-errorLines):]
+		case p.building && line != "":
+			p.compiled++
+		}
 	}
+	return len(text), nil
+}
+
+// complaints are the last lines that tell of no progress.
+func (p *progress) complaints() string {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	return strings.TrimSpace(strings.Join(p.other, "\n") + "\n" + p.line)
 }
 
 // state describes the current phase.
@@ -92,10 +109,4 @@ func (p *progress) state() string {
 
 func (p *progress) print(message string) {
 	_, _ = fmt.Fprintf(p.log, "%s: %s (%s)\n", p.name, message, time.Since(p.start).Round(time.Second))
-}
-
-// isProgress tells the lines by which the Go command reports what it does (a
-// download, or the import path of a package that it compiles) from complaints.
-func isProgress(line string) bool {
-	return strings.HasPrefix(line, downloadLine) || !strings.ContainsAny(line, " \t#:")
 }

@@ -30,6 +30,7 @@ type set struct {
 	programs []program
 	linkVars []string // importpath.name=value
 	tags     string   // build tags, with commas
+	envtest  string   // the version in setup-envtest's words, or "" if it does not offer the set
 }
 
 // newKubernetesSet describes the module with the control plane and kubectl.
@@ -39,6 +40,16 @@ func newKubernetesSet(root string) (set, error) {
 	if err != nil {
 		return set{}, err
 	}
+	numbers := strings.Split(strings.TrimPrefix(version, "v"), ".")
+	if len(numbers) < 3 {
+		return set{}, fmt.Errorf("%s requires k8s.io/kubernetes %s, which is no release", dir, version)
+	}
+	// The programs know their version, as with Kubernetes' own build. Without that a
+	// kube-apiserver says v0.0.0-master.
+	var vars []string
+	for _, pkg := range []string{"k8s.io/component-base/version", "k8s.io/client-go/pkg/version"} {
+		vars = append(vars, pkg+".gitVersion="+version, pkg+".gitTreeState=clean", pkg+".gitMajor="+numbers[0], pkg+".gitMinor="+numbers[1])
+	}
 	return set{
 		name: "kubernetes-" + version,
 		dir:  dir,
@@ -47,22 +58,9 @@ func newKubernetesSet(root string) (set, error) {
 			{"kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", "kube-apiserver"},
 			{"kubectl", "k8s.io/kubernetes/cmd/kubectl", "kubectl"},
 		},
-		linkVars: kubernetesLinkVars(version),
+		linkVars: vars,
+		envtest:  numbers[0] + "." + numbers[1] + ".x", // because not every patch release is offered
 	}, nil
-}
-
-// kubernetesLinkVars makes the programs know their version, as Kubernetes' own
-// build does. Without it a kube-apiserver says v0.0.0-master.
-func kubernetesLinkVars(version string) []string {
-	numbers := strings.SplitN(strings.TrimPrefix(version, "v"), ".", 3)
-	var vars []string
-	for _, pkg := range []string{"k8s.io/component-base/version", "k8s.io/client-go/pkg/version"} {
-		vars = append(vars, pkg+".gitVersion="+version, pkg+".gitTreeState=clean")
-		if len(numbers) == 3 {
-			vars = append(vars, pkg+".gitMajor="+numbers[0], pkg+".gitMinor="+numbers[1])
-		}
-	}
-	return vars
 }
 
 // newHeadscaleSet describes the module with one version of Headscale.
@@ -126,15 +124,6 @@ func (s set) linkFlags() string {
 		flags = append(flags, "-X", assignment)
 	}
 	return strings.Join(flags, " ")
-}
-
-// importPaths lists the packages of the programs.
-func (s set) importPaths() []string {
-	paths := make([]string, 0, len(s.programs))
-	for _, p := range s.programs {
-		paths = append(paths, p.importPath)
-	}
-	return paths
 }
 
 // entry is the name of the set's directory in the cache. It contains a digest of
