@@ -70,7 +70,7 @@ func TestFaultsStrikeInTheirOrderAsOftenAsTheySay(t *testing.T) {
 	g := NewWithT(t)
 	server := start(t, headscaletest.V028)
 	client := headscale.NewClient(headscale.UnixSocket(server.SocketPath()))
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	server.Inject(headscaletest.Fault{On: headscaletest.Create, Do: headscaletest.Drop, Times: 2})
 	server.Inject(headscaletest.Fault{Do: headscaletest.Refuse})
 	create := func() error {

@@ -4,20 +4,18 @@
 package apiproxy
 
 import (
-	"crypto/tls"
-	"errors"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"sync"
-	"time"
 
 	"k8s.io/client-go/rest"
-	certutil "k8s.io/client-go/util/cert"
 )
 
 // Verdict is what happens to a write.
@@ -34,13 +32,11 @@ const (
 
 // Proxy listens on the loopback interface. It is safe for concurrent use.
 type Proxy struct {
-	forward     *httputil.ReverseProxy
-	certificate tls.Certificate
-	authority   []byte
-	address     string
+	forward *httputil.ReverseProxy
+	address string
 
 	mutex    sync.Mutex
-	server   *http.Server // nil while away
+	server   *httptest.Server // nil while away
 	resumed  chan struct{}
 	onWrite  func(number int) Verdict
 	writes   int
@@ -58,15 +54,7 @@ func Start(config *rest.Config) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	authority, key, err := certutil.GenerateSelfSignedCertKey("localhost", []net.IP{net.IPv4(127, 0, 0, 1)}, nil)
-	if err != nil {
-		return nil, fmt.Errorf("making a certificate: %w", err)
-	}
-	certificate, err := tls.X509KeyPair(authority, key)
-	if err != nil {
-		return nil, err
-	}
-	p := &Proxy{certificate: certificate, authority: authority, address: "127.0.0.1:0", resumed: make(chan struct{})}
+	p := &Proxy{address: "127.0.0.1:0", resumed: make(chan struct{})}
 	close(p.resumed)
 	p.forward = &httputil.ReverseProxy{
 		Rewrite:       func(request *httputil.ProxyRequest) { request.SetURL(target) },
@@ -74,15 +62,16 @@ func Start(config *rest.Config) (*Proxy, error) {
 		FlushInterval: -1, // a watch must not wait for a full buffer
 		ErrorLog:      log.New(io.Discard, "", 0),
 	}
-	if err := p.Return(); err != nil {
-		return nil, err
-	}
-	return p, nil
+	err = p.Return()
+	return p, err
 }
 
 // Config leads to the proxy. It has no credentials.
 func (p *Proxy) Config() *rest.Config {
-	return &rest.Config{Host: "https://" + p.address, TLSClientConfig: rest.TLSClientConfig{CAData: p.authority}}
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.server.Certificate().Raw})
+	return &rest.Config{Host: "https://" + p.address, TLSClientConfig: rest.TLSClientConfig{CAData: authority}}
 }
 
 // Leave makes the server be away: connections are cut, new ones are refused.
@@ -92,12 +81,12 @@ func (p *Proxy) Leave() error {
 	if p.server == nil {
 		return nil
 	}
-	server := p.server
+	server := p.server.Config // whose Close, unlike that of httptest, waits for no request
 	p.server = nil
 	return server.Close()
 }
 
-// Return ends Leave, on the same address.
+// Return ends Leave, on the same address and with the same certificate.
 func (p *Proxy) Return() error {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
@@ -109,18 +98,10 @@ func (p *Proxy) Return() error {
 		return fmt.Errorf("listening: %w", err)
 	}
 	p.address = listener.Addr().String()
-	p.server = &http.Server{
-		Handler:           p,
-		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{p.certificate}},
-		ErrorLog:          log.New(io.Discard, "", 0),
-		ReadHeaderTimeout: time.Minute,
+	p.server = &httptest.Server{
+		Listener: listener, EnableHTTP2: true, Config: &http.Server{Handler: p, ErrorLog: log.New(io.Discard, "", 0)},
 	}
-	server := p.server
-	go func() {
-		if err := server.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
-			panic(err)
-		}
-	}()
+	p.server.StartTLS()
 	return nil
 }
 
@@ -161,14 +142,13 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch p.judge(r) {
-	case Drop:
-		panic(http.ErrAbortHandler) // the documented way to hang up
-	case LoseReply:
-		p.forward.ServeHTTP(nowhere{header: http.Header{}}, r)
-		panic(http.ErrAbortHandler)
-	default:
+	case Pass:
 		p.forward.ServeHTTP(w, r)
+		return
+	case LoseReply:
+		p.forward.ServeHTTP(httptest.NewRecorder(), r)
 	}
+	panic(http.ErrAbortHandler) // the documented way to hang up
 }
 
 func (p *Proxy) judge(r *http.Request) Verdict {
@@ -184,10 +164,3 @@ func (p *Proxy) judge(r *http.Request) Verdict {
 	}
 	return decide(number)
 }
-
-// nowhere takes a reply that is to be lost.
-type nowhere struct{ header http.Header }
-
-func (n nowhere) Header() http.Header               { return n.header }
-func (n nowhere) Write(content []byte) (int, error) { return len(content), nil }
-func (n nowhere) WriteHeader(int)                   {}
