@@ -55,21 +55,52 @@ type Decision[F any] struct {
 	Reason rotation.Reason
 }
 
+// change makes a view differ.
+type change[F any] = func(v *rotation.View[F])
+
 // table collects decisions about views that differ from GoodView.
 type table[F any] struct {
 	kind Kind[F]
 	rows []Decision[F]
 }
 
-func (t *table[F]) add(name string, action rotation.Action, reason rotation.Reason, change func(v *rotation.View[F])) {
+func (t *table[F]) add(name string, action rotation.Action, reason rotation.Reason, changes ...change[F]) {
 	view := t.kind.GoodView()
-	change(&view)
+	for _, change := range changes {
+		change(&view)
+	}
 	t.rows = append(t.rows, Decision[F]{name, view, action, reason})
 }
 
 // list adds a credential to a view.
-func (t *table[F]) list(v *rotation.View[F], id string, expiration time.Time) {
-	v.Credentials = append(v.Credentials, rotation.Credential[F]{ID: id, Expiration: expiration, Facts: t.kind.Facts})
+func (t *table[F]) list(id string, expiration time.Time) change[F] {
+	return func(v *rotation.View[F]) {
+		v.Credentials = append(v.Credentials, rotation.Credential[F]{ID: id, Expiration: expiration, Facts: t.kind.Facts})
+	}
+}
+
+// at sets the time of a view.
+func (t *table[F]) at(now time.Time) change[F] {
+	return func(v *rotation.View[F]) { v.Now = now }
+}
+
+// pend notes a credential as pending.
+func (t *table[F]) pend(expiration, written time.Time) change[F] {
+	return func(v *rotation.View[F]) {
+		v.Record.Pending = []rotation.PendingEntry{{Expiration: expiration, Written: written}}
+	}
+}
+
+// retire notes another credential as retiring.
+func (t *table[F]) retire(notBefore time.Time) change[F] {
+	return func(v *rotation.View[F]) {
+		v.Record.Retiring = []rotation.RetiringEntry{{ID: OtherID, NotBefore: notBefore}}
+	}
+}
+
+// stick has the other credential not be expired before a time.
+func (t *table[F]) stick(until time.Time) change[F] {
+	return func(v *rotation.View[F]) { v.Stuck = map[string]time.Time{OtherID: until} }
 }
 
 // Decisions are those that every kind shares.
@@ -77,19 +108,14 @@ func (k Kind[F]) Decisions() []Decision[F] {
 	t := &table[F]{kind: k}
 	t.stored()
 	t.times()
-	t.annotations()
 	t.orphans()
-	t.pending()
-	t.retiring()
-	t.stuck()
-	t.expired()
-	t.unsaved()
+	t.ledger()
 	return t.rows
 }
 
 func (t *table[F]) stored() {
 	type view = rotation.View[F]
-	t.add("all is well", rotation.None, rotation.ReasonUpToDate, func(*view) {})
+	t.add("all is well", rotation.None, rotation.ReasonUpToDate)
 	t.add("no Secret", rotation.Create, rotation.ReasonSecretMissing, func(v *view) { v.Record = nil })
 	t.add("not ours", rotation.Blocked, rotation.ReasonNotOurs, func(v *view) { v.Record.Ours = false })
 	t.add("not ours, with our unsaved key at hand", rotation.Blocked, rotation.ReasonNotOurs, func(v *view) {
@@ -104,20 +130,32 @@ func (t *table[F]) stored() {
 	t.add("the request was handled", rotation.None, rotation.ReasonUpToDate, func(v *view) {
 		v.Record.Requested, v.Record.Handled = "now", "now"
 	})
-	t.add("immutable and good", rotation.None, rotation.ReasonUpToDate, func(v *view) { v.Record.Immutable = true })
-	t.add("immutable and due", rotation.Blocked, rotation.ReasonImmutable, func(v *view) { v.Record.Immutable, v.Now = true, t.kind.Due() })
+	immutable := func(v *view) { v.Record.Immutable = true }
+	t.add("immutable and good", rotation.None, rotation.ReasonUpToDate, immutable)
+	t.add("immutable and due", rotation.Blocked, rotation.ReasonImmutable, immutable, t.at(t.kind.Due()))
+	t.add("expiration differs from Headscale's", rotation.Repair, rotation.ReasonAnnotationsDiffer, func(v *view) {
+		v.Record.Expiration = Noon.Add(999 * time.Hour)
+	})
+	t.add("creation time missing", rotation.Repair, rotation.ReasonAnnotationsDiffer, func(v *view) { v.Record.CreatedAt = time.Time{} })
+	t.add("ledger unreadable", rotation.Repair, rotation.ReasonAnnotationsDiffer, func(v *view) { v.Record.Regular = false })
+	unsaved := func(v *view) { v.Unsaved = &rotation.Created{ID: OtherID, Expiration: Noon.Add(2 * time.Hour)} }
+	t.add("an unsaved key with its pending entry", rotation.Save, rotation.ReasonUnsaved, unsaved, t.pend(Noon.Add(2*time.Hour), Noon))
+	t.add("an unsaved key without its pending entry", rotation.Revoke, rotation.ReasonSettling, unsaved)
+	t.add("an unsaved key without a Secret", rotation.Revoke, rotation.ReasonSettling, func(v *view) {
+		v.Record, v.Unsaved = nil, &rotation.Created{ID: OtherID}
+	})
 }
 
 func (t *table[F]) times() {
 	type view = rotation.View[F]
-	due := t.kind.Due()
+	due, expiration := t.kind.Due(), t.kind.GoodView().Record.Expiration
 	t.add("never expires", rotation.Create, rotation.ReasonLifetimeShortened, func(v *view) { v.Credentials[0].Expiration = time.Time{} })
 	t.add("expired by hand", rotation.Create, rotation.ReasonKeyExpired, func(v *view) { v.Credentials[0].Expiration = Noon })
-	t.add("a nanosecond before it is due", rotation.None, rotation.ReasonUpToDate, func(v *view) { v.Now = due.Add(-1) })
-	t.add("at the instant when it is due", rotation.Create, rotation.ReasonDue, func(v *view) { v.Now = due })
-	t.add("after it was due", rotation.Create, rotation.ReasonDue, func(v *view) { v.Now = due.Add(time.Minute) })
-	t.add("a nanosecond before it expires", rotation.Create, rotation.ReasonDue, func(v *view) { v.Now = v.Record.Expiration.Add(-1) })
-	t.add("at the instant when it expires", rotation.Create, rotation.ReasonKeyExpired, func(v *view) { v.Now = v.Record.Expiration })
+	t.add("a nanosecond before it is due", rotation.None, rotation.ReasonUpToDate, t.at(due.Add(-1)))
+	t.add("at the instant when it is due", rotation.Create, rotation.ReasonDue, t.at(due))
+	t.add("after it was due", rotation.Create, rotation.ReasonDue, t.at(due.Add(time.Minute)))
+	t.add("a nanosecond before it expires", rotation.Create, rotation.ReasonDue, t.at(expiration.Add(-1)))
+	t.add("at the instant when it expires", rotation.Create, rotation.ReasonKeyExpired, t.at(expiration))
 	t.add("lives longer than the settings allow", rotation.Create, rotation.ReasonLifetimeShortened, func(v *view) {
 		v.Settings = rotation.Settings{Expiration: 40 * time.Minute, RotationBuffer: 20 * time.Minute}
 	})
@@ -126,131 +164,54 @@ func (t *table[F]) times() {
 	})
 }
 
-func (t *table[F]) annotations() {
-	type view = rotation.View[F]
-	t.add("expiration differs from Headscale's", rotation.Repair, rotation.ReasonAnnotationsDiffer, func(v *view) {
-		v.Record.Expiration = Noon.Add(999 * time.Hour)
-	})
-	t.add("creation time missing", rotation.Repair, rotation.ReasonAnnotationsDiffer, func(v *view) { v.Record.CreatedAt = time.Time{} })
-	t.add("ledger unreadable", rotation.Repair, rotation.ReasonAnnotationsDiffer, func(v *view) { v.Record.Regular = false })
-}
-
 func (t *table[F]) orphans() {
 	type view = rotation.View[F]
-	t.add("an orphan of ours", rotation.Revoke, rotation.ReasonOrphaned, func(v *view) {
-		t.list(v, OtherID, Tag.Expiration(Noon.Add(48*time.Hour)))
-	})
-	t.add("an orphan that has just expired by our clock", rotation.Revoke, rotation.ReasonOrphaned, func(v *view) {
-		t.list(v, OtherID, Tag.Expiration(Noon.Add(-5*time.Minute)))
-	})
-	t.add("a key of ours that expired long ago", rotation.None, rotation.ReasonUpToDate, func(v *view) {
-		t.list(v, OtherID, Tag.Expiration(Noon.Add(-time.Hour)))
-	})
-	t.add("others' keys", rotation.None, rotation.ReasonUpToDate, func(v *view) {
-		t.list(v, OtherID, Noon.Add(87600*time.Hour))
-		t.list(v, "never", time.Time{})
-	})
-	t.add("a key with our tag that belongs to another record", rotation.None, rotation.ReasonUpToDate, func(v *view) {
-		t.list(v, OtherID, Tag.Expiration(Noon.Add(48*time.Hour)))
+	orphan := t.list(OtherID, Tag.Expiration(Noon.Add(48*time.Hour)))
+	t.add("an orphan of ours", rotation.Revoke, rotation.ReasonOrphaned, orphan)
+	t.add("an orphan that has just expired by our clock", rotation.Revoke, rotation.ReasonOrphaned,
+		t.list(OtherID, Tag.Expiration(Noon.Add(-5*time.Minute))))
+	t.add("a key of ours that expired long ago", rotation.None, rotation.ReasonUpToDate,
+		t.list(OtherID, Tag.Expiration(Noon.Add(-time.Hour))))
+	t.add("others' keys", rotation.None, rotation.ReasonUpToDate,
+		t.list(OtherID, Noon.Add(87600*time.Hour)), t.list("never", time.Time{}))
+	t.add("a key with our tag that belongs to another record", rotation.None, rotation.ReasonUpToDate, orphan, func(v *view) {
 		v.Rules.Foreign = func(c rotation.Credential[F]) bool { return c.ID == OtherID }
 	})
-	t.add("an orphan, and the stored key is bad: the orphan may be all there is", rotation.Create, rotation.ReasonKeyUnknown, func(v *view) {
-		v.Credentials = nil
-		t.list(v, OtherID, Tag.Expiration(Noon.Add(48*time.Hour)))
-	})
+	t.add("an orphan, and the stored key is bad: the orphan may be all there is", rotation.Create, rotation.ReasonKeyUnknown,
+		func(v *view) { v.Credentials = nil }, orphan)
+	t.add("an orphan that cannot be expired yet", rotation.None, rotation.ReasonUpToDate, orphan, t.stick(Noon.Add(time.Second)))
+	t.add("a key that was expired here and is back with an older database", rotation.Revoke, rotation.ReasonOrphaned,
+		orphan, func(v *view) { v.Expired = map[string]bool{OtherID: true} })
 }
 
-func (t *table[F]) pending() {
+// ledger are the decisions about pending and retiring keys.
+func (t *table[F]) ledger() {
 	type view = rotation.View[F]
-	t.add("a pending key appeared", rotation.Revoke, rotation.ReasonSettling, func(v *view) {
-		pending := rotation.PendingEntry{Expiration: Tag.Expiration(Noon.Add(2 * time.Hour)), Written: Noon}
-		v.Record.Pending = []rotation.PendingEntry{pending}
-		t.list(v, OtherID, pending.Expiration)
-	})
-	t.add("a pending key did not appear yet", rotation.None, rotation.ReasonUpToDate, func(v *view) {
-		v.Record.Pending = []rotation.PendingEntry{{Expiration: Noon.Add(time.Hour), Written: Noon.Add(-rotation.PendingTimeout + 1)}}
-	})
-	t.add("a pending key did not appear in time", rotation.Revoke, rotation.ReasonSettling, func(v *view) {
-		v.Record.Pending = []rotation.PendingEntry{{Expiration: Noon.Add(time.Hour), Written: Noon.Add(-rotation.PendingTimeout)}}
-	})
-	t.add("a pending entry is dropped before a due key is replaced", rotation.Revoke, rotation.ReasonSettling, func(v *view) {
-		v.Record.Pending = []rotation.PendingEntry{{Expiration: Noon.Add(time.Hour), Written: Noon.Add(-time.Hour)}}
-		v.Now = t.kind.Due()
-	})
-	t.add("a pending entry whose key is not ours", rotation.None, rotation.ReasonUpToDate, func(v *view) {
-		v.Record.Pending = []rotation.PendingEntry{{Expiration: Noon.Add(2 * time.Hour), Written: Noon}}
-		t.list(v, OtherID, Noon.Add(2*time.Hour))
-	})
-	t.add("a pending entry of a clock that was ahead", rotation.Revoke, rotation.ReasonSettling, func(v *view) {
-		v.Record.Pending = []rotation.PendingEntry{{Expiration: Noon.Add(time.Hour), Written: Noon.Add(24 * time.Hour)}}
-	})
-}
+	due, soon, later := t.kind.Due(), Noon.Add(time.Hour), Noon.Add(2*time.Hour)
+	t.add("a pending key appeared", rotation.Revoke, rotation.ReasonSettling,
+		t.pend(Tag.Expiration(later), Noon), t.list(OtherID, Tag.Expiration(later)))
+	t.add("a pending key did not appear yet", rotation.None, rotation.ReasonUpToDate,
+		t.pend(soon, Noon.Add(-rotation.PendingTimeout+1)))
+	t.add("a pending key did not appear in time", rotation.Revoke, rotation.ReasonSettling,
+		t.pend(soon, Noon.Add(-rotation.PendingTimeout)))
+	t.add("a pending entry is dropped before a due key is replaced", rotation.Revoke, rotation.ReasonSettling,
+		t.pend(soon, Noon.Add(-time.Hour)), t.at(due))
+	t.add("a pending entry whose key is not ours", rotation.None, rotation.ReasonUpToDate,
+		t.pend(later, Noon), t.list(OtherID, later))
+	t.add("a pending entry of a clock that was ahead", rotation.Revoke, rotation.ReasonSettling, t.pend(soon, Noon.Add(24*time.Hour)))
 
-// retire notes another credential as retiring, and lists it.
-func (t *table[F]) retire(v *rotation.View[F], notBefore, expiration time.Time) {
-	v.Record.Retiring = []rotation.RetiringEntry{{ID: OtherID, NotBefore: notBefore}}
-	t.list(v, OtherID, expiration)
-}
-
-func (t *table[F]) retiring() {
-	type view = rotation.View[F]
-	t.add("a key to retire now", rotation.Revoke, rotation.ReasonSettling, func(v *view) {
-		t.retire(v, Noon, Noon.Add(time.Hour))
-	})
-	t.add("a key to retire later", rotation.None, rotation.ReasonUpToDate, func(v *view) {
-		v.Settings.RevocationDelay = time.Minute
-		t.retire(v, Noon.Add(1), Tag.Expiration(Noon.Add(time.Hour)))
-	})
-	t.add("a key to retire that Headscale does not know", rotation.Revoke, rotation.ReasonSettling, func(v *view) {
-		v.Record.Retiring = []rotation.RetiringEntry{{ID: OtherID, NotBefore: Noon.Add(time.Hour)}}
-	})
-	t.add("a key to retire by a clock that was ahead", rotation.Revoke, rotation.ReasonSettling, func(v *view) {
-		t.retire(v, Noon.Add(24*time.Hour), Noon.Add(time.Hour))
-	})
-}
-
-func (t *table[F]) stuck() {
-	type view = rotation.View[F]
-	due := t.kind.Due()
-	t.add("a key to retire that cannot be expired yet", rotation.None, rotation.ReasonUpToDate, func(v *view) {
-		t.retire(v, Noon, Noon.Add(time.Hour))
-		v.Stuck = map[string]time.Time{OtherID: Noon.Add(time.Second)}
-	})
-	t.add("a key that cannot be expired does not keep a due one from being replaced", rotation.Create, rotation.ReasonDue, func(v *view) {
-		v.Now = due
-		t.retire(v, Noon, Noon.Add(2*time.Hour))
-		v.Stuck = map[string]time.Time{OtherID: due.Add(time.Second)}
-	})
-	t.add("an orphan that cannot be expired yet", rotation.None, rotation.ReasonUpToDate, func(v *view) {
-		t.list(v, OtherID, Tag.Expiration(Noon.Add(48*time.Hour)))
-		v.Stuck = map[string]time.Time{OtherID: Noon.Add(time.Second)}
-	})
-}
-
-func (t *table[F]) expired() {
-	type view = rotation.View[F]
-	t.add("a key that was expired here, by a Headscale whose clock is ahead", rotation.Revoke, rotation.ReasonSettling, func(v *view) {
-		t.retire(v, Noon, Noon.Add(5*time.Minute))
-		v.Expired = map[string]bool{OtherID: true}
-	})
-	t.add("a key that was expired here and is back with an older database", rotation.Revoke, rotation.ReasonOrphaned, func(v *view) {
-		t.list(v, OtherID, Tag.Expiration(Noon.Add(48*time.Hour)))
-		v.Expired = map[string]bool{OtherID: true}
-	})
-}
-
-func (t *table[F]) unsaved() {
-	type view = rotation.View[F]
-	t.add("an unsaved key with its pending entry", rotation.Save, rotation.ReasonUnsaved, func(v *view) {
-		v.Unsaved = &rotation.Created{ID: OtherID, Expiration: Noon.Add(2 * time.Hour)}
-		v.Record.Pending = []rotation.PendingEntry{{Expiration: Noon.Add(2 * time.Hour), Written: Noon}}
-	})
-	t.add("an unsaved key without its pending entry", rotation.Revoke, rotation.ReasonSettling, func(v *view) {
-		v.Unsaved = &rotation.Created{ID: OtherID, Expiration: Noon.Add(2 * time.Hour)}
-	})
-	t.add("an unsaved key without a Secret", rotation.Revoke, rotation.ReasonSettling, func(v *view) {
-		v.Record, v.Unsaved = nil, &rotation.Created{ID: OtherID}
-	})
+	t.add("a key to retire now", rotation.Revoke, rotation.ReasonSettling, t.retire(Noon), t.list(OtherID, soon))
+	t.add("a key to retire later", rotation.None, rotation.ReasonUpToDate,
+		t.retire(Noon.Add(1)), t.list(OtherID, Tag.Expiration(soon)), func(v *view) { v.Settings.RevocationDelay = time.Minute })
+	t.add("a key to retire that Headscale does not know", rotation.Revoke, rotation.ReasonSettling, t.retire(soon))
+	t.add("a key to retire by a clock that was ahead", rotation.Revoke, rotation.ReasonSettling,
+		t.retire(Noon.Add(24*time.Hour)), t.list(OtherID, soon))
+	t.add("a key to retire that cannot be expired yet", rotation.None, rotation.ReasonUpToDate,
+		t.retire(Noon), t.list(OtherID, soon), t.stick(Noon.Add(time.Second)))
+	t.add("a key that cannot be expired does not keep a due one from being replaced", rotation.Create, rotation.ReasonDue,
+		t.at(due), t.retire(Noon), t.list(OtherID, later), t.stick(due.Add(time.Second)))
+	t.add("a key that was expired here, by a Headscale whose clock is ahead", rotation.Revoke, rotation.ReasonSettling,
+		t.retire(Noon), t.list(OtherID, Noon.Add(5*time.Minute)), func(v *view) { v.Expired = map[string]bool{OtherID: true} })
 }
 
 // empty is a text that is none.
