@@ -40,7 +40,7 @@ func inspect(_ context.Context, args []string) error {
 	}
 	var found findings
 	for _, file := range []string{"environ", "cmdline"} {
-		found.read(filepath.Join(args[0], file), "/proc/self/"+file)
+		found.note("/proc/self/"+file, found.read(filepath.Join(args[0], file), "/proc/self/"+file))
 	}
 	// With the slash at the end the link is followed.
 	root := filepath.Join(args[0], "root") + "/"
@@ -55,7 +55,7 @@ func inspect(_ context.Context, args []string) error {
 		case entry.IsDir():
 			found.tryWriting(path, inside)
 		default:
-			found.look(path, inside)
+			found.note(inside, found.look(path, inside))
 		}
 		return nil
 	})
@@ -76,40 +76,36 @@ func (f *findings) tryWriting(path, inside string) {
 	f.Writable = append(f.Writable, inside)
 }
 
-// look reads a file, if it is one, through the links that volumes are made of.
-func (f *findings) look(path, inside string) {
-	info, err := os.Stat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return // removed since, or a link to nothing
-	}
-	if err != nil {
+// note keeps the name of what could not be read, unless it was removed since, or is a link
+// to nothing.
+func (f *findings) note(inside string, err error) {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		f.Unread = append(f.Unread, inside)
-		return
 	}
-	if !info.Mode().IsRegular() {
-		return
+}
+
+// look reads a file, if it is one, through the links that volumes are made of.
+func (f *findings) look(path, inside string) error {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return err
 	}
 	if info.Mode()&0o111 != 0 && !strings.Contains(inside, "/..") {
 		f.Programs = append(f.Programs, inside)
 	}
-	f.read(path, inside)
+	return f.read(path, inside)
 }
 
 // read looks for secrets in a file.
-func (f *findings) read(path, inside string) {
+func (f *findings) read(path, inside string) error {
 	file, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return
-	}
 	if err != nil {
-		f.Unread = append(f.Unread, inside)
-		return
+		return err
 	}
 	defer func() { _ = file.Close() }()
 	content, err := io.ReadAll(io.LimitReader(file, maxFile))
 	if err != nil {
-		f.Unread = append(f.Unread, inside)
-		return
+		return err
 	}
 	f.Read++
 	if keyPattern.Match(content) {
@@ -118,4 +114,5 @@ func (f *findings) read(path, inside string) {
 	if tokenPattern.Match(content) {
 		f.Tokens = append(f.Tokens, inside)
 	}
+	return nil
 }

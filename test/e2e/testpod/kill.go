@@ -2,14 +2,20 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 // kill sends SIGKILL to the process of a container. The pod must be privileged and see
@@ -56,18 +62,119 @@ const gonePoll = time.Millisecond
 
 // awaitGone waits until a process has ended, so that it does nothing more.
 func awaitGone(ctx context.Context, pid int) error {
-	every := time.NewTicker(gonePoll)
-	defer every.Stop()
-	for {
+	return wait.PollUntilContextCancel(ctx, gonePoll, true, func(context.Context) (bool, error) {
 		// Where nobody has waited for it, it is still in the table, as a zombie: state Z.
 		status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
-		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) || strings.Contains(string(status), "\nState:\tZ") {
-			return nil
+		return errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) || strings.Contains(string(status), "\nState:\tZ"), nil
+	})
+}
+
+// interruptTimeout bounds the wait for the mark.
+const interruptTimeout = time.Minute
+
+// interruption is a process that is killed in the middle of its work.
+type interruption struct {
+	pod, program string
+	secret       string // namespace/name
+	request      string // annotation=value
+	mark         string // annotation
+	offset       time.Duration
+}
+
+// interrupt asks for a rotation, waits until the Secret bears a new mark, kills the process
+// that has made it, and prints the names of the annotations in which marks were left.
+func interrupt(ctx context.Context, args []string) error {
+	var i interruption
+	flags := flag.NewFlagSet("interrupt", flag.ExitOnError)
+	flags.StringVar(&i.pod, "pod", "", "the UID of the pod")
+	flags.StringVar(&i.program, "program", "", "the name of the program")
+	flags.StringVar(&i.secret, "secret", "", "namespace/name of the Secret")
+	flags.StringVar(&i.request, "request", "", "annotation=value that asks for a rotation")
+	flags.StringVar(&i.mark, "mark", "", "the annotation to wait for")
+	flags.DurationVar(&i.offset, "offset", 0, "how long after the mark was seen the process is killed")
+	_ = flags.Parse(args) // ExitOnError
+	ctx, cancel := context.WithTimeout(ctx, interruptTimeout)
+	defer cancel()
+	annotations, err := i.carryOut(ctx)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(annotations)
+}
+
+func (i *interruption) carryOut(ctx context.Context) ([]string, error) {
+	pid, err := findProcess(i.pod, i.program)
+	if err != nil {
+		return nil, err
+	}
+	c, err := newCluster("/")
+	if err != nil {
+		return nil, err
+	}
+	before, err := c.readSecret(ctx, i.secret)
+	if err != nil {
+		return nil, err
+	}
+	marked, err := c.watchSecret(ctx, i.secret, before.Metadata.ResourceVersion)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = marked.Body.Close() }()
+	annotation, value, _ := strings.Cut(i.request, "=")
+	if err := c.annotateSecret(ctx, i.secret, annotation, value); err != nil {
+		return nil, err
+	}
+	if err := awaitMark(marked, i.mark, before.Metadata.Annotations[i.mark]); err != nil {
+		return nil, err
+	}
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(i.offset):
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return nil, err
+	}
+	if err := awaitGone(ctx, pid); err != nil {
+		return nil, err
+	}
+	after, err := c.readSecret(ctx, i.secret)
+	if err != nil {
+		return nil, err
+	}
+	names := []string{}
+	for name, value := range after.Metadata.Annotations {
+		if hasNew(value, before.Metadata.Annotations[name]) {
+			names = append(names, name)
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-every.C:
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// hasNew tells whether a list with commas has an element that it did not have before: a
+// mark may stay for two minutes.
+func hasNew(now, before string) bool {
+	old := strings.Split(before, ",")
+	return now != "" && slices.ContainsFunc(strings.Split(now, ","), func(mark string) bool { return !slices.Contains(old, mark) })
+}
+
+// awaitMark reads the events of a watch until one has a new mark in an annotation.
+func awaitMark(watch *http.Response, mark, before string) error {
+	events := json.NewDecoder(watch.Body)
+	for {
+		var event struct {
+			Type   string
+			Object secret
+		}
+		if err := events.Decode(&event); err != nil {
+			return fmt.Errorf("waiting for the mark %s: %w", mark, err)
+		}
+		if event.Type == "ERROR" {
+			return fmt.Errorf("waiting for the mark %s: the watch has ended", mark)
+		}
+		if hasNew(event.Object.Metadata.Annotations[mark], before) {
+			return nil
 		}
 	}
 }
