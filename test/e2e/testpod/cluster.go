@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,7 +31,7 @@ type secret struct {
 		ResourceVersion string
 		Annotations     map[string]string
 	}
-	Data map[string]string
+	Data map[string][]byte
 }
 
 // newCluster is the API server as a container asks it whose files are below a directory:
@@ -96,12 +95,6 @@ func (c *cluster) readSecret(ctx context.Context, name string) (secret, error) {
 	var read secret
 	err = json.Unmarshal([]byte(result.Body), &read)
 	return read, err
-}
-
-// key is the API key that a Secret holds.
-func (s *secret) key() (string, error) {
-	key, err := base64.StdEncoding.DecodeString(s.Data["api-key"])
-	return string(key), err
 }
 
 // watchSecret begins to watch a Secret after a version of it.

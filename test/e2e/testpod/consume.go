@@ -90,12 +90,8 @@ func (c *consumer) read(ctx context.Context) {
 		}
 		return
 	}
-	read, err := c.cluster.readSecret(ctx, c.secret)
-	if err != nil {
-		return
-	}
-	if key, err := read.key(); err == nil {
-		c.key = key
+	if read, err := c.cluster.readSecret(ctx, c.secret); err == nil {
+		c.key = string(read.Data["api-key"])
 	}
 }
 
