@@ -80,9 +80,9 @@ func kinds(m manager.Manager, options *Options) []kind {
 // New returns a manager with all controllers, which serves metrics and probes and elects a
 // leader. It stops watching when the context ends.
 func New(ctx context.Context, cluster *rest.Config, options *Options) (manager.Manager, error) {
-	scheme := runtime.NewScheme()
-	if err := addToScheme.AddToScheme(scheme); err != nil {
-		return nil, fmt.Errorf("registering the API types: %w", err)
+	scheme, err := newScheme()
+	if err != nil {
+		return nil, err
 	}
 	m, err := manager.New(cluster, manager.Options{
 		Scheme:                  scheme,
@@ -116,12 +116,21 @@ func New(ctx context.Context, cluster *rest.Config, options *Options) (manager.M
 	return m, nil
 }
 
+// newScheme registers the kinds that the operator reads and writes.
+func newScheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	if err := addToScheme.AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("registering the API types: %w", err)
+	}
+	return scheme, nil
+}
+
 // cacheOptions limits the cache to what the controllers need, in the given namespaces, or in
 // all where none are given.
 func cacheOptions(namespaces []string) cache.Options {
 	options := cache.Options{ByObject: map[client.Object]cache.ByObject{}}
 	for _, of := range cachedObjects {
-		maps.Copy(options.ByObject, of())
+		maps.Copy(options.ByObject, of()) // a test sees to it that no two have the same type
 	}
 	for _, namespace := range namespaces {
 		if options.DefaultNamespaces == nil {

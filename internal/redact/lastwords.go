@@ -13,6 +13,9 @@ const MaxLastWords = 1024
 // middle of a line, and of a secret that nothing introduces any more.
 const maxOutput = 2048
 
+// tooLong stands for a last line whose beginning the kubelet does not keep.
+const tooLong = "the last line of its log is too long to be quoted"
+
 var (
 	// colours are the sequences by which Headscale colours its log.
 	colours = regexp.MustCompile("\x1b\\[[0-9;]*m")
@@ -29,6 +32,9 @@ var (
 func LastWords(output string) string {
 	if len(output) >= maxOutput {
 		_, output, _ = strings.Cut(output[len(output)-maxOutput:], "\n")
+		if strings.TrimSpace(output) == "" {
+			return tooLong
+		}
 	}
 	lines := strings.Split(colours.ReplaceAllString(output, ""), "\n")
 	begin := lastFilled(lines)

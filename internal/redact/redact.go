@@ -50,22 +50,29 @@ var (
 	// privateKeys are PEM blocks, also where their end is missing.
 	privateKeys = regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]*-----|$)`)
 	// authorizations are credentials of HTTP.
-	authorizations = regexp.MustCompile(`(?i)\b(bearer|basic)[ :]+[^\s"'` + "`" + `,;]{4,}`)
-	// inURL is what stands before the host of a URL, which may have spaces and slashes in it.
-	inURL = regexp.MustCompile(`(?i)\b([a-z][a-z0-9+.-]*://)[^"'` + "`" + `\n]*@`)
+	authorizations = regexp.MustCompile(`(?i)\b(bearer|basic)([ :]+)([^\s"'` + "`" + `,;]{4,})`)
+	// inURL is what stands before the host of a URL, which may have slashes in it, and
+	// inSpacedURL the same with spaces, after a user's name.
+	inURL       = regexp.MustCompile(`(?i)\b([a-z][a-z0-9+.-]*://)[^\s"'` + "`" + `]*@`)
+	inSpacedURL = regexp.MustCompile(`(?i)\b([a-z][a-z0-9+.-]*://)[^\s/@:"'` + "`" + `]+:([^"'` + "`" + `\n]*)@`)
+	// port is what stands behind the colon of a URL without a password.
+	port = regexp.MustCompile(`^\d+(?:[/\s]|$)`)
 	// halfURL is a URL that broke off in its password: what follows the colon is no port.
 	halfURL = regexp.MustCompile(`(?i)\b([a-z][a-z0-9+.-]*://)[^\s/:@"'` + "`" + `]+:\d*[^\s\d/:@"'` + "`" + `][^\s/@:"'` + "`" + `]*`)
 	// passwords begin the password of a connection string, which Headscale writes without
 	// quotes: it may go on to the string's end.
 	passwords = regexp.MustCompile(`(?i)\bpass(?:word|wd|phrase)?=`)
-	// named are values of settings whose names say that they are secret. A text in quotes
-	// goes to its end, and else to the next space.
-	named = regexp.MustCompile(`(?i)([\w.-]*(?:passwd|password|passphrase|_pass|\bpass|secret|token|api_?key|auth_?key|private_?key|credentials?)["']?(?:\s*=\s*|:\s*))` +
-		`(?:"(?:[^"\\]|\\.)*"?|'[^']*'?|` + "`[^`]*`?" + `|[^\s,;"'` + "`" + `]+)`)
-	// keys are those of Headscale and Tailscale, which say what they are.
-	keys = regexp.MustCompile(`\b((?:hskey|tskey)-[a-z]+-|[a-z]*key:)[\w-]{6,}`)
+	// named are values of settings whose names say that they are secret. A text in quotes or
+	// brackets goes to its end, and else to the next space.
+	named = regexp.MustCompile(`(?i)([\w./-]*(?:passwd|password|passphrase|pwd|_pass|\bpass|secret|access_?key(?:_?id)?|token|api_?key|auth_?key|private_?key|credential|authorization)s?)` +
+		`(\\?["']?\s*[=:]\s*)` +
+		`(\\"(?:[^"\\]|\\[^"])*(?:\\")?|"(?:[^"\\]|\\.)*"?|'[^']*'?|` + "`[^`]*`?" + `|\[[^\]]*\]?|[^\s,;"'` + "`" + `]+)`)
+	// prose begins what follows a name in a sentence, such as an error of the system.
+	prose = regexp.MustCompile(`(?i)^(?:a|an|the|no|not|is|are|was|must|permission|unexpected|invalid|cannot|could|failed|file|open|read|unsupported|unknown|missing|expected|required|found|and)\b`)
+	// keys are those of Headscale and Tailscale, of AWS, and web tokens: they say what they are.
+	keys = regexp.MustCompile(`\b((?:hskey|tskey)-[a-z]+-|[a-z]*key:|AKIA|ASIA|eyJ)[\w-]{6,}(?:\.[\w-]+){0,2}`)
 	// tokens are long enough to be a secret; whether one is, its characters tell.
-	tokens = regexp.MustCompile(`[A-Za-z0-9_+=~-]{20,}`)
+	tokens = regexp.MustCompile(`[A-Za-z0-9_+=/~]{20,}`)
 )
 
 // Secrets returns a text with everything masked that looks like a credential. A secret that
@@ -73,16 +80,22 @@ var (
 // be recognised.
 func Secrets(text string) string {
 	text = privateKeys.ReplaceAllString(text, Mask)
-	text = authorizations.ReplaceAllString(text, "$1 "+Mask)
+	text = replace(authorizations, text, func(m []string) string {
+		if len(m[3]) < minSecret && !strings.ContainsAny(m[3], "0123456789") {
+			return m[0] // a word of a sentence
+		}
+		return m[1] + m[2] + Mask
+	})
 	text = inURL.ReplaceAllString(text, "$1"+Mask+"@")
+	text = replace(inSpacedURL, text, func(m []string) string {
+		if port.MatchString(m[2]) {
+			return m[0]
+		}
+		return m[1] + Mask + "@"
+	})
 	text = halfURL.ReplaceAllString(text, "$1"+Mask)
 	text = connectionStrings(text)
-	text = named.ReplaceAllStringFunc(text, func(setting string) string {
-		if strings.HasSuffix(strings.TrimSuffix(setting, `\`), Mask) { // by what came before
-			return setting
-		}
-		return named.ReplaceAllString(setting, "$1"+Mask)
-	})
+	text = replace(named, text, maskSetting)
 	text = keys.ReplaceAllString(text, "$1"+Mask)
 	return tokens.ReplaceAllStringFunc(text, func(token string) string {
 		if looksRandom(token) {
@@ -90,6 +103,30 @@ func Secrets(text string) string {
 		}
 		return token
 	})
+}
+
+// minSecret is the length from which on a word after Bearer or Basic is a credential even
+// without a digit.
+const minSecret = 16
+
+// replace replaces each match of a pattern by what a function makes of its submatches.
+func replace(pattern *regexp.Regexp, text string, with func([]string) string) string {
+	return pattern.ReplaceAllStringFunc(text, func(match string) string { return with(pattern.FindStringSubmatch(match)) })
+}
+
+// maskSetting masks the value of a setting: m has the whole, the name, the separator and the
+// value. A colon behind a path, or before the words of a sentence, separates no setting.
+func maskSetting(m []string) string {
+	name, separator, value := m[1], m[2], m[3]
+	colon := strings.HasPrefix(separator, ":")
+	switch {
+	case strings.TrimSuffix(value, `\`) == Mask: // by what came before
+		return m[0]
+	case colon && (strings.Contains(name, "/") || prose.MatchString(value)):
+		return m[0]
+	default:
+		return name + separator + Mask
+	}
 }
 
 // connectionStrings masks from a password to the end of the connection string that it is in:
@@ -133,26 +170,25 @@ func openQuote(text string) string {
 	return open[len(open)-1]
 }
 
-// looksRandom tells whether a long word was probably made by a machine: letters and digits
-// are mixed. Names of settings and versions are not.
+// looksRandom tells whether a long word was probably made by a machine: letters and digits are
+// mixed, or capital and small letters. Names of settings, versions and paths are not.
 func looksRandom(token string) bool {
-	letters := strings.ContainsFunc(token, unicode.IsLetter)
-	digits := 0
-	for _, r := range token {
-		if unicode.IsDigit(r) {
+	digits, letters, changes := 0, 0, 0
+	for i, r := range token {
+		switch {
+		case unicode.IsDigit(r):
 			digits++
+		case unicode.IsLetter(r):
+			letters++
 		}
-	}
-	return letters && digits >= 3 || !strings.ContainsAny(token, "_-=") && mixedCase(token)
-}
-
-// mixedCase tells whether capital letters stand among small ones more often than in a name.
-func mixedCase(token string) bool {
-	changes := 0
-	for i := 1; i < len(token); i++ {
-		if unicode.IsUpper(rune(token[i])) != unicode.IsUpper(rune(token[i-1])) {
+		if i > 0 && unicode.IsUpper(r) != unicode.IsUpper(rune(token[i-1])) {
 			changes++
 		}
 	}
-	return changes > len(token)/3
+	switch {
+	case strings.ContainsAny(token, "/_"):
+		return digits > 0 && changes > len(token)/5
+	default:
+		return digits >= 3 && letters > 0 || digits >= 20 || changes > len(token)/3
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/version"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/redact"
 )
 
 // configKey is a key that the config loader of Headscale reads.
@@ -22,10 +23,14 @@ type configKey struct {
 }
 
 const (
+	// maxAdvice is more than the longest advice of successors, in bytes.
+	maxAdvice = 250
 	// maxUnknownKeys is how many keys one warning names.
 	maxUnknownKeys = 10
 	// maxTypo is how many letters a key may differ from the one that it is taken for.
 	maxTypo = 3
+	// maxKeyName is the longest name of a key that is printed, or taken for a typo, in bytes.
+	maxKeyName = 80
 )
 
 // successors say what to write instead of keys that Headscale had before 0.23 and ignores
@@ -41,7 +46,7 @@ var successors = map[string]string{
 	"db_ssl":                     "write database.postgres.ssl",
 	"ip_prefixes":                "write prefixes.v4 and prefixes.v6",
 	"private_key_path":           "Headscale needs noise.private_key_path only",
-	"node_update_check_interval": "take it out: nodes get updates at once",
+	"node_update_check_interval": "remove it: nodes get updates at once",
 	"log_level":                  "write log.level",
 	"dns_config":                 "write dns",
 	"derp.server.stun.enabled":   "write derp.server.stun_listen_addr",
@@ -84,7 +89,11 @@ func UnknownConfigKeys(headscale *v1beta1.Headscale) (string, error) {
 func list(names []string, describe func(string) string) string {
 	var described []string
 	for _, name := range names[:min(len(names), maxUnknownKeys)] {
-		described = append(described, describe(name))
+		if len(name) > maxKeyName {
+			described = append(described, redact.Line(name, maxKeyName))
+			continue
+		}
+		described = append(described, redact.Line(describe(name), maxKeyName+maxAdvice))
 	}
 	text := strings.Join(described, ", ")
 	if more := len(names) - maxUnknownKeys; more > 0 {
@@ -158,18 +167,25 @@ func isRemoved(path string) bool {
 func (k releaseKeys) describe(written string) string {
 	path := strings.ToLower(written)
 	section, _, _ := strings.Cut(path, ".")
-	for _, of := range []string{path, section} {
-		if advice, ok := successors[of]; ok {
-			return fmt.Sprintf("%s (%s)", written, advice)
-		}
-	}
-	if first := firstRelease(path); first != nil {
+	nearest := k.nearest(path)
+	_, isKey := k[path]
+	first := firstRelease(path)
+	switch {
+	case isKey:
+		return written + " (it must be a value, not a section)"
+	case k.isSection(path):
+		return written + " (it must be a section with keys of its own)"
+	case successors[path] != "":
+		return fmt.Sprintf("%s (%s)", written, successors[path])
+	case first != nil:
 		return fmt.Sprintf("%s (only other releases have it, first v%s)", written, first)
-	}
-	if nearest := k.nearest(path); nearest != "" {
+	case nearest != "":
 		return fmt.Sprintf("%s (did you mean %s?)", written, nearest)
+	case successors[section] != "":
+		return fmt.Sprintf("%s (%s)", written, successors[section])
+	default:
+		return written
 	}
-	return written
 }
 
 // nearest is the key or section that an unknown one was probably meant to be, or "": one
@@ -180,8 +196,11 @@ func (k releaseKeys) nearest(path string) string {
 	elsewhere := map[string]bool{}
 	for known := range k {
 		for candidate := known; candidate != ""; candidate = candidate[:max(strings.LastIndex(candidate, "."), 0)] {
-			if d := levenshtein.ComputeDistance(path, candidate); d < distance || d == distance && best != "" && candidate < best {
-				best, distance = candidate, d
+			// Strings whose lengths differ by more than the distance differ by more than it.
+			if difference := len(path) - len(candidate); difference <= distance && -difference <= distance {
+				if d := levenshtein.ComputeDistance(path, candidate); d < distance || d == distance && best != "" && candidate < best {
+					best, distance = candidate, d
+				}
 			}
 			if strings.HasSuffix("."+candidate, "."+last) {
 				elsewhere[candidate] = true

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
@@ -40,6 +41,10 @@ func TestUnknownConfigKeys(t *testing.T) {
 			want: inConfig + "policy.acls (a policy is no part of the config: put it into a ConfigMap and name that in spec.files.policy, or set policy.mode to database and send it to Headscale), " +
 				"policy.groups (a policy is no part of the config: put it into a ConfigMap and name that in spec.files.policy, or set policy.mode to database and send it to Headscale)",
 		},
+		"a typo in the section of the policy": {config: "{policy: {pth: x}}", want: inConfig + "policy.pth (did you mean policy.path?)"},
+		"a section in place of a value":       {config: "{derp: {urls: {a: 1}}}", want: inConfig + "derp.urls (it must be a value, not a section)"},
+		"a value in place of a section":       {config: "{log: debug}", want: inConfig + "log (it must be a section with keys of its own)"},
+		"control characters":                  {config: `{"x\n\e[31my": 1}`, want: inConfig + "x y"},
 		"variables": {
 			config: "{server_url: x}",
 			env:    []string{"HEADSCALE_DNS_MAGIC_DNS", "HEADSCALE_DEBUG_DEADLOCK", "TZ", "HEADSCALE_IP_PREFIXES", "HEADSCALE_RANDOMIZE_CLIENT_PORT"},
@@ -66,6 +71,24 @@ func TestManyUnknownConfigKeys(t *testing.T) {
 	sentence, err := resources.UnknownConfigKeys(withConfig(g, "", "{"+strings.Join(keys, ", ")+"}", nil))
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(sentence).To(HaveSuffix("k0008, k0009, and 990 more"))
+}
+
+// TestLongUnknownConfigKeys has names for which a search for a typo would take minutes.
+func TestLongUnknownConfigKeys(t *testing.T) {
+	g := NewWithT(t)
+	document := map[string]any{}
+	for i := range 10 {
+		document[fmt.Sprintf("k%d%s", i, strings.Repeat("x", 26_000))] = 1
+	}
+	headscale := withConfig(g, "", "{}", nil)
+	var err error
+	headscale.Spec.Config, err = v1beta1.NewHeadscaleConfig(document)
+	g.Expect(err).NotTo(HaveOccurred())
+	begin := time.Now()
+	sentence, err := resources.UnknownConfigKeys(headscale)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(time.Since(begin)).To(BeNumerically("<", 5*time.Second), "it took ten seconds on an idle machine once, and takes milliseconds")
+	g.Expect(len(sentence)).To(BeNumerically("<", 2000))
 }
 
 // withConfig is a Headscale with a config as YAML.

@@ -45,7 +45,7 @@ func eventsOf(before, after *v1beta1.HeadscaleStatus) []status.Event {
 // warningsIn is what the condition Ready says of what works and should be otherwise, or "".
 func warningsIn(reported *v1beta1.HeadscaleStatus) string {
 	ready := meta.FindStatusCondition(reported.Conditions, v1beta1.ConditionReady)
-	if ready == nil {
+	if ready == nil || ready.Status != metav1.ConditionTrue {
 		return ""
 	}
 	_, said, _ := strings.Cut(ready.Message, warningsIntro)

@@ -74,8 +74,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	var o observed
 	defer func() { result, err = r.report(ctx, *s, o, err) }()
 
-	err = r.sync(ctx, *s, &o)
-	return result, errors.Join(err, r.observe(ctx, *s, &o), r.forwardRotationRequest(ctx, *s, &o), r.recordVersion(ctx, *s, o))
+	syncErr := r.sync(ctx, *s, &o)
+	observeErr := r.observe(ctx, *s, &o)
+	forwardErr := r.forwardRotationRequest(ctx, *s, &o)
+	return result, errors.Join(syncErr, observeErr, forwardErr, r.recordVersion(ctx, *s, o))
 }
 
 // fetch reads the Headscale. Without one, or with one that is being deleted, there is

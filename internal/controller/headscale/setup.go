@@ -42,7 +42,8 @@ const (
 )
 
 // CachedObjects says what the cache holds for this controller: Headscales, and objects with
-// the operator's labels, reduced to the fields that are used.
+// the operator's labels. Pods and Secrets are reduced to the fields that are used, and objects
+// that belong to no Headscale to their names.
 func CachedObjects() map[client.Object]cache.ByObject {
 	ours := labels.Set{v1beta1.LabelManagedBy: v1beta1.ManagedBy}
 	keys := labels.Set{v1beta1.LabelManagedBy: v1beta1.ManagedBy, v1beta1.LabelComponent: v1beta1.ComponentAPIKey}
@@ -61,15 +62,11 @@ func CachedObjects() map[client.Object]cache.ByObject {
 	}
 }
 
-// maxCachedData is how much data a cached ConfigMap may hold, in bytes. One that the operator
-// applied has a completed config, which is little longer than the longest spec.config.
-const maxCachedData = 2 * v1beta1.MaxConfigSize
-
 // stripForeign leaves of an object that only has the operator's labels, and belongs to no
 // Headscale, what tells that: anyone may create such objects, as large as they like.
 func stripForeign(cached any) (any, error) {
 	object, ok := cached.(client.Object)
-	if !ok || belongsToHeadscale(object) && dataSize(object) <= maxCachedData {
+	if !ok || belongsToHeadscale(object) {
 		return cached, nil
 	}
 	bare, ok := reflect.New(reflect.TypeOf(object).Elem()).Interface().(client.Object)
@@ -88,21 +85,6 @@ func stripForeign(cached any) (any, error) {
 func belongsToHeadscale(object client.Object) bool {
 	owner := metav1.GetControllerOf(object)
 	return owner != nil && owner.Kind == v1beta1.Kind && owner.APIVersion == v1beta1.GroupVersion.String()
-}
-
-// dataSize is how many bytes of data a ConfigMap holds; 0 for other objects, whose schemas
-// do not hold much.
-func dataSize(object client.Object) int {
-	size := 0
-	if config, ok := object.(*corev1.ConfigMap); ok {
-		for _, text := range config.Data {
-			size += len(text)
-		}
-		for _, bytes := range config.BinaryData {
-			size += len(bytes)
-		}
-	}
-	return size
 }
 
 // stripSecret leaves of the managed fields of a Secret who requested a rotation, and when.

@@ -77,7 +77,7 @@ func planVolume(want *corev1ac.PersistentVolumeClaimApplyConfiguration, o observ
 	if o.claim == nil {
 		return expand, nil
 	}
-	if err := compareWithClaim(class, o.claim); err != nil {
+	if err := compareWithClaim(want.Spec.StorageClassName, o.claim); err != nil {
 		return nil, err
 	}
 	if expand == nil && size.Cmp(*storageOf(o.claim)) > 0 {
@@ -104,13 +104,13 @@ func compareWithTemplate(size resource.Quantity, class string, template *corev1.
 }
 
 // compareWithClaim refuses a class that a claim from before does not have.
-func compareWithClaim(class string, claim *corev1.PersistentVolumeClaim) error {
-	if class == "" || claim.Spec.StorageClassName == nil || class == *claim.Spec.StorageClassName {
+func compareWithClaim(class *string, claim *corev1.PersistentVolumeClaim) error {
+	if class == nil || claim.Spec.StorageClassName == nil || *class == *claim.Spec.StorageClassName {
 		return nil
 	}
 	return &resources.InvalidError{Field: "persistent_volume_claim.storage_class_name", Message: fmt.Sprintf(
 		"is %q, and claim %s, which was there before, has %q: write %[3]q, or leave it out, or move the data by hand to a Headscale of another name",
-		class, claim.Name, *claim.Spec.StorageClassName)}
+		*class, claim.Name, *claim.Spec.StorageClassName)}
 }
 
 // resize expands the data volume where the spec asks for that, after all else was done.
@@ -129,12 +129,12 @@ func (r *Reconciler) resize(ctx context.Context, s scope, o observed, want *reso
 	if !expand.recreate || !o.statefulSet.DeletionTimestamp.IsZero() {
 		return nil
 	}
-	return r.orphanPod(ctx, o.statefulSet)
+	return r.recreateStatefulSet(ctx, o.statefulSet)
 }
 
-// orphanPod deletes the StatefulSet, so that the next reconcile creates one with a claim
+// recreateStatefulSet deletes the StatefulSet, so that the next reconcile creates one with a claim
 // template of the new size. Its pod keeps running without an owner until then.
-func (r *Reconciler) orphanPod(ctx context.Context, statefulSet *appsv1.StatefulSet) error {
+func (r *Reconciler) recreateStatefulSet(ctx context.Context, statefulSet *appsv1.StatefulSet) error {
 	uid, version := statefulSet.UID, statefulSet.ResourceVersion
 	err := r.Client.Delete(ctx, statefulSet.DeepCopy(), client.PropagationPolicy(metav1.DeletePropagationOrphan),
 		client.Preconditions{UID: &uid, ResourceVersion: &version})
@@ -162,7 +162,7 @@ func (r *Reconciler) expandClaim(ctx context.Context, claim *corev1.PersistentVo
 	}
 	err = r.Client.Patch(ctx, claim.DeepCopy(), client.RawPatch(types.MergePatchType, patch), client.FieldOwner(FieldManager))
 	if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) {
-		return cannotExpand(expand, "the API server refuses it: "+err.Error(), "resolve what it says")
+		return cannotExpand(expand, "the API server refuses it: "+err.Error(), "fix the cause")
 	}
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("expanding claim %s: %w", claim.Name, err)
