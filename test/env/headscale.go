@@ -2,32 +2,21 @@ package env
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"maps"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/yaml"
 
 	"infrado.cloud/headscale-operator/test/process"
 )
 
-const (
-	// headscaleStart is how long Headscale may take until it answers.
-	headscaleStart = time.Minute
-	// headscaleGrace is how long Headscale may take to end.
-	headscaleGrace = 20 * time.Second
-	// poll is how often something is looked at that is about to happen.
-	poll = 20 * time.Millisecond
-	// portAttempts is how often other ports are tried when somebody took one.
-	portAttempts = 3
-)
+// portAttempts is how often other ports are tried when somebody took one.
+const portAttempts = 3
 
 // HeadscaleOptions say how Headscale is started.
 type HeadscaleOptions struct {
@@ -55,13 +44,8 @@ type Headscale struct {
 	Database string
 
 	options   HeadscaleOptions
-	addresses headscaleAddresses
+	addresses [3]string // of HTTP, of the metrics, and of gRPC
 	process   *process.Process
-}
-
-// headscaleAddresses are where one Headscale listens.
-type headscaleAddresses struct {
-	http, metrics, grpc string
 }
 
 // StartHeadscale starts Headscale and waits until it answers over TCP and over
@@ -75,31 +59,22 @@ func StartHeadscale(ctx context.Context, options HeadscaleOptions) (*Headscale, 
 		options.Dir = dir
 	}
 	h := &Headscale{Binary: options.Binary, Database: "db.sqlite", options: options}
-	for attempt := 1; ; attempt++ {
-		if err := h.takeAddresses(); err != nil {
-			return nil, err
+	err := retry.OnError(wait.Backoff{Steps: portAttempts}, portTaken, func() (err error) {
+		for i := range h.addresses {
+			if h.addresses[i], err = FreeAddress(); err != nil {
+				return err
+			}
 		}
-		err := h.Start(ctx)
-		if err == nil {
-			return h, nil
-		}
-		if attempt == portAttempts || !strings.Contains(err.Error(), "address already in use") {
-			return nil, err
-		}
+		return h.Start(ctx)
+	})
+	if err != nil {
+		return nil, err
 	}
+	return h, nil
 }
 
-// takeAddresses chooses free addresses.
-func (h *Headscale) takeAddresses() error {
-	for _, address := range []*string{&h.addresses.http, &h.addresses.metrics, &h.addresses.grpc} {
-		free, err := FreeAddress()
-		if err != nil {
-			return err
-		}
-		*address = free
-	}
-	return nil
-}
+// portTaken tells whether a server could not start because of its ports.
+func portTaken(err error) bool { return strings.Contains(err.Error(), "address already in use") }
 
 // Start starts Headscale, which must not be running, and waits until it answers.
 func (h *Headscale) Start(ctx context.Context) error {
@@ -118,20 +93,16 @@ func (h *Headscale) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := h.waitUntilUp(ctx); err != nil {
-		h.process.Kill()
-		return fmt.Errorf("headscale did not come up: %w; it said:\n%s", err, h.process.Log().Tail(20))
-	}
-	return nil
+	return awaitUp(ctx, h.process, h.URL()+"/health", h.SocketPath())
 }
 
 // config is a whole config that needs nothing outside this machine.
 func (h *Headscale) config() map[string]any {
 	config := map[string]any{
 		"server_url":            h.URL(),
-		"listen_addr":           h.addresses.http,
-		"metrics_listen_addr":   h.addresses.metrics,
-		"grpc_listen_addr":      h.addresses.grpc,
+		"listen_addr":           h.addresses[0],
+		"metrics_listen_addr":   h.addresses[1],
+		"grpc_listen_addr":      h.addresses[2],
 		"unix_socket":           h.SocketPath(),
 		"disable_check_updates": true,
 		"noise":                 map[string]any{"private_key_path": filepath.Join(h.options.Dir, "noise_private.key")},
@@ -149,24 +120,8 @@ func (h *Headscale) config() map[string]any {
 	return config
 }
 
-// waitUntilUp waits for the health endpoint and the socket.
-func (h *Headscale) waitUntilUp(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, headscaleStart)
-	defer cancel()
-	return wait.PollUntilContextCancel(ctx, poll, true, func(ctx context.Context) (bool, error) {
-		if !h.process.Running() {
-			return false, errors.New("it ended")
-		}
-		if status, _, _ := get(ctx, h.URL()+"/health", ""); status != http.StatusOK {
-			return false, nil
-		}
-		_, err := os.Stat(h.SocketPath())
-		return err == nil, nil
-	})
-}
-
 // URL is the base of the REST API.
-func (h *Headscale) URL() string { return "http://" + h.addresses.http }
+func (h *Headscale) URL() string { return "http://" + h.addresses[0] }
 
 // SocketPath is the Unix socket of the admin API.
 func (h *Headscale) SocketPath() string { return filepath.Join(h.options.Dir, "hs.sock") }
@@ -178,7 +133,7 @@ func (h *Headscale) ConfigPath() string { return filepath.Join(h.options.Dir, "c
 func (h *Headscale) Process() *process.Process { return h.process }
 
 // Stop ends Headscale in order.
-func (h *Headscale) Stop() error { return h.process.Stop(headscaleGrace) }
+func (h *Headscale) Stop() error { return h.process.Stop(endTimeout) }
 
 // Kill ends Headscale without giving it time for anything.
 func (h *Headscale) Kill() { h.process.Kill() }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -25,13 +24,6 @@ const (
 	// operator's namespace and ServiceAccount.
 	operatorNamespace = "headscale-operator-system"
 	operatorAccount   = "headscale-operator-controller-manager"
-	// operatorStart is how long the operator may take until it is ready.
-	operatorStart = time.Minute
-	// renewToken is how often the operator's token is renewed, which is valid for
-	// an hour.
-	renewToken = 30 * time.Minute
-	// operatorGrace is how long it may take to end.
-	operatorGrace = 20 * time.Second
 )
 
 // Binaries are the programs of this repository.
@@ -45,13 +37,10 @@ type Binaries struct {
 // BuildBinaries builds the programs into dir.
 func BuildBinaries(ctx context.Context, root, dir string, log io.Writer) (Binaries, error) {
 	binaries := Binaries{Operator: filepath.Join(dir, "manager"), Manager: filepath.Join(dir, "apikey-manager")}
-	if err := serverbuild.BuildProgram(ctx, root, "./cmd", binaries.Operator, log); err != nil {
-		return Binaries{}, err
-	}
-	if err := serverbuild.BuildProgram(ctx, root, "./cmd/apikey-manager", binaries.Manager, log); err != nil {
-		return Binaries{}, err
-	}
-	return binaries, nil
+	return binaries, errors.Join(
+		serverbuild.BuildProgram(ctx, root, "./cmd", binaries.Operator, log),
+		serverbuild.BuildProgram(ctx, root, "./cmd/apikey-manager", binaries.Manager, log),
+	)
 }
 
 // InstallOperator applies config/default: all of an installation, of which only
@@ -82,10 +71,7 @@ func (c *ControlPlane) AwaitResource(ctx context.Context) error {
 }
 
 // Operator is a running operator.
-type Operator struct {
-	process *process.Process
-	probes  string
-}
+type Operator struct{ process *process.Process }
 
 // OperatorOptions say how the operator is started.
 type OperatorOptions struct {
@@ -124,8 +110,7 @@ func StartOperator(ctx context.Context, options OperatorOptions) (*Operator, err
 		"--manager-image=" + ManagerImage, "--metrics-bind-address=0", "--health-probe-bind-address=" + probes,
 		"--leader-elect", "--leader-election-namespace=" + operatorNamespace,
 	}, options.Args...)
-	o := &Operator{probes: probes}
-	o.process, err = process.Start(process.Command{
+	p, err := process.Start(process.Command{
 		Name: "operator", Path: options.Binary, Args: args, Dir: dir,
 		Env:    append(os.Environ(), "KUBECONFIG="+kubeconfig, "MANAGER_IMAGE=", "WATCH_NAMESPACES="),
 		Output: options.Output, Guard: options.Guard,
@@ -133,44 +118,16 @@ func StartOperator(ctx context.Context, options OperatorOptions) (*Operator, err
 	if err != nil {
 		return nil, err
 	}
-	if err := o.waitUntilReady(ctx); err != nil {
-		o.process.Kill()
-		return nil, fmt.Errorf("the operator did not become ready: %w; it said:\n%s", err, o.process.Log().Tail(20))
+	if err := awaitUp(ctx, p, "http://"+probes+"/readyz"); err != nil {
+		return nil, err
 	}
-	go o.keepToken(options.Admin, account, filepath.Join(dir, tokenFileName))
-	return o, nil
-}
-
-// keepToken renews the operator's token for as long as it runs.
-func (o *Operator) keepToken(admin client.Client, account client.ObjectKey, path string) {
-	ticker := time.NewTicker(renewToken)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-o.process.Exited():
-			return
-		case <-ticker.C:
-			// A failure shows in the operator's log, and the next try is in time.
-			_ = WriteTokenFile(context.Background(), admin, account, time.Hour, path)
-		}
-	}
-}
-
-// waitUntilReady waits for the readiness endpoint.
-func (o *Operator) waitUntilReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, operatorStart)
-	defer cancel()
-	return wait.PollUntilContextCancel(ctx, poll, true, func(ctx context.Context) (bool, error) {
-		if !o.process.Running() {
-			return false, errors.New("it ended")
-		}
-		status, _, _ := get(ctx, "http://"+o.probes+"/readyz", "")
-		return status == http.StatusOK, nil
-	})
+	// That a token was not renewed shows in the operator's log.
+	go accountToken(account, dir).Keep(p.Exited(), options.Admin, func(error) {})
+	return &Operator{p}, nil
 }
 
 // Process is the operator's.
 func (o *Operator) Process() *process.Process { return o.process }
 
 // Stop ends the operator in order.
-func (o *Operator) Stop() error { return o.process.Stop(operatorGrace) }
+func (o *Operator) Stop() error { return o.process.Stop(endTimeout) }

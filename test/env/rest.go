@@ -2,17 +2,33 @@ package env
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/wait"
+
 	"infrado.cloud/headscale-operator/internal/headscale/headscaletest"
+	"infrado.cloud/headscale-operator/test/process"
 )
 
-// requestTimeout bounds a call to a server on this machine.
-const requestTimeout = 10 * time.Second
+const (
+	// requestTimeout bounds a call to a server on this machine.
+	requestTimeout = 10 * time.Second
+	// hashTime is what a check of a key costs a real Headscale.
+	hashTime = 65 * time.Millisecond
+	// startTimeout is how long a server may take until it answers, and endTimeout
+	// how long it may take to end.
+	startTimeout = time.Minute
+	endTimeout   = 20 * time.Second
+	// poll is how often a server is asked that is about to answer.
+	poll = 20 * time.Millisecond
+)
 
 // KeyStatus calls Headscale's REST API at baseURL with an API key and returns
 // the HTTP status: 200 when Headscale honors the key, 401 when it does not. Headscale v0.26
@@ -26,9 +42,6 @@ func KeyStatus(ctx context.Context, baseURL, key string) (int, error) {
 	return status, err
 }
 
-// maxText is how much of an answer is read, in bytes.
-const maxText = 1 << 20
-
 // get sends a GET request, with a bearer token if there is one, and returns the status and
 // the text of the answer. No connection is kept, so that every call meets the server as it
 // is now.
@@ -37,7 +50,7 @@ func get(ctx context.Context, url, bearer string) (status int, text string, err 
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
-		return 0, "", fmt.Errorf("calling %s: %w", url, err)
+		return 0, "", err
 	}
 	request.Close = true
 	if bearer != "" {
@@ -48,26 +61,17 @@ func get(ctx context.Context, url, bearer string) (status int, text string, err 
 		return 0, "", err
 	}
 	defer func() { _ = response.Body.Close() }()
-	raw, err := io.ReadAll(io.LimitReader(response.Body, maxText))
+	raw, err := io.ReadAll(response.Body)
 	return response.StatusCode, string(raw), err
 }
-
-// hashTime is what a check of a key costs a real Headscale.
-const hashTime = 65 * time.Millisecond
 
 // Honours calls the REST API with an API key and returns whether it is let in.
 func (h *Headscale) Honours(ctx context.Context, key string) (bool, error) {
 	status, err := KeyStatus(ctx, h.URL(), key)
-	switch {
-	case err != nil:
-		return false, err
-	case status == http.StatusOK:
-		return true, nil
-	case status == http.StatusUnauthorized:
-		return false, nil
-	default:
-		return false, fmt.Errorf("headscale answered with status %d", status)
+	if err == nil && status != http.StatusOK && status != http.StatusUnauthorized {
+		err = fmt.Errorf("headscale answered with status %d", status)
 	}
+	return err == nil && status == http.StatusOK, err
 }
 
 // ContractHonours says whether a server that stands in for Headscale would let the bearer
@@ -75,14 +79,33 @@ func (h *Headscale) Honours(ctx context.Context, key string) (bool, error) {
 // key and then hashes it.
 func ContractHonours(ctx context.Context, server *headscaletest.Server, key string) (bool, error) {
 	valid := server.Validate(key)
-	timer := time.NewTimer(hashTime)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(hashTime):
 		return valid, nil
 	case <-ctx.Done():
 		return false, ctx.Err()
 	}
+}
+
+// awaitUp waits until a server answers at the URL with the status 200 and the files exist, or
+// kills it and says why it did not come to that.
+func awaitUp(ctx context.Context, p *process.Process, url string, files ...string) error {
+	err := wait.PollUntilContextTimeout(ctx, poll, startTimeout, true, func(ctx context.Context) (bool, error) {
+		if !p.Running() {
+			return false, errors.New("it ended")
+		}
+		status, _, _ := get(ctx, url, "")
+		missing := slices.ContainsFunc(files, func(path string) bool {
+			_, err := os.Stat(path)
+			return err != nil
+		})
+		return status == http.StatusOK && !missing, nil
+	})
+	if err != nil {
+		p.Kill()
+		return fmt.Errorf("%s did not come up: %w; it said:\n%s", p.Name(), err, p.Log().Tail(20))
+	}
+	return nil
 }
 
 // FreeAddress returns a loopback address, host:port, that nobody listens on now.

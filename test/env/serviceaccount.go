@@ -13,36 +13,51 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// MinTokenLifetime is the shortest that the TokenRequest API grants.
-const MinTokenLifetime = 10 * time.Minute
+// minTokenLifetime is the shortest that the TokenRequest API grants.
+const minTokenLifetime = 10 * time.Minute
 
-// NewToken asks the TokenRequest API for a token of a ServiceAccount.
-func NewToken(ctx context.Context, admin client.Client, serviceAccount client.ObjectKey, lifetime time.Duration) (string, error) {
-	lifetime = max(lifetime, MinTokenLifetime)
-	seconds := int64(lifetime.Seconds())
-	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}}
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: serviceAccount.Namespace, Name: serviceAccount.Name}}
-	if err := admin.SubResource("token").Create(ctx, account, request); err != nil {
-		return "", fmt.Errorf("requesting a token of ServiceAccount %s: %w", serviceAccount, err)
-	}
-	return request.Status.Token, nil
+// TokenFile is a file with a token of a ServiceAccount.
+type TokenFile struct {
+	Path           string
+	ServiceAccount client.ObjectKey
+	Lifetime       time.Duration
 }
 
-// WriteTokenFile puts a fresh token of a ServiceAccount into a file. A reader
-// sees the old token or the new one, never a part.
-func WriteTokenFile(ctx context.Context, admin client.Client, serviceAccount client.ObjectKey, lifetime time.Duration, path string) error {
-	token, err := NewToken(ctx, admin, serviceAccount, lifetime)
-	if err != nil {
+// Write puts a fresh token into the file. A reader sees the old token or the new
+// one, never a part.
+func (t TokenFile) Write(ctx context.Context, admin client.Client) error {
+	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
+		ExpirationSeconds: ptr.To(int64(max(t.Lifetime, minTokenLifetime).Seconds())),
+	}}
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: t.ServiceAccount.Namespace, Name: t.ServiceAccount.Name}}
+	if err := admin.SubResource("token").Create(ctx, account, request); err != nil {
+		return fmt.Errorf("requesting a token of ServiceAccount %s: %w", t.ServiceAccount, err)
+	}
+	unfinished := t.Path + ".unfinished"
+	if err := os.WriteFile(unfinished, []byte(request.Status.Token), 0o600); err != nil {
 		return err
 	}
-	unfinished := path + ".unfinished"
-	if err := os.WriteFile(unfinished, []byte(token), 0o600); err != nil {
-		return err
+	return os.Rename(unfinished, t.Path)
+}
+
+// Keep renews the token until done is closed, twice in its life, so that one failure does no harm.
+func (t TokenFile) Keep(done <-chan struct{}, admin client.Client, report func(error)) {
+	ticker := time.NewTicker(t.Lifetime * 2 / 5)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-ticker.C:
+			if err := t.Write(context.Background(), admin); err != nil {
+				report(err)
+			}
+		}
 	}
-	return os.Rename(unfinished, path)
 }
 
 // WriteKubeconfig writes a kubeconfig that leads to the server of an
@@ -58,16 +73,18 @@ func WriteKubeconfig(path string, admin *rest.Config, namespace, tokenFile strin
 	return clientcmd.WriteToFile(*config, path)
 }
 
-// tokenFileName is the name of the token next to a kubeconfig that uses it.
-const tokenFileName = "token"
+// accountToken is the file of a ServiceAccount's token next to a kubeconfig that uses it.
+func accountToken(serviceAccount client.ObjectKey, dir string) TokenFile {
+	return TokenFile{Path: filepath.Join(dir, "token"), ServiceAccount: serviceAccount, Lifetime: time.Hour}
+}
 
 // ServiceAccountKubeconfig writes a token of a ServiceAccount that exists, and a
 // kubeconfig that uses it, into dir. It returns the kubeconfig's path.
 func (c *ControlPlane) ServiceAccountKubeconfig(ctx context.Context, admin client.Client, serviceAccount client.ObjectKey, dir string) (string, error) {
-	tokenFile := filepath.Join(dir, tokenFileName)
-	if err := WriteTokenFile(ctx, admin, serviceAccount, time.Hour, tokenFile); err != nil {
+	token := accountToken(serviceAccount, dir)
+	if err := token.Write(ctx, admin); err != nil {
 		return "", err
 	}
 	path := filepath.Join(dir, "kubeconfig")
-	return path, WriteKubeconfig(path, c.config, serviceAccount.Namespace, tokenFile)
+	return path, WriteKubeconfig(path, c.config, serviceAccount.Namespace, token.Path)
 }

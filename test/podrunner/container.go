@@ -2,8 +2,11 @@ package podrunner
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
 	"maps"
-	"os"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,6 +14,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"infrado.cloud/headscale-operator/test/env"
 	"infrado.cloud/headscale-operator/test/process"
@@ -23,10 +28,9 @@ const (
 	lastPause  = 5 * time.Second
 	// longLife is how long a container must have run for the pause to begin anew.
 	longLife = time.Minute
+	// defaultHeadscaleConfig is where Headscale looks when nobody says where.
+	defaultHeadscaleConfig = "/etc/headscale/config.yaml"
 )
-
-// defaultHeadscaleConfig is where Headscale looks when nobody says where.
-const defaultHeadscaleConfig = "/etc/headscale/config.yaml"
 
 // container is one container of a pod.
 type container struct {
@@ -48,34 +52,21 @@ type container struct {
 }
 
 // resolveArgs makes the command line. The image's entrypoint, or what command
-// says instead of it, is the program of the image.
-func (c *container) resolveArgs(variables map[string]string) []string {
-	args := c.template.Args
-	if len(c.template.Command) > 0 {
-		args = slices.Concat(c.template.Command[1:], args)
-	}
-	args = expandAll(args, variables)
-	for i := range args {
-		args[i] = c.mounts.rewrite(args[i])
-	}
-	return args
-}
-
-// movePorts has the container listen on free addresses of this machine.
-func (c *container) movePorts() error {
-	for i := range c.args {
-		moved, err := moveBindAddress(c.args[i], &c.pod.runner.ports)
-		if err != nil {
+// says instead of it, is the program of the image. What the container listens on
+// is moved to free addresses of this machine.
+func (c *container) resolveArgs(variables map[string]string) (err error) {
+	c.args = slices.Concat(c.template.Command[min(1, len(c.template.Command)):], c.template.Args)
+	for i, arg := range c.args {
+		if c.args[i], err = moveBindAddress(c.mounts.rewrite(expand(arg, variables)), &c.pod.runner.ports); err != nil {
 			return err
 		}
-		c.args[i] = moved
 	}
 	return nil
 }
 
 // resolveEnv makes the whole environment: what an image would bring, what the
 // template says, and what a process needs that is no container.
-func (c *container) resolveEnv(variables map[string]string, tokens []token) ([]string, error) {
+func (c *container) resolveEnv(variables map[string]string, tokens []env.TokenFile) error {
 	all := map[string]string{
 		"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": c.home, "HOSTNAME": c.pod.name,
 	}
@@ -87,25 +78,23 @@ func (c *container) resolveEnv(variables map[string]string, tokens []token) ([]s
 	}
 	if len(tokens) > 0 {
 		all["KUBECONFIG"] = filepath.Join(c.home, "kubeconfig")
-		if err := env.WriteKubeconfig(all["KUBECONFIG"], c.pod.config, c.pod.namespace, tokens[0].path); err != nil {
-			return nil, err
+		if err := env.WriteKubeconfig(all["KUBECONFIG"], c.pod.config, c.pod.namespace, tokens[0].Path); err != nil {
+			return err
 		}
 	}
 	config := c.configPath()
 	moved, err := moveListeners(config, &c.pod.runner.ports)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(moved) > 0 {
 		all["HEADSCALE_CONFIG"] = config
 		maps.Copy(all, moved)
 	}
-	list := make([]string, 0, len(all))
-	for name, value := range all {
-		list = append(list, name+"="+value)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		c.env = append(c.env, name+"="+all[name])
 	}
-	slices.Sort(list)
-	return list, nil
+	return nil
 }
 
 // configPath is the config file that the command line names, or Headscale's usual
@@ -140,7 +129,7 @@ func (c *container) run(ctx context.Context) {
 // runOnce runs the program until it ends, or ends it with the context.
 func (c *container) runOnce(ctx context.Context) {
 	p, err := process.Start(process.Command{
-		Name: c.pod.name + "/" + c.template.Name, Path: c.program, Args: c.args, Env: c.env, Dir: c.workingDir(),
+		Name: c.pod.name + "/" + c.template.Name, Path: c.program, Args: c.args, Env: c.env, Dir: c.home,
 		Output: c.log, Guard: c.pod.runner.options.Guard,
 	})
 	if err != nil {
@@ -152,8 +141,10 @@ func (c *container) runOnce(ctx context.Context) {
 	c.began, c.starts = time.Now(), c.starts+1
 	c.mutex.Unlock()
 	probing, stopProbing := context.WithCancel(ctx)
-	var wait sync.WaitGroup
-	wait.Go(func() { c.probe(probing) })
+	var probes sync.WaitGroup
+	if c.template.ReadinessProbe != nil {
+		probes.Go(func() { c.probe(probing, c.template.ReadinessProbe) })
+	}
 	select {
 	case <-p.Exited():
 		c.pod.runner.options.Log(p.Name() + " ended: " + p.Describe())
@@ -164,17 +155,7 @@ func (c *container) runOnce(ctx context.Context) {
 		}
 	}
 	stopProbing()
-	wait.Wait()
-}
-
-// workingDir is the container's, where it is in a volume.
-func (c *container) workingDir() string {
-	if dir := c.mounts.rewrite(c.template.WorkingDir); dir != c.template.WorkingDir {
-		if err := os.MkdirAll(dir, 0o700); err == nil {
-			return dir
-		}
-	}
-	return c.home
+	probes.Wait()
 }
 
 // running is the process if it runs, or nil.
@@ -193,4 +174,66 @@ func (c *container) ready() bool {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	return running && c.passing
+}
+
+// prober sends the probes. A certificate is not checked, as a kubelet does not either.
+var prober = http.Client{Transport: &http.Transport{
+	DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+}}
+
+// probe asks the container's readiness probe until the context ends. It asks much
+// more often than the template says, so that nobody waits for nothing.
+func (c *container) probe(ctx context.Context, probe *corev1.Probe) {
+	failures := int32(0)
+	wait.UntilWithContext(ctx, func(ctx context.Context) {
+		err := c.ask(ctx, probe)
+		failures++
+		if err == nil {
+			failures = 0
+		}
+		c.mutex.Lock()
+		defer c.mutex.Unlock()
+		c.passing = err == nil || c.passing && failures < max(probe.FailureThreshold, 1)
+	}, tick)
+}
+
+// ask sends a probe once, and expects a status from 200 to 399.
+func (c *container) ask(ctx context.Context, probe *corev1.Probe) error {
+	get := probe.HTTPGet
+	if get == nil {
+		err := errors.New("a probe of this kind is not emulated")
+		c.pod.runner.report(err)
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(max(probe.TimeoutSeconds, 1))*time.Second)
+	defer cancel()
+	url := strings.ToLower(string(get.Scheme)) + "://" + c.address(get.Port) + get.Path
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return err
+	}
+	response, err := prober.Do(request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode < 200 || response.StatusCode >= 400 {
+		return fmt.Errorf("%s answered with %s", url, response.Status)
+	}
+	return nil
+}
+
+// address is where a port of the container, by its name or number, can be
+// reached, or "" when there is no such port.
+func (c *container) address(port intstr.IntOrString) string {
+	number := port.IntValue()
+	for _, candidate := range c.template.Ports {
+		if candidate.Name == port.StrVal && port.Type == intstr.String {
+			number = int(candidate.ContainerPort)
+		}
+	}
+	if number == 0 {
+		return ""
+	}
+	return c.pod.runner.ports.lookup(number)
 }

@@ -13,13 +13,13 @@
 //
 // Of the kubelet: containers run exactly what the template says (the image, by a
 // map to a program; command and args with $(VAR) expanded; env with values,
-// field, Secret and ConfigMap references; envFrom). Volumes are directories:
+// field, Secret and ConfigMap references). Volumes are directories:
 // emptyDir (new for every pod), persistentVolumeClaim and volume claim templates
 // (kept), configMap, secret, downwardAPI and projected ones, among them the token
 // of the pod's ServiceAccount, which comes from the TokenRequest API and is
 // renewed. A container that ends is started again, with a growing pause. The pod
-// is ready when all containers run and those with a readiness probe (httpGet or
-// tcpSocket) pass it. A pod is stopped with SIGTERM, and with SIGKILL after its
+// is ready when all containers run and those with a readiness probe (httpGet)
+// pass it. A pod is stopped with SIGTERM, and with SIGKILL after its
 // grace period.
 //
 // # How a process differs from a container
@@ -35,8 +35,8 @@
 //
 // # What it does not emulate
 //
-// PersistentVolumeClaim objects, more than one replica, init containers
-// (refused), users, capabilities and read-only file systems, resource limits,
+// PersistentVolumeClaim objects, more than one replica, init containers,
+// envFrom and working directories (refused), users, capabilities and read-only file systems, resource limits,
 // startup and liveness probes, lifecycle hooks, the update of mounted ConfigMaps
 // and Secrets in a running pod, and the network: Services lead nowhere.
 package podrunner

@@ -23,9 +23,7 @@ const (
 
 // show makes the Pod object say what is true of the pod. One that ended makes way.
 func (r *Runner) show(ctx context.Context, set *appsv1.StatefulSet) error {
-	r.mutex.Lock()
-	pod := r.pod
-	r.mutex.Unlock()
+	pod := r.current()
 	if r.shown != nil && (pod == nil || pod.revision != r.shown.Labels[appsv1.ControllerRevisionHashLabelKey]) {
 		r.hide(ctx)
 	}
@@ -48,15 +46,16 @@ func (r *Runner) show(ctx context.Context, set *appsv1.StatefulSet) error {
 	if equality.Semantic.DeepEqual(before.Status, r.shown.Status) {
 		return nil
 	}
-	switch err := r.options.Client.Status().Patch(ctx, r.shown, client.MergeFrom(before)); {
+	err := r.options.Client.Status().Patch(ctx, r.shown, client.MergeFrom(before))
+	switch {
 	case apierrors.IsNotFound(err):
 		// Somebody deleted it, and it is made again.
 		r.shown = nil
+		return nil
 	case err != nil:
 		r.shown = before
-		return err
 	}
-	return nil
+	return err
 }
 
 // hide deletes the Pod object.
@@ -77,15 +76,7 @@ func (p *pod) object(set *appsv1.StatefulSet) *corev1.Pod {
 	made := &corev1.Pod{ObjectMeta: *p.template.ObjectMeta.DeepCopy(), Spec: *p.template.Spec.DeepCopy()}
 	made.Namespace, made.Name = p.namespace, p.name
 	made.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(set, appsv1.SchemeGroupVersion.WithKind("StatefulSet"))}
-	if made.Labels == nil {
-		made.Labels = map[string]string{}
-	}
-	made.Labels[appsv1.ControllerRevisionHashLabelKey] = p.revision
-	for i := range p.claims {
-		made.Spec.Volumes = append(made.Spec.Volumes, corev1.Volume{Name: p.claims[i].Name, VolumeSource: corev1.VolumeSource{
-			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: p.claims[i].Name + "-" + p.name},
-		}})
-	}
+	metav1.SetMetaDataLabel(&made.ObjectMeta, appsv1.ControllerRevisionHashLabelKey, p.revision)
 	return made
 }
 
@@ -95,8 +86,11 @@ func (p *pod) describe(status *corev1.PodStatus) {
 	if p.ready() {
 		ready = corev1.ConditionTrue
 	}
-	for _, kind := range []corev1.PodConditionType{corev1.ContainersReady, corev1.PodReady} {
-		setPodCondition(status, kind, ready)
+	if len(status.Conditions) == 0 || status.Conditions[0].Status != ready {
+		status.Conditions = nil
+		for _, kind := range []corev1.PodConditionType{corev1.ContainersReady, corev1.PodReady} {
+			status.Conditions = append(status.Conditions, corev1.PodCondition{Type: kind, Status: ready, LastTransitionTime: metav1.Now().Rfc3339Copy()})
+		}
 	}
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
@@ -105,19 +99,6 @@ func (p *pod) describe(status *corev1.PodStatus) {
 		status.Phase = corev1.PodRunning
 		status.ContainerStatuses = append(status.ContainerStatuses, c.status())
 	}
-}
-
-// setPodCondition sets a condition of a pod.
-func setPodCondition(status *corev1.PodStatus, kind corev1.PodConditionType, to corev1.ConditionStatus) {
-	for i := range status.Conditions {
-		if condition := &status.Conditions[i]; condition.Type == kind {
-			if condition.Status != to {
-				condition.Status, condition.LastTransitionTime = to, metav1.Now().Rfc3339Copy()
-			}
-			return
-		}
-	}
-	status.Conditions = append(status.Conditions, corev1.PodCondition{Type: kind, Status: to, LastTransitionTime: metav1.Now().Rfc3339Copy()})
 }
 
 // status is what the kubelet would say of the container.
@@ -129,9 +110,7 @@ func (c *container) status() corev1.ContainerStatus {
 		Name: c.template.Name, Image: c.template.Image, ImageID: c.program,
 		Ready: ready, Started: &ready, RestartCount: max(c.starts-1, 0),
 	}
-	if c.ended != nil {
-		status.LastTerminationState.Terminated = c.ended
-	}
+	status.LastTerminationState.Terminated = c.ended
 	switch {
 	case running:
 		status.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(c.began).Rfc3339Copy()}
@@ -156,4 +135,37 @@ func (c *container) noteEnd(p *process.Process) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	c.ended = end
+}
+
+// writeStatus writes the status when it has changed.
+func (r *Runner) writeStatus(ctx context.Context, set *appsv1.StatefulSet, revision string) error {
+	before := set.DeepCopy()
+	r.describe(&set.Status, r.current(), revision)
+	set.Status.ObservedGeneration = set.Generation
+	if equality.Semantic.DeepEqual(before.Status, set.Status) {
+		return nil
+	}
+	return client.IgnoreNotFound(r.options.Client.Status().Patch(ctx, set, client.MergeFrom(before)))
+}
+
+// describe says what the StatefulSet controller would of the pod, which may be nil. The current
+// revision becomes the update revision when the new pod is ready.
+func (r *Runner) describe(status *appsv1.StatefulSetStatus, pod *pod, revision string) {
+	one := func(is bool) int32 {
+		if is {
+			return 1
+		}
+		return 0
+	}
+	ready := pod != nil && pod.ready()
+	if ready {
+		r.readyRevision = pod.revision
+	}
+	if r.readyRevision == "" {
+		r.readyRevision = revision
+	}
+	status.CurrentRevision, status.UpdateRevision = r.readyRevision, revision
+	status.Replicas, status.ReadyReplicas, status.AvailableReplicas = one(pod != nil), one(ready), one(ready)
+	status.UpdatedReplicas = one(pod != nil && pod.revision == revision)
+	status.CurrentReplicas = one(pod != nil && pod.revision == r.readyRevision)
 }

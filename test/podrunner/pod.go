@@ -14,18 +14,17 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"infrado.cloud/headscale-operator/test/env"
 )
 
-const (
-	// retryPrepare is the pause before a pod whose volumes could not be made is
-	// tried again.
-	retryPrepare = 500 * time.Millisecond
-	// defaultGrace is Kubernetes' default of terminationGracePeriodSeconds.
-	defaultGrace = 30 * time.Second
-)
+// retryPrepare is the pause before a pod whose volumes could not be made is
+// tried again.
+const retryPrepare = 500 * time.Millisecond
 
 // pod is one life of the StatefulSet's pod.
 type pod struct {
@@ -35,10 +34,9 @@ type pod struct {
 	namespace string
 	name      string
 	revision  string
-	template  corev1.PodTemplateSpec
-	claims    []corev1.PersistentVolumeClaim
-	dir       string // of volumes that end with the pod
-	claimsDir string // of volumes that stay
+	template  corev1.PodTemplateSpec // with the volumes of the claim templates
+	dir       string                 // of volumes that end with the pod
+	claimsDir string                 // of volumes that stay
 	cancel    context.CancelFunc
 	stopping  bool // guarded by the runner's mutex
 	done      chan struct{}
@@ -50,61 +48,57 @@ type pod struct {
 // newPod describes a pod of the StatefulSet.
 func (r *Runner) newPod(set *appsv1.StatefulSet, revision string) *pod {
 	root := filepath.Join(r.options.Guard.Dir(), set.Namespace+"-"+set.Name)
-	return &pod{
+	p := &pod{
 		runner: r, client: r.options.Client, config: r.options.Config,
 		namespace: set.Namespace, name: set.Name + "-0", revision: revision,
-		template: *set.Spec.Template.DeepCopy(), claims: slices.Clone(set.Spec.VolumeClaimTemplates),
+		template:  *set.Spec.Template.DeepCopy(),
 		dir:       filepath.Join(root, fmt.Sprint(r.serial)),
 		claimsDir: filepath.Join(root, "claims"),
 		done:      make(chan struct{}),
 	}
+	for i := range set.Spec.VolumeClaimTemplates {
+		name := set.Spec.VolumeClaimTemplates[i].Name
+		p.template.Spec.Volumes = append(p.template.Spec.Volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: name + "-" + p.name},
+		}})
+	}
+	return p
 }
 
 // start runs the pod until it is cancelled. Afterwards nothing is left of it but
-// its persistent volumes.
+// its persistent volumes. While something is missing, it tries again, as a kubelet does.
 func (p *pod) start(ctx context.Context) {
 	ctx, p.cancel = context.WithCancel(ctx)
 	go func() {
 		defer close(p.done)
 		defer func() { _ = os.RemoveAll(p.dir) }()
-		tokens, err := p.prepareUntilDone(ctx)
-		if err != nil {
+		var tokens []env.TokenFile
+		if err := wait.PollUntilContextCancel(ctx, retryPrepare, true, func(ctx context.Context) (bool, error) {
+			var err error
+			if tokens, err = p.prepare(ctx); err != nil && ctx.Err() == nil {
+				p.runner.report(err)
+			}
+			return err == nil, nil
+		}); err != nil {
 			return
 		}
-		var wait sync.WaitGroup
-		for _, t := range tokens {
-			wait.Go(func() { p.keepToken(ctx, t) })
+		var running sync.WaitGroup
+		for _, token := range tokens {
+			running.Go(func() { token.Keep(ctx.Done(), p.client, p.runner.report) })
 		}
 		for _, c := range p.containers {
-			wait.Go(func() { c.run(ctx) })
+			running.Go(func() { c.run(ctx) })
 		}
-		wait.Wait()
+		running.Wait()
 	}()
 }
 
-// prepareUntilDone tries again for as long as something is missing, as a kubelet
-// does.
-func (p *pod) prepareUntilDone(ctx context.Context) ([]token, error) {
-	for {
-		tokens, err := p.prepare(ctx)
-		if err == nil || ctx.Err() != nil {
-			return tokens, errors.Join(err, ctx.Err())
-		}
-		p.runner.report(err)
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(retryPrepare):
-		}
-	}
-}
-
 // prepare makes the volumes and resolves what the containers run.
-func (p *pod) prepare(ctx context.Context) ([]token, error) {
+func (p *pod) prepare(ctx context.Context) ([]env.TokenFile, error) {
 	if len(p.template.Spec.InitContainers) > 0 {
 		return nil, errors.New("init containers are not emulated")
 	}
-	var tokens []token
+	var tokens []env.TokenFile
 	var containers []*container
 	for i := range p.template.Spec.Containers {
 		c, made, err := p.prepareContainer(ctx, &p.template.Spec.Containers[i])
@@ -114,13 +108,16 @@ func (p *pod) prepare(ctx context.Context) ([]token, error) {
 		containers, tokens = append(containers, c), append(tokens, made...)
 	}
 	p.mutex.Lock()
+	defer p.mutex.Unlock()
 	p.containers = containers
-	p.mutex.Unlock()
 	return tokens, nil
 }
 
 // prepareContainer makes the volumes of one container and resolves its command.
-func (p *pod) prepareContainer(ctx context.Context, template *corev1.Container) (*container, []token, error) {
+func (p *pod) prepareContainer(ctx context.Context, template *corev1.Container) (*container, []env.TokenFile, error) {
+	if len(template.EnvFrom) > 0 || template.WorkingDir != "" {
+		return nil, nil, fmt.Errorf("container %s: envFrom and workingDir are not emulated", template.Name)
+	}
 	program, err := p.runner.program(template.Image)
 	if err != nil {
 		return nil, nil, err
@@ -138,17 +135,10 @@ func (p *pod) prepareContainer(ctx context.Context, template *corev1.Container) 
 		home: filepath.Join(p.dir, template.Name, "home"),
 		log:  p.runner.logOf(template.Name),
 	}
-	if err := os.MkdirAll(c.home, 0o700); err != nil {
+	if err := errors.Join(os.MkdirAll(c.home, 0o700), c.resolveArgs(variables)); err != nil {
 		return nil, nil, err
 	}
-	c.args = c.resolveArgs(variables)
-	if err := c.movePorts(); err != nil {
-		return nil, nil, err
-	}
-	if c.env, err = c.resolveEnv(variables, tokens); err != nil {
-		return nil, nil, err
-	}
-	return c, tokens, nil
+	return c, tokens, c.resolveEnv(variables, tokens)
 }
 
 // program finds the program of an image.
@@ -165,26 +155,9 @@ func (r *Runner) program(image string) (string, error) {
 	return "", fmt.Errorf("there is no program for the image %q, only for %q", image, slices.Sorted(maps.Keys(r.options.Programs)))
 }
 
-// keepToken renews a token when four fifths of its life are over, as a kubelet does.
-func (p *pod) keepToken(ctx context.Context, t token) {
-	ticker := time.NewTicker(t.lifetime * 4 / 5)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			if err := p.renew(ctx, t); err != nil && ctx.Err() == nil {
-				p.runner.report(err)
-			}
-		}
-	}
-}
-
-// grace is how long the containers may take to end.
+// grace is how long the containers may take to end. The API server sets it.
 func (p *pod) grace() time.Duration {
-	seconds := ptr.Deref(p.template.Spec.TerminationGracePeriodSeconds, int64(defaultGrace/time.Second))
-	return time.Duration(seconds) * time.Second
+	return time.Duration(ptr.Deref(p.template.Spec.TerminationGracePeriodSeconds, 0)) * time.Second
 }
 
 // container finds a container by its name; nil before the pod is prepared.
@@ -203,10 +176,5 @@ func (p *pod) container(name string) *container {
 func (p *pod) ready() bool {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	for _, c := range p.containers {
-		if !c.ready() {
-			return false
-		}
-	}
-	return len(p.containers) > 0
+	return len(p.containers) > 0 && !slices.ContainsFunc(p.containers, func(c *container) bool { return !c.ready() })
 }

@@ -2,6 +2,9 @@ package podrunner
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,10 +14,13 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"infrado.cloud/headscale-operator/test/env"
 	"infrado.cloud/headscale-operator/test/process"
 )
 
@@ -48,11 +54,17 @@ type Runner struct {
 	mutex    sync.Mutex
 	pod      *pod // nil while there is none
 	serial   int
-	current  string // revision of the last pod that was ready
 	logs     map[string]*process.Log
 	problems string // the last that was logged
 
-	shown *corev1.Pod // the Pod object; used by Run alone
+	// Used by Run alone:
+	shown         *corev1.Pod // the Pod object
+	readyRevision string      // of the last pod that was ready
+}
+
+// InWorld describes the pod of a StatefulSet in a World.
+func InWorld(w *env.World, statefulSet client.ObjectKey) Options {
+	return Options{Client: w.Admin, Config: w.Plane.Config(), Guard: w.Guard, StatefulSet: statefulSet, Programs: w.Programs()}
 }
 
 // New returns a Runner. Run makes it work.
@@ -63,22 +75,30 @@ func New(options Options) *Runner {
 	return &Runner{options: options, logs: map[string]*process.Log{}}
 }
 
+// Start runs a pod until stop is called, which waits for its end.
+func Start(options Options) (r *Runner, stop func()) {
+	r = New(options)
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { r.Run(ctx) })
+	return r, func() {
+		cancel()
+		running.Wait()
+	}
+}
+
 // Run follows the StatefulSet until the context ends, and then stops the pod.
 func (r *Runner) Run(ctx context.Context) {
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
-	defer r.hide(context.WithoutCancel(ctx))
-	defer r.stop()
-	for {
+	wait.UntilWithContext(ctx, func(ctx context.Context) {
 		if err := r.step(ctx); err != nil && ctx.Err() == nil {
 			r.report(err)
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	}, tick)
+	if pod := r.current(); pod != nil {
+		pod.cancel()
+		<-pod.done
 	}
+	r.hide(context.WithoutCancel(ctx))
 }
 
 // step brings the pod closer to the StatefulSet and reports its status.
@@ -92,10 +112,12 @@ func (r *Runner) step(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	revision, err := revisionOf(set)
+	template, err := json.Marshal(set.Spec.Template)
 	if err != nil {
 		return err
 	}
+	sum := sha256.Sum256(template)
+	revision := set.Name + "-" + hex.EncodeToString(sum[:])[:10]
 	r.follow(ctx, set, revision)
 	return errors.Join(r.show(ctx, set), r.writeStatus(ctx, set, revision))
 }
@@ -123,15 +145,11 @@ func (r *Runner) follow(ctx context.Context, set *appsv1.StatefulSet, revision s
 	}
 }
 
-// stop ends the pod and waits for it.
-func (r *Runner) stop() {
+// current is the pod that there is, or nil.
+func (r *Runner) current() *pod {
 	r.mutex.Lock()
-	pod := r.pod
-	r.mutex.Unlock()
-	if pod != nil {
-		pod.cancel()
-		<-pod.done
-	}
+	defer r.mutex.Unlock()
+	return r.pod
 }
 
 // report logs a problem unless it is the same as the last one.
@@ -149,16 +167,14 @@ func (r *Runner) report(err error) {
 func (r *Runner) logOf(container string) *process.Log {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
-	log, known := r.logs[container]
-	if !known {
+	if r.logs[container] == nil {
 		var output io.Writer
 		if r.options.Output != nil {
 			output = r.options.Output(container)
 		}
-		log = process.NewLog(output)
-		r.logs[container] = log
+		r.logs[container] = process.NewLog(output)
 	}
-	return log
+	return r.logs[container]
 }
 
 // Log is what a container has printed, in all pods and over all restarts.
@@ -177,14 +193,8 @@ func (r *Runner) Process(container string) *process.Process {
 // Address is where a port of a container, by its name, can be reached, or "" when
 // there is no such container or port.
 func (r *Runner) Address(container, port string) string {
-	c := r.container(container)
-	if c == nil {
-		return ""
-	}
-	for _, candidate := range c.template.Ports {
-		if candidate.Name == port {
-			return r.ports.lookup(int(candidate.ContainerPort))
-		}
+	if c := r.container(container); c != nil {
+		return c.address(intstr.FromString(port))
 	}
 	return ""
 }
@@ -192,20 +202,16 @@ func (r *Runner) Address(container, port string) string {
 // HostPath is where a path of a container is on this machine. A path outside all
 // volumes stays as it is; without such a container it is "".
 func (r *Runner) HostPath(container, path string) string {
-	c := r.container(container)
-	if c == nil {
-		return ""
+	if c := r.container(container); c != nil {
+		return c.mounts.rewrite(path)
 	}
-	return c.mounts.rewrite(path)
+	return ""
 }
 
 // container is one of the current pod's, or nil.
 func (r *Runner) container(name string) *container {
-	r.mutex.Lock()
-	pod := r.pod
-	r.mutex.Unlock()
-	if pod == nil {
-		return nil
+	if pod := r.current(); pod != nil {
+		return pod.container(name)
 	}
-	return pod.container(name)
+	return nil
 }

@@ -3,8 +3,10 @@ package podrunner
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -20,101 +22,67 @@ import (
 // not run here, so its content is supplied where it is missing.
 const rootCAConfigMap = "kube-root-ca.crt"
 
-// defaultTokenLifetime is that of a projected token without expirationSeconds.
-const defaultTokenLifetime = time.Hour
-
-// token is a file with a ServiceAccount token that has to be renewed.
-type token struct {
-	path     string
-	lifetime time.Duration
-}
+// defaultTokenSeconds is the lifetime of a projected token without expirationSeconds.
+const defaultTokenSeconds = 3600
 
 // mount prepares the volumes of one container and returns its mounts and tokens.
 // Volumes that have content of their own are made for each container anew,
 // because paths in them are rewritten to the mounts of that container.
-func (p *pod) mount(ctx context.Context, container *corev1.Container) (mounts, []token, error) {
+func (p *pod) mount(ctx context.Context, container *corev1.Container) (mounts, []env.TokenFile, error) {
 	dirs := mounts{}
+	byDir := map[string]corev1.Volume{}
+	volumes := p.template.Spec.Volumes
 	for _, volumeMount := range container.VolumeMounts {
-		dir, err := p.volumeDir(container.Name, volumeMount.Name)
-		if err != nil {
-			return nil, nil, fmt.Errorf("container %s: %w", container.Name, err)
+		i := slices.IndexFunc(volumes, func(volume corev1.Volume) bool { return volume.Name == volumeMount.Name })
+		if i < 0 {
+			return nil, nil, fmt.Errorf("container %s: there is no volume %q", container.Name, volumeMount.Name)
 		}
+		dir := p.volumeDir(container.Name, volumes[i])
+		byDir[dir] = volumes[i]
 		dirs.add(volumeMount.MountPath, dir, expand(volumeMount.SubPath, nil))
 	}
-	var tokens []token
-	for _, volumeMount := range container.VolumeMounts {
-		dir, _ := p.volumeDir(container.Name, volumeMount.Name)
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, nil, err
-		}
-		made, err := p.fill(ctx, p.volumes()[volumeMount.Name], dir, dirs)
+	var tokens []env.TokenFile
+	for _, dir := range slices.Sorted(maps.Keys(byDir)) {
+		volume := byDir[dir]
+		made, err := p.fill(ctx, volume.VolumeSource, dir, dirs)
 		if err != nil {
-			return nil, nil, fmt.Errorf("volume %s: %w", volumeMount.Name, err)
+			return nil, nil, fmt.Errorf("volume %s: %w", volume.Name, err)
 		}
 		tokens = append(tokens, made...)
 	}
 	return dirs, tokens, nil
 }
 
-// volumes are the pod's by name, with those of the claim templates.
-func (p *pod) volumes() map[string]corev1.VolumeSource {
-	result := map[string]corev1.VolumeSource{}
-	for i := range p.template.Spec.Volumes {
-		result[p.template.Spec.Volumes[i].Name] = p.template.Spec.Volumes[i].VolumeSource
-	}
-	for i := range p.claims {
-		result[p.claims[i].Name] = corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{
-			ClaimName: p.claims[i].Name + "-" + p.name,
-		}}
-	}
-	return result
-}
-
 // volumeDir is the directory that stands for a volume in a container. Names are
 // kept short, for the sake of sockets.
-func (p *pod) volumeDir(container, name string) (string, error) {
-	source, found := p.volumes()[name]
+func (p *pod) volumeDir(container string, volume corev1.Volume) string {
 	switch {
-	case !found:
-		return "", fmt.Errorf("there is no volume %q", name)
-	case source.EmptyDir != nil:
-		return filepath.Join(p.dir, "empty", name), nil
-	case source.PersistentVolumeClaim != nil:
-		return filepath.Join(p.claimsDir, source.PersistentVolumeClaim.ClaimName), nil
-	case source.ConfigMap != nil, source.Secret != nil, source.Projected != nil, source.DownwardAPI != nil:
-		return filepath.Join(p.dir, container, name), nil
+	case volume.EmptyDir != nil:
+		return filepath.Join(p.dir, "empty", volume.Name)
+	case volume.PersistentVolumeClaim != nil:
+		return filepath.Join(p.claimsDir, volume.PersistentVolumeClaim.ClaimName)
 	default:
-		return "", fmt.Errorf("the kind of volume %q is not emulated", name)
+		return filepath.Join(p.dir, container, volume.Name)
 	}
 }
 
-// fill writes the content of a volume that has one.
-func (p *pod) fill(ctx context.Context, source corev1.VolumeSource, dir string, dirs mounts) ([]token, error) {
-	projection := corev1.ProjectedVolumeSource{}
-	switch {
-	case source.ConfigMap != nil:
-		projection.Sources = []corev1.VolumeProjection{{ConfigMap: &corev1.ConfigMapProjection{
-			LocalObjectReference: source.ConfigMap.LocalObjectReference,
-			Items:                source.ConfigMap.Items, Optional: source.ConfigMap.Optional,
-		}}}
-	case source.Secret != nil:
-		projection.Sources = []corev1.VolumeProjection{{Secret: &corev1.SecretProjection{
-			LocalObjectReference: corev1.LocalObjectReference{Name: source.Secret.SecretName},
-			Items:                source.Secret.Items, Optional: source.Secret.Optional,
-		}}}
-	case source.DownwardAPI != nil:
-		projection.Sources = []corev1.VolumeProjection{{DownwardAPI: &corev1.DownwardAPIProjection{Items: source.DownwardAPI.Items}}}
-	case source.Projected != nil:
-		projection = *source.Projected
+// fill makes the directory of a volume, and writes the content of one that has one.
+func (p *pod) fill(ctx context.Context, source corev1.VolumeSource, dir string, dirs mounts) (tokens []env.TokenFile, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
 	}
-	var tokens []token
-	for _, part := range projection.Sources {
-		if part.ServiceAccountToken != nil {
-			made, err := p.writeToken(ctx, part.ServiceAccountToken, dir)
-			if err != nil {
+	parts, err := projections(source)
+	if err != nil {
+		return nil, err
+	}
+	for _, part := range parts {
+		if request := part.ServiceAccountToken; request != nil {
+			lifetime := time.Duration(ptr.Deref(request.ExpirationSeconds, defaultTokenSeconds)) * time.Second
+			token := env.TokenFile{Path: filepath.Join(dir, request.Path), ServiceAccount: p.serviceAccount(), Lifetime: lifetime}
+			if err := token.Write(ctx, p.client); err != nil {
 				return nil, err
 			}
-			tokens = append(tokens, made)
+			tokens = append(tokens, token)
 			continue
 		}
 		files, err := p.files(ctx, part)
@@ -128,40 +96,46 @@ func (p *pod) fill(ctx context.Context, source corev1.VolumeSource, dir string, 
 	return tokens, nil
 }
 
-// writeToken puts a token of the pod's ServiceAccount into a volume.
-func (p *pod) writeToken(ctx context.Context, projection *corev1.ServiceAccountTokenProjection, dir string) (token, error) {
-	made := token{path: filepath.Join(dir, projection.Path), lifetime: defaultTokenLifetime}
-	if seconds := ptr.Deref(projection.ExpirationSeconds, 0); seconds > 0 {
-		made.lifetime = time.Duration(seconds) * time.Second
+// projections are the content of a volume, as that of a projected one.
+func projections(source corev1.VolumeSource) ([]corev1.VolumeProjection, error) {
+	switch {
+	case source.EmptyDir != nil, source.PersistentVolumeClaim != nil:
+		return nil, nil
+	case source.ConfigMap != nil:
+		from := source.ConfigMap
+		return []corev1.VolumeProjection{{ConfigMap: &corev1.ConfigMapProjection{
+			LocalObjectReference: from.LocalObjectReference, Items: from.Items, Optional: from.Optional,
+		}}}, nil
+	case source.Secret != nil:
+		from := source.Secret
+		return []corev1.VolumeProjection{{Secret: &corev1.SecretProjection{
+			LocalObjectReference: corev1.LocalObjectReference{Name: from.SecretName}, Items: from.Items, Optional: from.Optional,
+		}}}, nil
+	case source.DownwardAPI != nil:
+		return []corev1.VolumeProjection{{DownwardAPI: &corev1.DownwardAPIProjection{Items: source.DownwardAPI.Items}}}, nil
+	case source.Projected != nil:
+		return source.Projected.Sources, nil
+	default:
+		return nil, fmt.Errorf("a volume of this kind is not emulated")
 	}
-	return made, p.renew(ctx, made)
-}
-
-// renew writes a token anew.
-func (p *pod) renew(ctx context.Context, t token) error {
-	return env.WriteTokenFile(ctx, p.client, p.serviceAccount(), t.lifetime, t.path)
 }
 
 // serviceAccount is the pod's.
 func (p *pod) serviceAccount() client.ObjectKey {
-	key := client.ObjectKey{Namespace: p.namespace, Name: p.template.Spec.ServiceAccountName}
-	if key.Name == "" {
-		key.Name = "default"
+	name := p.template.Spec.ServiceAccountName
+	if name == "" {
+		name = "default"
 	}
-	return key
+	return client.ObjectKey{Namespace: p.namespace, Name: name}
 }
 
 // files are the content of one part of a projected volume, by path.
 func (p *pod) files(ctx context.Context, part corev1.VolumeProjection) (map[string][]byte, error) {
 	switch {
 	case part.ConfigMap != nil:
-		optional := ptr.Deref(part.ConfigMap.Optional, false)
-		entries, err := p.configMap(ctx, part.ConfigMap.Name, optional)
-		return selectItems(entries, part.ConfigMap.Items, optional, err)
+		return p.entries(ctx, &corev1.ConfigMap{}, part.ConfigMap.Name, part.ConfigMap.Items, part.ConfigMap.Optional)
 	case part.Secret != nil:
-		optional := ptr.Deref(part.Secret.Optional, false)
-		entries, err := p.secret(ctx, part.Secret.Name, optional)
-		return selectItems(entries, part.Secret.Items, optional, err)
+		return p.entries(ctx, &corev1.Secret{}, part.Secret.Name, part.Secret.Items, part.Secret.Optional)
 	case part.DownwardAPI != nil:
 		files := map[string][]byte{}
 		for _, item := range part.DownwardAPI.Items {
@@ -180,19 +154,39 @@ func (p *pod) files(ctx context.Context, part corev1.VolumeProjection) (map[stri
 	}
 }
 
-// selectItems applies the items of a volume, of which none means all entries.
-func selectItems(entries map[string][]byte, items []corev1.KeyToPath, optional bool, err error) (map[string][]byte, error) {
-	if err != nil || len(items) == 0 {
-		return entries, err
+// entries reads a ConfigMap or a Secret of the pod's namespace: the items, by
+// their paths, or all entries where there are none.
+func (p *pod) entries(
+	ctx context.Context, object client.Object, name string, items []corev1.KeyToPath, optional *bool,
+) (map[string][]byte, error) {
+	err := p.client.Get(ctx, client.ObjectKey{Namespace: p.namespace, Name: name}, object)
+	all := map[string][]byte{}
+	switch from := object.(type) {
+	case *corev1.ConfigMap:
+		maps.Copy(all, from.BinaryData)
+		for key, value := range from.Data {
+			all[key] = []byte(value)
+		}
+		if apierrors.IsNotFound(err) && name == rootCAConfigMap {
+			all["ca.crt"], err = p.config.CAData, nil
+		}
+	case *corev1.Secret:
+		all = from.Data
+	}
+	if err != nil && (!apierrors.IsNotFound(err) || !ptr.Deref(optional, false)) {
+		return nil, err
+	}
+	if len(items) == 0 {
+		return all, nil
 	}
 	files := map[string][]byte{}
 	for _, item := range items {
-		value, found, err := pick(entries, item.Key, optional, nil)
-		if err != nil {
-			return nil, err
-		}
-		if found {
-			files[item.Path] = []byte(value)
+		value, found := all[item.Key]
+		switch {
+		case found:
+			files[item.Path] = value
+		case !ptr.Deref(optional, false):
+			return nil, fmt.Errorf("%s has no entry %q, only %q", name, item.Key, slices.Sorted(maps.Keys(all)))
 		}
 	}
 	return files, nil
@@ -213,36 +207,4 @@ func writeFiles(dir string, files map[string][]byte, dirs mounts) error {
 		}
 	}
 	return nil
-}
-
-// configMap reads the entries of a ConfigMap of the pod's namespace.
-func (p *pod) configMap(ctx context.Context, name string, optional bool) (map[string][]byte, error) {
-	object := &corev1.ConfigMap{}
-	err := p.client.Get(ctx, client.ObjectKey{Namespace: p.namespace, Name: name}, object)
-	switch {
-	case apierrors.IsNotFound(err) && name == rootCAConfigMap:
-		return map[string][]byte{"ca.crt": p.config.CAData}, nil
-	case apierrors.IsNotFound(err) && optional:
-		return nil, nil
-	case err != nil:
-		return nil, err
-	}
-	entries := map[string][]byte{}
-	for key, value := range object.Data {
-		entries[key] = []byte(value)
-	}
-	for key, value := range object.BinaryData {
-		entries[key] = value
-	}
-	return entries, nil
-}
-
-// secret reads the entries of a Secret of the pod's namespace.
-func (p *pod) secret(ctx context.Context, name string, optional bool) (map[string][]byte, error) {
-	object := &corev1.Secret{}
-	err := p.client.Get(ctx, client.ObjectKey{Namespace: p.namespace, Name: name}, object)
-	if apierrors.IsNotFound(err) && optional {
-		return nil, nil
-	}
-	return object.Data, err
 }

@@ -41,7 +41,7 @@ func writeKubeconfig(ctx context.Context, namespace, dir string, server *rest.Co
 	GinkgoHelper()
 	account := client.ObjectKey{Namespace: namespace, Name: identityName}
 	token, path := filepath.Join(dir, "token"), filepath.Join(dir, "kubeconfig")
-	Expect(env.WriteTokenFile(ctx, admin, account, time.Hour, token)).To(Succeed())
+	Expect(env.TokenFile{Path: token, ServiceAccount: account, Lifetime: time.Hour}.Write(ctx, admin)).To(Succeed())
 	Expect(env.WriteKubeconfig(path, server, namespace, token)).To(Succeed())
 	return path
 }
