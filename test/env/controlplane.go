@@ -1,3 +1,7 @@
+// Package env starts the real servers that integration tests and the demo talk
+// to: a control plane (etcd and kube-apiserver) and Headscale. All of them listen
+// on the loopback interface, keep what they write in a guarded directory, and end
+// with the program that started them.
 package env
 
 import (
@@ -11,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
@@ -24,24 +29,17 @@ const controlPlaneTimeout = 2 * time.Minute
 
 // ControlPlaneOptions say how a control plane is started.
 type ControlPlaneOptions struct {
-	// Servers says where etcd, kube-apiserver and kubectl are.
-	Servers serverbuild.Servers
-	// Guard owns the directory and ends the servers when nobody else does.
-	Guard *process.Guard
-	// CRDs are files, or directories of files, that are installed.
-	CRDs []string
-	// Output receives what etcd and kube-apiserver print. It may be nil.
-	Output io.Writer
-	// Configure, if set, changes the API server's flags.
-	Configure func(*envtest.APIServer)
+	Servers   serverbuild.Servers      // where etcd, kube-apiserver and kubectl are
+	Guard     *process.Guard           // owns the directory and ends the servers when nobody else does
+	CRDs      []string                 // files, or directories of files, that are installed
+	Output    io.Writer                // receives what etcd and kube-apiserver print; may be nil
+	Configure func(*envtest.APIServer) // if set, changes the API server's flags
 }
 
 // ControlPlane is a running etcd and kube-apiserver. There is no controller, no
 // scheduler and no kubelet: nothing but what is asked of the API happens.
 type ControlPlane struct {
 	config      *rest.Config
-	kubeconfig  string
-	kubectl     string
 	dir         string
 	environment *envtest.Environment
 }
@@ -56,14 +54,8 @@ func StartControlPlane(options ControlPlaneOptions) (*ControlPlane, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("starting the control plane: %w", err), environment.Stop())
 	}
-	c := &ControlPlane{
-		config:      config,
-		kubeconfig:  filepath.Join(options.Guard.Dir(), "kubeconfig"),
-		kubectl:     options.Servers.Kubectl(),
-		dir:         options.Guard.Dir(),
-		environment: environment,
-	}
-	if err := os.WriteFile(c.kubeconfig, environment.KubeConfig, 0o600); err != nil {
+	c := &ControlPlane{config: config, dir: options.Guard.Dir(), environment: environment}
+	if err := os.WriteFile(c.Kubeconfig(), environment.KubeConfig, 0o600); err != nil {
 		return nil, errors.Join(err, environment.Stop())
 	}
 	return c, nil
@@ -106,25 +98,27 @@ func newEnvironment(options ControlPlaneOptions) (*envtest.Environment, error) {
 func (c *ControlPlane) Config() *rest.Config { return rest.CopyConfig(c.config) }
 
 // Kubeconfig is the path of an administrator's kubeconfig.
-func (c *ControlPlane) Kubeconfig() string { return c.kubeconfig }
+func (c *ControlPlane) Kubeconfig() string { return filepath.Join(c.dir, "kubeconfig") }
 
 // Stop ends the servers.
-func (c *ControlPlane) Stop() error {
-	if err := c.environment.Stop(); err != nil {
-		return fmt.Errorf("stopping the control plane: %w", err)
-	}
-	return nil
-}
+func (c *ControlPlane) Stop() error { return c.environment.Stop() }
 
 // Kubectl runs kubectl as an administrator and returns what it printed. The
 // error of a failed command contains its complaints.
 func (c *ControlPlane) Kubectl(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, c.kubectl, args...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.kubeconfig, "KUBECACHEDIR="+filepath.Join(c.dir, "kubectl"))
-	var output, complaints strings.Builder
-	cmd.Stdout, cmd.Stderr = &output, &complaints
-	if err := cmd.Run(); err != nil {
-		return output.String(), fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(complaints.String()))
+	cmd := exec.CommandContext(ctx, c.environment.ControlPlane.KubectlPath, args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig(), "KUBECACHEDIR="+filepath.Join(c.dir, "kubectl"))
+	var complaints strings.Builder
+	cmd.Stderr = &complaints
+	output, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(complaints.String()))
 	}
-	return output.String(), nil
+	return string(output), err
+}
+
+// ToldByAPIServer tells whether an event is one of the API server's own: now and then it tells of
+// a Service's address that it has just given away and not yet written down.
+func ToldByAPIServer(event *eventsv1.Event) bool {
+	return strings.HasSuffix(event.ReportingController, "allocator-repair-controller")
 }

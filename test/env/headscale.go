@@ -20,18 +20,14 @@ const portAttempts = 3
 
 // HeadscaleOptions say how Headscale is started.
 type HeadscaleOptions struct {
-	// Binary is the path of the program.
-	Binary string
-	// Guard ends Headscale when nobody else does.
-	Guard *process.Guard
+	Binary string         // the path of the program
+	Guard  *process.Guard // ends Headscale when nobody else does
 	// Dir is where the socket, the keys and the databases are; short, because the
 	// path of a socket is limited to 107 bytes on Linux and 103 on macOS. Empty: a
 	// new directory of the guard's.
-	Dir string
-	// Config is laid over the top level of the config that is written.
-	Config map[string]any
-	// Output receives what Headscale prints. It may be nil.
-	Output io.Writer
+	Dir    string
+	Config map[string]any // laid over the top level of the config that is written
+	Output io.Writer      // receives what Headscale prints; may be nil
 }
 
 // Headscale is a real Headscale that can be stopped and started again, on the
@@ -51,15 +47,14 @@ type Headscale struct {
 // StartHeadscale starts Headscale and waits until it answers over TCP and over
 // its socket.
 func StartHeadscale(ctx context.Context, options HeadscaleOptions) (*Headscale, error) {
+	var err error
 	if options.Dir == "" {
-		dir, err := os.MkdirTemp(options.Guard.Dir(), "hs-")
-		if err != nil {
+		if options.Dir, err = os.MkdirTemp(options.Guard.Dir(), "hs-"); err != nil {
 			return nil, err
 		}
-		options.Dir = dir
 	}
 	h := &Headscale{Binary: options.Binary, Database: "db.sqlite", options: options}
-	err := retry.OnError(wait.Backoff{Steps: portAttempts}, portTaken, func() (err error) {
+	err = retry.OnError(wait.Backoff{Steps: portAttempts}, portTaken, func() (err error) {
 		for i := range h.addresses {
 			if h.addresses[i], err = FreeAddress(); err != nil {
 				return err
@@ -67,10 +62,7 @@ func StartHeadscale(ctx context.Context, options HeadscaleOptions) (*Headscale, 
 		}
 		return h.Start(ctx)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return h, nil
+	return h, err
 }
 
 // portTaken tells whether a server could not start because of its ports.

@@ -28,10 +28,8 @@ const (
 
 // Binaries are the programs of this repository.
 type Binaries struct {
-	// Operator is cmd/main.go.
-	Operator string
-	// Manager is cmd/apikey-manager/main.go, the API Key Manager.
-	Manager string
+	Operator string // cmd/main.go
+	Manager  string // cmd/apikey-manager/main.go, the API Key Manager
 }
 
 // BuildBinaries builds the programs into dir.
@@ -75,18 +73,12 @@ type Operator struct{ process *process.Process }
 
 // OperatorOptions say how the operator is started.
 type OperatorOptions struct {
-	// Binary is the path of the program.
-	Binary string
-	// ControlPlane is where it is installed.
-	ControlPlane *ControlPlane
-	// Admin is an administrator's client.
-	Admin client.Client
-	// Guard ends the operator when nobody else does.
-	Guard *process.Guard
-	// Args follow those that the operator is started with here.
-	Args []string
-	// Output receives what the operator prints. It may be nil.
-	Output io.Writer
+	Binary       string         // the path of the program
+	ControlPlane *ControlPlane  // where it is installed
+	Admin        client.Client  // an administrator's
+	Guard        *process.Guard // ends the operator when nobody else does
+	Args         []string       // follow those that the operator is started with here
+	Output       io.Writer      // receives what the operator prints; may be nil
 }
 
 // StartOperator runs the operator's program outside the cluster, as the

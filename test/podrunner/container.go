@@ -21,16 +21,9 @@ import (
 	"infrado.cloud/headscale-operator/test/process"
 )
 
-const (
-	// The pause before a container that ended is started again doubles from the
-	// first to the second, which is much quicker than a kubelet's 10 s to 5 min.
-	firstPause = 250 * time.Millisecond
-	lastPause  = 5 * time.Second
-	// longLife is how long a container must have run for the pause to begin anew.
-	longLife = time.Minute
-	// defaultHeadscaleConfig is where Headscale looks when nobody says where.
-	defaultHeadscaleConfig = "/etc/headscale/config.yaml"
-)
+// restartPause is the pause before a container that ended is started again, which
+// is much quicker than a kubelet's 10 s to 5 min.
+const restartPause = time.Second
 
 // container is one container of a pod.
 type container struct {
@@ -78,52 +71,24 @@ func (c *container) resolveEnv(variables map[string]string, tokens []env.TokenFi
 	}
 	if len(tokens) > 0 {
 		all["KUBECONFIG"] = filepath.Join(c.home, "kubeconfig")
-		if err := env.WriteKubeconfig(all["KUBECONFIG"], c.pod.config, c.pod.namespace, tokens[0].Path); err != nil {
+		if err := env.WriteKubeconfig(all["KUBECONFIG"], c.pod.runner.options.Config, c.pod.namespace, tokens[0].Path); err != nil {
 			return err
 		}
 	}
-	config := c.configPath()
-	moved, err := moveListeners(config, &c.pod.runner.ports)
-	if err != nil {
-		return err
-	}
-	if len(moved) > 0 {
-		all["HEADSCALE_CONFIG"] = config
-		maps.Copy(all, moved)
+	for _, arg := range c.args {
+		if config, found := strings.CutPrefix(arg, "--config="); found {
+			moved, err := moveListeners(config, &c.pod.runner.ports)
+			if err != nil {
+				return err
+			}
+			all["HEADSCALE_CONFIG"] = config
+			maps.Copy(all, moved)
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		c.env = append(c.env, name+"="+all[name])
 	}
 	return nil
-}
-
-// configPath is the config file that the command line names, or Headscale's usual
-// one.
-func (c *container) configPath() string {
-	for i, arg := range c.args {
-		if path, found := strings.CutPrefix(arg, "--config="); found {
-			return path
-		}
-		if (arg == "--config" || arg == "-c") && i+1 < len(c.args) {
-			return c.args[i+1]
-		}
-	}
-	return c.mounts.rewrite(defaultHeadscaleConfig)
-}
-
-// run keeps the container running until the context ends.
-func (c *container) run(ctx context.Context) {
-	for pause := firstPause; ctx.Err() == nil; pause = min(2*pause, lastPause) {
-		started := time.Now()
-		c.runOnce(ctx)
-		if time.Since(started) > longLife {
-			pause = firstPause
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
-	}
 }
 
 // runOnce runs the program until it ends, or ends it with the context.

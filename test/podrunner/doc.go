@@ -17,7 +17,7 @@
 // emptyDir (new for every pod), persistentVolumeClaim and volume claim templates
 // (kept), configMap, secret, downwardAPI and projected ones, among them the token
 // of the pod's ServiceAccount, which comes from the TokenRequest API and is
-// renewed. A container that ends is started again, with a growing pause. The pod
+// renewed. A container that ends is started again after a pause. The pod
 // is ready when all containers run and those with a readiness probe (httpGet)
 // pass it. A pod is stopped with SIGTERM, and with SIGKILL after its
 // grace period.

@@ -8,16 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/test/env"
 )
@@ -29,8 +26,6 @@ const retryPrepare = 500 * time.Millisecond
 // pod is one life of the StatefulSet's pod.
 type pod struct {
 	runner    *Runner
-	client    client.Client
-	config    *rest.Config
 	namespace string
 	name      string
 	revision  string
@@ -49,8 +44,7 @@ type pod struct {
 func (r *Runner) newPod(set *appsv1.StatefulSet, revision string) *pod {
 	root := filepath.Join(r.options.Guard.Dir(), set.Namespace+"-"+set.Name)
 	p := &pod{
-		runner: r, client: r.options.Client, config: r.options.Config,
-		namespace: set.Namespace, name: set.Name + "-0", revision: revision,
+		runner: r, namespace: set.Namespace, name: set.Name + "-0", revision: revision,
 		template:  *set.Spec.Template.DeepCopy(),
 		dir:       filepath.Join(root, fmt.Sprint(r.serial)),
 		claimsDir: filepath.Join(root, "claims"),
@@ -84,10 +78,10 @@ func (p *pod) start(ctx context.Context) {
 		}
 		var running sync.WaitGroup
 		for _, token := range tokens {
-			running.Go(func() { token.Keep(ctx.Done(), p.client, p.runner.report) })
+			running.Go(func() { token.Keep(ctx.Done(), p.runner.options.Client, p.runner.report) })
 		}
 		for _, c := range p.containers {
-			running.Go(func() { c.run(ctx) })
+			running.Go(func() { wait.UntilWithContext(ctx, c.runOnce, restartPause) })
 		}
 		running.Wait()
 	}()
@@ -118,9 +112,10 @@ func (p *pod) prepareContainer(ctx context.Context, template *corev1.Container) 
 	if len(template.EnvFrom) > 0 || template.WorkingDir != "" {
 		return nil, nil, fmt.Errorf("container %s: envFrom and workingDir are not emulated", template.Name)
 	}
-	program, err := p.runner.program(template.Image)
-	if err != nil {
-		return nil, nil, err
+	program, known := p.runner.options.Programs[template.Image]
+	if !known {
+		return nil, nil, fmt.Errorf("there is no program for the image %q, only for %q",
+			template.Image, slices.Sorted(maps.Keys(p.runner.options.Programs)))
 	}
 	dirs, tokens, err := p.mount(ctx, template)
 	if err != nil {
@@ -138,21 +133,8 @@ func (p *pod) prepareContainer(ctx context.Context, template *corev1.Container) 
 	if err := errors.Join(os.MkdirAll(c.home, 0o700), c.resolveArgs(variables)); err != nil {
 		return nil, nil, err
 	}
-	return c, tokens, c.resolveEnv(variables, tokens)
-}
-
-// program finds the program of an image.
-func (r *Runner) program(image string) (string, error) {
-	name, _, _ := strings.Cut(image, "@")
-	if colon := strings.LastIndex(name, ":"); colon > strings.LastIndex(name, "/") {
-		name = name[:colon]
-	}
-	for _, candidate := range []string{image, name} {
-		if program, known := r.options.Programs[candidate]; known {
-			return program, nil
-		}
-	}
-	return "", fmt.Errorf("there is no program for the image %q, only for %q", image, slices.Sorted(maps.Keys(r.options.Programs)))
+	err = c.resolveEnv(variables, tokens)
+	return c, tokens, err
 }
 
 // grace is how long the containers may take to end. The API server sets it.

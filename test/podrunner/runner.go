@@ -37,8 +37,7 @@ type Options struct {
 	Guard *process.Guard
 	// StatefulSet names the one whose pod is run. It need not exist yet.
 	StatefulSet client.ObjectKey
-	// Programs gives the program of each image, by the image's whole reference or
-	// by its name without tag and digest.
+	// Programs gives the program of each image, by the image's whole reference.
 	Programs map[string]string
 	// Output receives what a container prints. It may be nil.
 	Output func(container string) io.Writer

@@ -43,7 +43,7 @@ spec:
       terminationGracePeriodSeconds: 5
       containers:
       - name: main
-        image: registry.example.com:5000/shell@sha256:0000000000000000000000000000000000000000000000000000000000000000
+        image: registry.example.com:5000/shell:v1
         command: [anything, -c]
         args:
         - |
@@ -104,7 +104,7 @@ var _ = Describe("A pod", Ordered, func() {
 		Expect(os.WriteFile(kubectl, []byte(script), 0o700)).To(Succeed())
 		runner = New(Options{
 			Client: admin, Config: plane.Config(), Guard: guard, StatefulSet: key,
-			Programs: map[string]string{"registry.example.com:5000/shell": "/bin/sh", "kubectl": kubectl},
+			Programs: map[string]string{"registry.example.com:5000/shell:v1": "/bin/sh", "kubectl:v1": kubectl},
 			Log:      func(line string) { GinkgoWriter.Println(line) },
 		})
 		running, stop := context.WithCancel(context.Background())

@@ -1,6 +1,7 @@
 package podrunner
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -78,8 +79,9 @@ func (p *pod) fill(ctx context.Context, source corev1.VolumeSource, dir string, 
 	for _, part := range parts {
 		if request := part.ServiceAccountToken; request != nil {
 			lifetime := time.Duration(ptr.Deref(request.ExpirationSeconds, defaultTokenSeconds)) * time.Second
-			token := env.TokenFile{Path: filepath.Join(dir, request.Path), ServiceAccount: p.serviceAccount(), Lifetime: lifetime}
-			if err := token.Write(ctx, p.client); err != nil {
+			account := client.ObjectKey{Namespace: p.namespace, Name: cmp.Or(p.template.Spec.ServiceAccountName, "default")}
+			token := env.TokenFile{Path: filepath.Join(dir, request.Path), ServiceAccount: account, Lifetime: lifetime}
+			if err := token.Write(ctx, p.runner.options.Client); err != nil {
 				return nil, err
 			}
 			tokens = append(tokens, token)
@@ -120,15 +122,6 @@ func projections(source corev1.VolumeSource) ([]corev1.VolumeProjection, error) 
 	}
 }
 
-// serviceAccount is the pod's.
-func (p *pod) serviceAccount() client.ObjectKey {
-	name := p.template.Spec.ServiceAccountName
-	if name == "" {
-		name = "default"
-	}
-	return client.ObjectKey{Namespace: p.namespace, Name: name}
-}
-
 // files are the content of one part of a projected volume, by path.
 func (p *pod) files(ctx context.Context, part corev1.VolumeProjection) (map[string][]byte, error) {
 	switch {
@@ -159,7 +152,7 @@ func (p *pod) files(ctx context.Context, part corev1.VolumeProjection) (map[stri
 func (p *pod) entries(
 	ctx context.Context, object client.Object, name string, items []corev1.KeyToPath, optional *bool,
 ) (map[string][]byte, error) {
-	err := p.client.Get(ctx, client.ObjectKey{Namespace: p.namespace, Name: name}, object)
+	err := p.runner.options.Client.Get(ctx, client.ObjectKey{Namespace: p.namespace, Name: name}, object)
 	all := map[string][]byte{}
 	switch from := object.(type) {
 	case *corev1.ConfigMap:
@@ -168,7 +161,7 @@ func (p *pod) entries(
 			all[key] = []byte(value)
 		}
 		if apierrors.IsNotFound(err) && name == rootCAConfigMap {
-			all["ca.crt"], err = p.config.CAData, nil
+			all["ca.crt"], err = p.runner.options.Config.CAData, nil
 		}
 	case *corev1.Secret:
 		all = from.Data

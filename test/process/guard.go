@@ -61,15 +61,11 @@ func NewGuard(prefix string) (*Guard, error) {
 	return &Guard{dir: dir, alive: alive, cmd: cmd}, nil
 }
 
-// maxTempDir is the longest path of a temporary directory that leaves room for
-// sockets in directories below it.
-const maxTempDir = 40
-
-// newShortDir makes a temporary directory, in /tmp where the usual place has a
-// long path, as on macOS.
+// newShortDir makes a temporary directory, in /tmp where the usual place, as on
+// macOS, leaves no room for sockets in directories below it.
 func newShortDir(prefix string) (string, error) {
 	base := os.TempDir()
-	if len(base) > maxTempDir {
+	if len(base) > 40 {
 		base = "/tmp"
 	}
 	dir, err := os.MkdirTemp(base, prefix)

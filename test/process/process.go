@@ -4,6 +4,7 @@
 package process
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -21,18 +24,13 @@ const drainTimeout = 2 * time.Second
 
 // Command says what to run.
 type Command struct {
-	// Name of the process, for people.
-	Name string
-	// Path of the program.
-	Path string
-	Args []string
-	// Env is the whole environment. Nil means that of this process.
-	Env []string
-	Dir string
-	// Output receives everything that the process prints, besides its Log. It may be nil.
-	Output io.Writer
-	// Guard, if there is one, ends the process also when this program is killed.
-	Guard *Guard
+	Name   string // of the process, for people
+	Path   string // of the program
+	Args   []string
+	Env    []string // the whole environment; nil means that of this process
+	Dir    string
+	Output io.Writer // receives everything that the process prints, besides its Log; may be nil
+	Guard  *Guard    // if there is one, it ends the process also when this program is killed
 }
 
 // Process is a child process.
@@ -72,11 +70,10 @@ func (p *Process) run(started chan<- error, guard *Guard) {
 	}
 	release := guard.watch(p.PID())
 	started <- nil
-	err := p.cmd.Wait()
+	p.err = p.cmd.Wait()
 	// Descendants that are left in its group go with it.
 	_ = syscall.Kill(-p.PID(), syscall.SIGKILL)
 	release()
-	p.err = err
 	close(p.exited)
 }
 
@@ -130,11 +127,10 @@ func (p *Process) Wait(ctx context.Context) error {
 
 // Signal sends a signal to the process, not to its descendants.
 func (p *Process) Signal(signal os.Signal) error {
-	err := p.cmd.Process.Signal(signal)
-	if errors.Is(err, os.ErrProcessDone) {
-		return nil
+	if err := p.cmd.Process.Signal(signal); !errors.Is(err, os.ErrProcessDone) {
+		return err
 	}
-	return err
+	return nil
 }
 
 // Stop asks the process to end (SIGTERM), and kills it after the grace. It
@@ -158,4 +154,42 @@ func (p *Process) Kill() {
 		_ = syscall.Kill(-p.PID(), syscall.SIGKILL)
 	}
 	<-p.exited
+}
+
+// Log collects what a process prints. It is safe for concurrent use.
+type Log struct {
+	mutex sync.Mutex
+	text  bytes.Buffer
+	tee   io.Writer
+}
+
+// NewLog returns a Log that also hands on what it is given to another writer,
+// which may be nil.
+func NewLog(tee io.Writer) *Log {
+	return &Log{tee: tee}
+}
+
+// Write adds to the log.
+func (l *Log) Write(text []byte) (int, error) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	l.text.Write(text)
+	if l.tee != nil {
+		// A process must not die of a broken pipe because nobody listens.
+		_, _ = l.tee.Write(text)
+	}
+	return len(text), nil
+}
+
+// String is everything so far.
+func (l *Log) String() string {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	return l.text.String()
+}
+
+// Tail is the last lines, without a final newline.
+func (l *Log) Tail(lines int) string {
+	all := strings.Split(strings.TrimRight(l.String(), "\n"), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
