@@ -85,7 +85,9 @@ func accountToken(serviceAccount client.ObjectKey, dir string) TokenFile {
 
 // ServiceAccountKubeconfig writes a token of a ServiceAccount that exists, and a
 // kubeconfig that uses it, into dir. It returns the kubeconfig's path.
-func (c *ControlPlane) ServiceAccountKubeconfig(ctx context.Context, admin client.Client, serviceAccount client.ObjectKey, dir string) (string, error) {
+func (c *ControlPlane) ServiceAccountKubeconfig(
+	ctx context.Context, admin client.Client, serviceAccount client.ObjectKey, dir string,
+) (string, error) {
 	token := accountToken(serviceAccount, dir)
 	if err := token.Write(ctx, admin); err != nil {
 		return "", err

@@ -19,21 +19,14 @@ import (
 // World is a control plane on which the operator is installed and runs: all at once by
 // StartWorld, or step by step.
 type World struct {
-	// Root is the directory of the repository.
-	Root string
-	// Guard owns the directory of all that runs.
-	Guard *process.Guard
-	// Servers are those that were built.
-	Servers serverbuild.Servers
-	// Binaries are the programs of this repository.
-	Binaries Binaries
-	// Plane is the control plane, PlaneLog what it prints, and Admin an administrator's client
-	// of it, which nothing slows down.
+	Root     string              // the directory of the repository
+	Guard    *process.Guard      // owns the directory of all that runs
+	Servers  serverbuild.Servers // those that were built
+	Binaries Binaries            // the programs of this repository
 	Plane    *ControlPlane
-	PlaneLog *process.Log
-	Admin    client.WithWatch
-	// Operator runs with the rights of its installation.
-	Operator *Operator
+	PlaneLog *process.Log     // what the control plane prints
+	Admin    client.WithWatch // an administrator's, which nothing slows down
+	Operator *Operator        // runs with the rights of its installation
 
 	output  io.Writer
 	closers []func() error

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"maps"
 	"net/http"
 	"path/filepath"
@@ -151,41 +150,37 @@ var prober = http.Client{Transport: &http.Transport{
 func (c *container) probe(ctx context.Context, probe *corev1.Probe) {
 	failures := int32(0)
 	wait.UntilWithContext(ctx, func(ctx context.Context) {
-		err := c.ask(ctx, probe)
+		passed := c.ask(ctx, probe)
 		failures++
-		if err == nil {
+		if passed {
 			failures = 0
 		}
 		c.mutex.Lock()
 		defer c.mutex.Unlock()
-		c.passing = err == nil || c.passing && failures < max(probe.FailureThreshold, 1)
+		c.passing = passed || c.passing && failures < max(probe.FailureThreshold, 1)
 	}, tick)
 }
 
 // ask sends a probe once, and expects a status from 200 to 399.
-func (c *container) ask(ctx context.Context, probe *corev1.Probe) error {
+func (c *container) ask(ctx context.Context, probe *corev1.Probe) bool {
 	get := probe.HTTPGet
-	if get == nil {
-		err := errors.New("a probe of this kind is not emulated")
-		c.pod.runner.report(err)
-		return err
+	if get == nil || len(get.HTTPHeaders) > 0 || get.Host != "" {
+		c.pod.runner.report(errors.New("a probe of this kind is not emulated"))
+		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(max(probe.TimeoutSeconds, 1))*time.Second)
 	defer cancel()
 	url := strings.ToLower(string(get.Scheme)) + "://" + c.address(get.Port) + get.Path
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
-		return err
+		return false
 	}
 	response, err := prober.Do(request)
 	if err != nil {
-		return err
+		return false
 	}
 	defer func() { _ = response.Body.Close() }()
-	if response.StatusCode < 200 || response.StatusCode >= 400 {
-		return fmt.Errorf("%s answered with %s", url, response.Status)
-	}
-	return nil
+	return response.StatusCode >= 200 && response.StatusCode < 400
 }
 
 // address is where a port of the container, by its name or number, can be

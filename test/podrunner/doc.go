@@ -5,38 +5,34 @@
 //
 // Of the StatefulSet controller: one pod for replicas above 0, none for 0; the
 // pod is replaced when the template changes and stopped when the StatefulSet is
-// deleted; the status (replicas, ready, available, current and updated replicas,
-// current and update revision, observed generation) follows.
-//
-// There is a Pod object with the state of its containers, as the kubelet tells it: why a
-// container does not run, and the last words of one that ended.
+// deleted; the status and the Pod object follow.
 //
 // Of the kubelet: containers run exactly what the template says (the image, by a
 // map to a program; command and args with $(VAR) expanded; env with values,
-// field, Secret and ConfigMap references). Volumes are directories:
-// emptyDir (new for every pod), persistentVolumeClaim and volume claim templates
-// (kept), configMap, secret, downwardAPI and projected ones, among them the token
-// of the pod's ServiceAccount, which comes from the TokenRequest API and is
-// renewed. A container that ends is started again after a pause. The pod
-// is ready when all containers run and those with a readiness probe (httpGet)
-// pass it. A pod is stopped with SIGTERM, and with SIGKILL after its
-// grace period.
+// field, Secret and ConfigMap references). Volumes are directories: emptyDir (new
+// for every pod), persistentVolumeClaim and volume claim templates (kept),
+// configMap, secret, downwardAPI and projected ones, among them the token of the
+// pod's ServiceAccount, which is renewed. A container that ends is started again
+// after a pause, and the Pod object has its last words. The pod is ready when all
+// containers run and those with a readiness probe (httpGet) pass it. A pod is
+// stopped with SIGTERM, and with SIGKILL after its grace period.
 //
 // # How a process differs from a container
 //
 // It has no mount namespace: every path below a mount path is rewritten to the
 // volume's directory, in args, in env values and in the text of mounted files. It
 // has no network namespace: Headscale's listen addresses are moved to free
-// addresses of the loopback interface by the environment variables with which
-// Headscale's config can be overridden, and so is what an argument such as
-// --metrics-bind-address=:9101 says. A container that has a ServiceAccount
-// token gets a kubeconfig in KUBECONFIG that uses it, because the place where a
-// client in a pod would look cannot be redirected.
+// addresses of the loopback interface by the environment variables that override
+// its config, and so is what an argument such as --metrics-bind-address=:9101
+// says. A container that has a ServiceAccount token gets a kubeconfig in
+// KUBECONFIG that uses it, because the place where a client in a pod would look
+// cannot be redirected.
 //
 // # What it does not emulate
 //
-// PersistentVolumeClaim objects, more than one replica, init containers,
-// envFrom and working directories (refused), users, capabilities and read-only file systems, resource limits,
-// startup and liveness probes, lifecycle hooks, the update of mounted ConfigMaps
-// and Secrets in a running pod, and the network: Services lead nowhere.
+// PersistentVolumeClaim objects, more than one replica, init containers, envFrom
+// and working directories (refused), users, capabilities and read-only file
+// systems, resource limits, startup and liveness probes, lifecycle hooks, the
+// update of mounted ConfigMaps and Secrets in a running pod, and the network:
+// Services lead nowhere.
 package podrunner

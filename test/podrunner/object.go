@@ -89,7 +89,8 @@ func (p *pod) describe(status *corev1.PodStatus) {
 	if len(status.Conditions) == 0 || status.Conditions[0].Status != ready {
 		status.Conditions = nil
 		for _, kind := range []corev1.PodConditionType{corev1.ContainersReady, corev1.PodReady} {
-			status.Conditions = append(status.Conditions, corev1.PodCondition{Type: kind, Status: ready, LastTransitionTime: metav1.Now().Rfc3339Copy()})
+			condition := corev1.PodCondition{Type: kind, Status: ready, LastTransitionTime: metav1.Now().Rfc3339Copy()}
+			status.Conditions = append(status.Conditions, condition)
 		}
 	}
 	p.mutex.Lock()

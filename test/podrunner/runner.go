@@ -3,7 +3,6 @@ package podrunner
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,20 +28,13 @@ const tick = 100 * time.Millisecond
 
 // Options say what is run and how.
 type Options struct {
-	// Client and Config are an administrator's.
-	Client client.Client
-	Config *rest.Config
-	// Guard owns the directory of the volumes and ends the containers when nobody
-	// else does.
-	Guard *process.Guard
-	// StatefulSet names the one whose pod is run. It need not exist yet.
-	StatefulSet client.ObjectKey
-	// Programs gives the program of each image, by the image's whole reference.
-	Programs map[string]string
-	// Output receives what a container prints. It may be nil.
-	Output func(container string) io.Writer
-	// Log receives a line for each thing of note. It may be nil.
-	Log func(line string)
+	Client      client.Client                    // an administrator's
+	Config      *rest.Config                     // an administrator's
+	Guard       *process.Guard                   // owns the volumes' directory, and ends the containers when nobody else does
+	StatefulSet client.ObjectKey                 // the one whose pod is run; need not exist yet
+	Programs    map[string]string                // the program of each image, by the image's whole reference
+	Output      func(container string) io.Writer // receives what a container prints; may be nil
+	Log         func(line string)                // receives a line for each thing of note; may be nil
 }
 
 // Runner runs the pod of one StatefulSet. Its methods may be called at any time.
@@ -115,8 +107,7 @@ func (r *Runner) step(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sum := sha256.Sum256(template)
-	revision := set.Name + "-" + hex.EncodeToString(sum[:])[:10]
+	revision := fmt.Sprintf("%s-%.5x", set.Name, sha256.Sum256(template))
 	r.follow(ctx, set, revision)
 	return errors.Join(r.show(ctx, set), r.writeStatus(ctx, set, revision))
 }

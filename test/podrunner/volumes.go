@@ -23,9 +23,6 @@ import (
 // not run here, so its content is supplied where it is missing.
 const rootCAConfigMap = "kube-root-ca.crt"
 
-// defaultTokenSeconds is the lifetime of a projected token without expirationSeconds.
-const defaultTokenSeconds = 3600
-
 // mount prepares the volumes of one container and returns its mounts and tokens.
 // Volumes that have content of their own are made for each container anew,
 // because paths in them are rewritten to the mounts of that container.
@@ -78,7 +75,8 @@ func (p *pod) fill(ctx context.Context, source corev1.VolumeSource, dir string, 
 	}
 	for _, part := range parts {
 		if request := part.ServiceAccountToken; request != nil {
-			lifetime := time.Duration(ptr.Deref(request.ExpirationSeconds, defaultTokenSeconds)) * time.Second
+			// The API server sets expirationSeconds.
+			lifetime := time.Duration(ptr.Deref(request.ExpirationSeconds, 0)) * time.Second
 			account := client.ObjectKey{Namespace: p.namespace, Name: cmp.Or(p.template.Spec.ServiceAccountName, "default")}
 			token := env.TokenFile{Path: filepath.Join(dir, request.Path), ServiceAccount: account, Lifetime: lifetime}
 			if err := token.Write(ctx, p.runner.options.Client); err != nil {
