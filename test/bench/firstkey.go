@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"infrado.cloud/headscale-operator/test/env"
-	"infrado.cloud/headscale-operator/test/figures"
 	"infrado.cloud/headscale-operator/test/keyuse"
 )
 
@@ -91,23 +90,26 @@ func (s *site) measureAfter(ctx context.Context) time.Duration {
 	return stored().Sub(began)
 }
 
-// describeFirstKeys makes the tables of the times to the first key.
-func describeFirstKeys(k *firstKeys) report {
-	before, after := figures.Median(k.before), figures.Median(k.after)
-	return report{[]string{figures.Table([]string{"measured", "runs", "median", "90 %"}, [][]string{
-		durationsRow("the least possible: Headscale makes a key, and the Secret is written twice", k.floor),
-		durationsRow(fmt.Sprintf("manager waiting for %s: from Headscale's first answer on its socket", apart), k.before),
-		durationsRow(fmt.Sprintf("Headscale running for %s: from the start of the manager's process", apart), k.after),
-		durationsRow(fmt.Sprintf("manager waiting for %s: from Headscale's first answer on its socket", late), k.veryLate),
-	})}, []target{
-		noted("first key, the least possible, median", fmt.Sprintf("%.2f s", figures.Median(k.floor).Seconds())),
-		atMost("first key, manager started before Headscale, median", before.Seconds(), wantedFirst, "%.2f s"),
-		atMost("first key, manager started after Headscale, median", after.Seconds(), wantedFirst, "%.2f s"),
-		atMost(fmt.Sprintf("first key, Headscale %s late, median", late), figures.Median(k.veryLate).Seconds(), wantedFirst, "%.2f s"),
-	}}
+// timing is how long something took, each time that it was measured.
+type timing struct {
+	what string
+	took []time.Duration
 }
 
-// durationsRow shows how long something took.
-func durationsRow(what string, took []time.Duration) []string {
-	return []string{what, fmt.Sprint(len(took)), milliseconds(figures.Median(took)), milliseconds(figures.Percentile90(took))}
+// describeFirstKeys makes the tables of the times to the first key.
+func describeFirstKeys(k *firstKeys) report {
+	waiting := "manager waiting for %s: from Headscale's first answer on its socket"
+	return report{[]string{table("measured | runs | median | 90 %", []timing{
+		{"the least possible: Headscale makes a key, and the Secret is written twice", k.floor},
+		{fmt.Sprintf(waiting, apart), k.before},
+		{fmt.Sprintf("Headscale running for %s: from the start of the manager's process", apart), k.after},
+		{fmt.Sprintf(waiting, late), k.veryLate},
+	}, func(t timing) []string {
+		return []string{t.what, fmt.Sprint(len(t.took)), milliseconds(median(t.took)), milliseconds(percentile90(t.took))}
+	})}, []target{
+		noted("first key, the least possible, median", seconds(median(k.floor))),
+		atMost("first key, manager started before Headscale, median", median(k.before).Seconds(), wantedFirst, "%.2f s"),
+		atMost("first key, manager started after Headscale, median", median(k.after).Seconds(), wantedFirst, "%.2f s"),
+		atMost(fmt.Sprintf("first key, Headscale %s late, median", late), median(k.veryLate).Seconds(), wantedFirst, "%.2f s"),
+	}}
 }

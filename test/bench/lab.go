@@ -76,7 +76,7 @@ type lab struct {
 func inLab(s *settings, do func(*lab)) {
 	world := must(env.NewWorld("hs-bench-", nil, headscaleVersion))
 	defer func() { check(world.Close()) }()
-	world.Binaries = env.Binaries{Operator: s.imagePath(world.Root, "manager"), Manager: s.imagePath(world.Root, "apikey-manager")}
+	world.Binaries = env.Binaries{Operator: filepath.Join(s.images, "manager"), Manager: filepath.Join(s.images, "apikey-manager")}
 	log := must(audit.New(world.Guard.Dir()))
 	defer log.Close()
 	check(world.StartPlane(func(server *envtest.APIServer) {
@@ -234,10 +234,27 @@ func (s *site) readKey(ctx context.Context) (string, error) {
 	return apikey.ReadRecord(secret).Text.Reveal(), client.IgnoreNotFound(err)
 }
 
-// imagePath is the path of what make images left.
-func (s *settings) imagePath(root, name string) string {
-	if filepath.IsAbs(s.images) {
-		return filepath.Join(s.images, name)
-	}
-	return filepath.Join(root, s.images, name)
+// sightings is how many changes may wait to be looked at. There are fewer in the longest part.
+const sightings = 1 << 14
+
+// sighting is an object as it was at some time.
+type sighting[T any] struct {
+	object T
+	at     time.Time
+}
+
+// follow watches the objects of a namespace, which costs the API server less than asking. It
+// notes when something is seen, whoever looks at it later.
+func follow[T any](ctx context.Context, admin client.WithWatch, list client.ObjectList, namespace string) (<-chan sighting[T], func()) {
+	watcher := must(admin.Watch(ctx, list, client.InNamespace(namespace)))
+	seen := make(chan sighting[T], sightings)
+	go func() {
+		defer close(seen)
+		for event := range watcher.ResultChan() {
+			if object, ok := event.Object.(T); ok {
+				seen <- sighting[T]{object, time.Now()}
+			}
+		}
+	}()
+	return seen, watcher.Stop
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,7 +20,6 @@ import (
 	"github.com/go-logr/logr"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	"infrado.cloud/headscale-operator/test/figures"
 	"infrado.cloud/headscale-operator/test/serverbuild"
 )
 
@@ -65,7 +65,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m := thisMachine(ctx, root)
+	machine := thisMachine(ctx, root)
 	var all error
 	var targets []target
 	for _, subject := range s.subjects {
@@ -76,12 +76,12 @@ func run(ctx context.Context) error {
 			continue
 		}
 		targets = append(targets, found.targets...)
-		all = errors.Join(all, write(s.document, subject.name, found.text()+"\n\n"+m.describe(time.Now())))
+		all = errors.Join(all, write(s.document, subject.name, found.text()+"\n\n"+measuredOn(machine)))
 		if s.document == "" {
 			say("%s:\n\n%s\n", subject.name, found.text())
 		}
 	}
-	summary := compare(targets) + "\n\n" + m.describe(time.Now())
+	summary := compare(targets) + "\n\n" + measuredOn(machine)
 	fmt.Println(summary)
 	if all == nil && len(s.subjects) == len(subjects) {
 		all = write(s.document, summaryTable, summary)
@@ -103,7 +103,7 @@ func write(document, name, text string) error {
 	if err != nil {
 		return err
 	}
-	filled, err := figures.FillIn(string(content), name, text)
+	filled, err := fillIn(string(content), name, text)
 	if err != nil {
 		return fmt.Errorf("%s: %w", document, err)
 	}
@@ -145,47 +145,33 @@ func parseFlags(arguments []string) (*settings, error) {
 		return nil, errors.New("--runs, --rest and --sidecar-rest must be positive")
 	}
 	var err error
-	if s.subjects, err = chooseSubjects(*only); err != nil {
+	if s.images, err = filepath.Abs(s.images); err != nil {
 		return nil, err
 	}
-	s.sizes, err = parseSizes(*sizes)
-	return s, err
-}
-
-// chooseSubjects returns those whose names are in a list with commas, in the order in which
-// they are measured.
-func chooseSubjects(list string) ([]subject, error) {
-	var chosen []subject
-	names := strings.Split(strings.ReplaceAll(list, " ", ""), ",")
+	unknown := strings.Split(*only, ",")
 	for _, subject := range subjects {
-		if slices.Contains(names, subject.name) {
-			chosen = append(chosen, subject)
-			names = slices.DeleteFunc(names, func(name string) bool { return name == subject.name })
+		if i := slices.Index(unknown, subject.name); i >= 0 {
+			s.subjects, unknown = append(s.subjects, subject), slices.Delete(unknown, i, i+1)
 		}
 	}
-	if len(names) > 0 {
-		return nil, fmt.Errorf("--only has %q, which is no subject; --help names them", names[0])
+	if len(unknown) > 0 {
+		return nil, fmt.Errorf("--only has %q, which is no subject; --help names them", unknown[0])
 	}
-	return chosen, nil
-}
-
-// parseSizes reads a list of positive numbers, and returns it in their order.
-func parseSizes(list string) ([]int, error) {
-	var sizes []int
-	for text := range strings.SplitSeq(list, ",") {
+	for text := range strings.SplitSeq(*sizes, ",") {
 		size, err := strconv.Atoi(strings.TrimSpace(text))
 		if err != nil || size < 1 {
 			return nil, fmt.Errorf("--sizes has %q, which is not a positive number", text)
 		}
-		sizes = append(sizes, size)
+		s.sizes = append(s.sizes, size)
 	}
-	slices.Sort(sizes)
-	return slices.Compact(sizes), nil
+	slices.Sort(s.sizes)
+	s.sizes = slices.Compact(s.sizes)
+	return s, nil
 }
 
 // restWith is how long the operator is watched at rest with that many Headscales.
 func (s *settings) restWith(size int) time.Duration {
-	if size == s.sizes[len(s.sizes)-1] {
+	if size == slices.Max(s.sizes) {
 		return s.rest
 	}
 	return s.rest / 2

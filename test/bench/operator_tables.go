@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"infrado.cloud/headscale-operator/test/figures"
 )
 
 // What the operator should cost.
@@ -29,64 +27,54 @@ func describeOperators(costs []*operatorCost) report {
 
 // makingTable is about new and touched Headscales.
 func makingTable(costs []*operatorCost) string {
-	rows := make([][]string, len(costs))
-	for i, c := range costs {
-		m := c.making
-		rows[i] = []string{
-			fmt.Sprint(c.size), seconds(c.made), seconds(c.floor), tenths(c.each(m.requests)), tenths(c.each(m.created)),
-			fmt.Sprintf("%.1f (%.1f, %.1f, %.1f)", c.each(m.writes()-m.created), c.each(m.status), c.each(m.events), c.each(m.other)),
-			milliseconds(c.busyMaking / time.Duration(c.size)),
-			fmt.Sprint(c.touching.writes()), tenths(c.each(c.touching.requests)),
-		}
-	}
-	return figures.Table([]string{
-		"Headscales", "all StatefulSets exist after", "the least possible", "requests each", "objects created each",
-		"other writes each (status, events, others)", "processor each", "writes for a touch of all", "requests for a touch, each",
-	}, rows)
+	return table("Headscales | all StatefulSets exist after | the least possible | requests each | objects created each | "+
+		"other writes each (status, events, others) | processor each | writes for a touch of all | requests for a touch, each",
+		costs, func(c *operatorCost) []string {
+			m := c.making
+			return []string{
+				fmt.Sprint(c.size), seconds(c.made), seconds(c.floor), tenths(c.each(m.requests)), tenths(c.each(m.created)),
+				fmt.Sprintf("%.1f (%.1f, %.1f, %.1f)", c.each(m.writes()-m.created), c.each(m.status), c.each(m.events), c.each(m.other)),
+				milliseconds(c.busyMaking / time.Duration(c.size)),
+				fmt.Sprint(c.touching.writes()), tenths(c.each(c.touching.requests)),
+			}
+		})
 }
 
 // restTable is about changes one after another, and about rest.
 func restTable(costs []*operatorCost) string {
-	rows := make([][]string, len(costs))
-	for i, c := range costs {
-		rows[i] = []string{
-			fmt.Sprint(c.size), milliseconds(figures.Median(c.changing)), milliseconds(figures.Percentile90(c.changing)),
-			fmt.Sprintf("%d and %d", c.resting.writes(), c.resting.requests), c.rest.String(),
-			busyAtRest(c),
-			mebibytes(c.memory), mebibytes(c.anonymous), fmt.Sprintf("%.0f KiB", c.memoryEach),
-		}
-	}
-	return figures.Table([]string{
-		"Headscales", "change until changed StatefulSet: median", "90 %", "writes and requests at rest", "of",
-		"processor at rest", "memory (PSS)", "of which anonymous", "more memory for each more",
-	}, rows)
+	return table("Headscales | change until changed StatefulSet: median | 90 % | writes and requests at rest | of | "+
+		"processor at rest | memory (PSS) | of which anonymous | more memory for each more",
+		costs, func(c *operatorCost) []string {
+			return []string{
+				fmt.Sprint(c.size), milliseconds(median(c.changing)), milliseconds(percentile90(c.changing)),
+				fmt.Sprintf("%d and %d", c.resting.writes(), c.resting.requests), c.rest.String(), busyAtRest(c),
+				mebibytes(c.memory), mebibytes(c.anonymous), fmt.Sprintf("%.0f KiB", c.memoryEach),
+			}
+		})
 }
 
 // growthTable compares what each of many Headscales costs with what each of a few does.
 func growthTable(few, many *operatorCost) string {
-	var rows [][]string
-	for _, cost := range perHeadscale {
-		a, b := cost.of(few), cost.of(many)
-		rows = append(rows, []string{
-			cost.name, fmt.Sprintf(cost.format, a), fmt.Sprintf(cost.format, b), fmt.Sprintf("%.2f", b/a),
-		})
-	}
-	return figures.Table([]string{
-		"for each Headscale", fmt.Sprintf("with %d", few.size), fmt.Sprintf("with %d", many.size), "ratio",
-	}, rows)
+	return table(fmt.Sprintf("for each Headscale | with %d | with %d | ratio", few.size, many.size), perHeadscale, func(c eachCost) []string {
+		a, b := c.of(few), c.of(many)
+		return []string{c.name, fmt.Sprintf(c.format, a), fmt.Sprintf(c.format, b), fmt.Sprintf("%.2f", b/a)}
+	})
+}
+
+// eachCost is a cost of each Headscale.
+type eachCost struct {
+	name, format string
+	of           func(*operatorCost) float64
 }
 
 // perHeadscale are the costs that should not depend on how many Headscales there are.
-var perHeadscale = []struct {
-	name, format string
-	of           func(*operatorCost) float64
-}{
+var perHeadscale = []eachCost{
 	{"requests", "%.1f", func(c *operatorCost) float64 { return c.each(c.making.requests) }},
 	{"writes", "%.1f", func(c *operatorCost) float64 { return c.each(c.making.writes()) }},
-	{"time until its StatefulSet exists", "%.1f ms", func(c *operatorCost) float64 { return c.made.Seconds() * 1000 / float64(c.size) }},
-	{"processor time until it is at rest", "%.1f ms", func(c *operatorCost) float64 { return c.busyMaking.Seconds() * 1000 / float64(c.size) }},
+	{"time until its StatefulSet exists", "%.1f ms", func(c *operatorCost) float64 { return inMilliseconds(c.made) / float64(c.size) }},
+	{"processor time until it is at rest", "%.1f ms", func(c *operatorCost) float64 { return inMilliseconds(c.busyMaking) / float64(c.size) }},
 	{"memory for each more", "%.0f KiB", func(c *operatorCost) float64 { return c.memoryEach }},
-	{"change until changed StatefulSet, median", "%.0f ms", func(c *operatorCost) float64 { return figures.Median(c.changing).Seconds() * 1000 }},
+	{"change until changed StatefulSet, median", "%.0f ms", func(c *operatorCost) float64 { return inMilliseconds(median(c.changing)) }},
 }
 
 // endsOf are the measurements whose costs for each Headscale are compared: the most, and a
@@ -110,7 +98,7 @@ func operatorTargets(costs []*operatorCost) []target {
 			atMost(fmt.Sprintf("operator's memory (PSS) with %d Headscales", c.size), c.memory, wantedMemory, "%.1f MiB"),
 			noted(fmt.Sprintf("%d StatefulSets exist, the least possible, after", c.size), seconds(c.floor)),
 			noted(fmt.Sprintf("requests for each of %d new Headscales", c.size), tenths(c.each(c.making.requests))),
-			noted(fmt.Sprintf("change until changed StatefulSet with %d Headscales, median", c.size), milliseconds(figures.Median(c.changing))),
+			noted(fmt.Sprintf("change until changed StatefulSet with %d Headscales, median", c.size), milliseconds(median(c.changing))),
 			noted(fmt.Sprintf("operator's processor at rest with %d Headscales", c.size), busyAtRest(c)),
 			atMost(fmt.Sprintf("%d StatefulSets exist after", c.size), c.made.Seconds(), wantedMade, "%.2f s"))
 	}
@@ -150,8 +138,4 @@ func busyAtRest(c *operatorCost) string {
 	return fmt.Sprintf("%.2f %%", 100*c.busyResting.Seconds()/c.rest.Seconds())
 }
 
-func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
-func milliseconds(d time.Duration) string {
-	return fmt.Sprintf("%.0f ms", float64(d)/float64(time.Millisecond))
-}
 func tenths(value float64) string { return fmt.Sprintf("%.1f", value) }

@@ -9,14 +9,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/internal/apikey"
 	"infrado.cloud/headscale-operator/internal/headscale"
 	"infrado.cloud/headscale-operator/internal/headscale/headscaletest"
 	"infrado.cloud/headscale-operator/internal/rotation"
 	"infrado.cloud/headscale-operator/test/env"
-	"infrado.cloud/headscale-operator/test/figures"
 	"infrado.cloud/headscale-operator/test/keyuse"
 )
 
@@ -80,21 +78,13 @@ func (l *lab) rotate(ctx context.Context, t transport) *rotations {
 	r := &rotations{transport: t.name, used: l.settings.runs}
 	s := l.newSite(ctx, t.socket)
 	defer s.stop()
-	watcher := must(s.Admin.Watch(ctx, &corev1.SecretList{}, client.InNamespace(s.namespace)))
-	defer watcher.Stop()
-	records := make(chan storedRecord, sightings)
-	go func() {
-		for event := range watcher.ResultChan() {
-			if secret, ok := event.Object.(*corev1.Secret); ok {
-				records <- storedRecord{apikey.ReadRecord(secret), time.Now()}
-			}
-		}
-	}()
+	secrets, stop := follow[*corev1.Secret](ctx, s.Admin, &corev1.SecretList{}, s.namespace)
+	defer stop()
 	s.start(brisk...)
 	say("%s: %d rotations", t.name, l.settings.runs)
-	old := nextKey(ctx, records, "")
+	old := nextKey(ctx, secrets, "")
 	for range l.settings.runs {
-		stored := nextKey(ctx, records, old.ID)
+		stored := nextKey(ctx, secrets, old.ID)
 		r.late = append(r.late, stored.at.Sub(old.Expiration.Add(-buffer)))
 		// It may have been refused before the news of the Secret came.
 		r.refused = append(r.refused, max(0, s.whenRefused(ctx, old, t).Sub(stored.at)))
@@ -104,7 +94,7 @@ func (l *lab) rotate(ctx context.Context, t transport) *rotations {
 	consumer := keyuse.Consume(keyuse.Means{Read: s.readKey, Honours: t.honours})
 	defer consumer.Stop()
 	for range r.used {
-		old = nextKey(ctx, records, old.ID)
+		old = nextKey(ctx, secrets, old.ID)
 	}
 	r.tally = consumer.Stop()
 	return r
@@ -117,14 +107,14 @@ type storedRecord struct {
 }
 
 // nextKey waits for another key than the one with the prefix.
-func nextKey(ctx context.Context, records <-chan storedRecord, prefix string) storedRecord {
+func nextKey(ctx context.Context, secrets <-chan sighting[*corev1.Secret], prefix string) storedRecord {
 	ctx, cancel := context.WithTimeout(ctx, rotationLimit)
 	defer cancel()
 	for {
 		select {
-		case record := <-records:
-			if record.Text.Reveal() != "" && record.ID != prefix {
-				return record
+		case seen := <-secrets:
+			if record := apikey.ReadRecord(seen.object); record.Text.Reveal() != "" && record.ID != prefix {
+				return storedRecord{record, seen.at}
 			}
 		case <-ctx.Done():
 			check(fmt.Errorf("no other key than %q came: %w", prefix, ctx.Err()))
@@ -155,22 +145,20 @@ func (s *site) whenRefused(ctx context.Context, old storedRecord, t transport) (
 
 // describeRotations makes the tables of the rotations.
 func describeRotations(all []*rotations) report {
-	rows := make([][]string, len(all))
 	var targets []target
-	for i, r := range all {
-		rows[i] = []string{
-			r.transport, fmt.Sprint(len(r.late)),
-			milliseconds(figures.Median(r.late)), milliseconds(figures.Percentile90(r.late)),
-			milliseconds(figures.Median(r.refused)), milliseconds(figures.Percentile90(r.refused)),
-			fmt.Sprintf("%d of %d in %d rotations (%d)", r.tally.Refusals, r.tally.Calls, r.used, r.tally.Streak),
-		}
+	for _, r := range all {
 		targets = append(targets,
-			noted(r.transport+": new key after it was due, median", fmt.Sprintf("%.3f s", figures.Median(r.late).Seconds())),
-			atMost(r.transport+": old key refused after the Secret's change, 90 %", figures.Percentile90(r.refused).Seconds(), wantedRefusal, "%.3f s"),
+			noted(r.transport+": new key after it was due, median", fmt.Sprintf("%.3f s", median(r.late).Seconds())),
+			atMost(r.transport+": old key refused after the Secret's change, 90 %", percentile90(r.refused).Seconds(), wantedRefusal, "%.3f s"),
 			noted(r.transport+": a consumer's refused calls", fmt.Sprintf("%d of %d", r.tally.Refusals, r.tally.Calls)))
 	}
-	return report{[]string{figures.Table([]string{
-		"transport", "rotations", "new key after it was due: median", "90 %", "old key refused after that: median", "90 %",
-		"a consumer's refused calls (longest streak)",
-	}, rows)}, targets}
+	titles := "transport | rotations | new key after it was due: median | 90 % | old key refused after that: median | 90 % | " +
+		"a consumer's refused calls (longest streak)"
+	return report{[]string{table(titles, all, func(r *rotations) []string {
+		return []string{
+			r.transport, fmt.Sprint(len(r.late)), milliseconds(median(r.late)), milliseconds(percentile90(r.late)),
+			milliseconds(median(r.refused)), milliseconds(percentile90(r.refused)),
+			fmt.Sprintf("%d of %d in %d rotations (%d)", r.tally.Refusals, r.tally.Calls, r.used, r.tally.Streak),
+		}
+	})}, targets}
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"infrado.cloud/headscale-operator/test/env"
-	"infrado.cloud/headscale-operator/test/figures"
 )
 
 const (
@@ -65,9 +64,6 @@ func (c *sidecarCost) measure(ctx context.Context, s *site) {
 	c.scraped = must(memory(pid))
 }
 
-// mebibytes shows an amount of memory.
-func mebibytes(amount float64) string { return fmt.Sprintf("%.1f MiB", amount) }
-
 // parseGoroutines finds the number of goroutines in a program's metrics.
 func parseGoroutines(metrics string) (int, error) {
 	for line := range strings.Lines(metrics) {
@@ -82,13 +78,15 @@ func parseGoroutines(metrics string) (int, error) {
 func describeSidecar(c *sidecarCost) report {
 	percent := 100 * c.busy.Seconds() / c.rest.Seconds()
 	others := c.requests.requests - c.requests.watches
-	return report{[]string{figures.Table([]string{
-		"at rest for", "memory (PSS)", "of which anonymous", "memory (RSS)", "processor", "requests (watches begun anew)", "open files", "goroutines", "memory after a scrape (PSS)",
-	}, [][]string{{
-		c.rest.String(), mebibytes(c.proportional), mebibytes(c.anonymous), mebibytes(c.resident),
-		fmt.Sprintf("%s (%.2f %%)", milliseconds(c.busy), percent),
-		fmt.Sprintf("%d (%d)", c.requests.requests, c.requests.watches), fmt.Sprint(c.files), fmt.Sprint(c.goroutines), mebibytes(c.scraped),
-	}})}, []target{
+	titles := "at rest for | memory (PSS) | of which anonymous | memory (RSS) | processor | requests (watches begun anew) | " +
+		"open files | goroutines | memory after a scrape (PSS)"
+	return report{[]string{table(titles, []*sidecarCost{c}, func(*sidecarCost) []string {
+		return []string{
+			c.rest.String(), mebibytes(c.proportional), mebibytes(c.anonymous), mebibytes(c.resident),
+			fmt.Sprintf("%s (%.2f %%)", milliseconds(c.busy), percent),
+			fmt.Sprintf("%d (%d)", c.requests.requests, c.requests.watches), fmt.Sprint(c.files), fmt.Sprint(c.goroutines), mebibytes(c.scraped),
+		}
+	})}, []target{
 		atMost("API Key Manager at rest, memory (PSS)", c.proportional, wantedSidecarMemory, "%.1f MiB"),
 		atMost("API Key Manager at rest, processor", percent, wantedSidecarBusy, "%.2f %%"),
 		atMost("API Key Manager at rest, requests an hour besides the watch, by those in "+c.rest.String(),

@@ -11,9 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"infrado.cloud/headscale-operator/test/figures"
-	"infrado.cloud/headscale-operator/test/serverbuild"
 )
 
 // What the API Key Manager should weigh, in millions of bytes.
@@ -30,28 +27,23 @@ type sizes struct {
 
 // measureSizes weighs what make images left.
 func measureSizes(_ context.Context, settings *settings) report {
-	dir := settings.imagePath(must(serverbuild.FindRoot()), "")
 	var all []sizes
 	for _, program := range []string{"apikey-manager", "manager"} {
-		s := sizes{program: program, binary: must(os.Stat(filepath.Join(dir, program))).Size()}
-		for _, archive := range must(filepath.Glob(filepath.Join(dir, "*.tar"))) {
+		s := sizes{program: program, binary: must(os.Stat(filepath.Join(settings.images, program))).Size()}
+		for _, archive := range must(filepath.Glob(filepath.Join(settings.images, "*.tar"))) {
 			image := must(os.ReadFile(archive))
-			if unpacked, mine := must2(weighImage(bytes.NewReader(image), program)); mine {
+			unpacked, mine, err := weighImage(bytes.NewReader(image), program)
+			check(err)
+			if mine {
 				s.compressed, s.unpacked = int64(len(image)), unpacked
 			}
 		}
 		if s.unpacked == 0 {
-			check(fmt.Errorf("no image in %s has the program %s", dir, program))
+			check(fmt.Errorf("no image in %s has the program %s", settings.images, program))
 		}
 		all = append(all, s)
 	}
 	return describeSizes(all)
-}
-
-// must2 is must for two values.
-func must2[A, B any](a A, b B, err error) (A, B) {
-	check(err)
-	return a, b
 }
 
 // weighImage returns how many bytes the files in the layers of an image have, and whether one
@@ -92,14 +84,11 @@ func eachFile(archive io.Reader, look func(*tar.Header, io.Reader) error) error 
 
 // describeSizes makes the tables of the sizes, that of the API Key Manager first.
 func describeSizes(all []sizes) report {
-	rows := make([][]string, len(all))
-	for i, s := range all {
-		rows[i] = []string{s.program, megabytes(s.binary), megabytes(s.compressed), megabytes(s.unpacked)}
-	}
-	const million = 1e6
-	return report{[]string{figures.Table([]string{"program", "binary", "image, compressed", "image, unpacked"}, rows)}, []target{
-		atMost(all[0].program+", binary", float64(all[0].binary)/million, wantedBinary, "%.1f MB"),
-		atMost(all[0].program+", image, unpacked", float64(all[0].unpacked)/million, wantedImage, "%.1f MB"),
+	return report{[]string{table("program | binary | image, compressed | image, unpacked", all, func(s sizes) []string {
+		return []string{s.program, megabytes(s.binary), megabytes(s.compressed), megabytes(s.unpacked)}
+	})}, []target{
+		atMost(all[0].program+", binary", float64(all[0].binary)/1e6, wantedBinary, "%.1f MB"),
+		atMost(all[0].program+", image, unpacked", float64(all[0].unpacked)/1e6, wantedImage, "%.1f MB"),
 	}}
 }
 

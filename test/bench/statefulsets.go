@@ -6,44 +6,23 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// sightings is how many changes of StatefulSets may wait to be looked at. There are fewer in
-// the longest part.
-const sightings = 1 << 14
-
-// sighting is a StatefulSet as it was at some time.
-type sighting struct {
-	name       string
-	generation int64
-	at         time.Time
-}
-
-// statefulSets watches the StatefulSets, which costs the API server less than asking.
+// statefulSets are those of a namespace, and which generation of each was seen.
 type statefulSets struct {
 	stop        func()
-	seen        chan sighting
+	seen        <-chan sighting[*metav1.PartialObjectMetadata]
 	generations map[string]int64
 }
 
-// watchStatefulSets begins to watch those of a namespace. It notes when something is seen,
-// whoever looks at it later.
+// watchStatefulSets begins to watch those of a namespace.
 func watchStatefulSets(ctx context.Context, admin client.WithWatch, namespace string) *statefulSets {
 	list := &metav1.PartialObjectMetadataList{}
 	list.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("StatefulSetList"))
-	watcher := must(admin.Watch(ctx, list, client.InNamespace(namespace)))
-	s := &statefulSets{stop: watcher.Stop, seen: make(chan sighting, sightings), generations: map[string]int64{}}
-	go func() {
-		defer close(s.seen)
-		for event := range watcher.ResultChan() {
-			if object, err := meta.Accessor(event.Object); err == nil {
-				s.seen <- sighting{object.GetName(), object.GetGeneration(), time.Now()}
-			}
-		}
-	}()
+	s := &statefulSets{generations: map[string]int64{}}
+	s.seen, s.stop = follow[*metav1.PartialObjectMetadata](ctx, admin, list, namespace)
 	return s
 }
 
@@ -59,7 +38,7 @@ func (s *statefulSets) until(ctx context.Context, what string, holds func() bool
 			if !open {
 				check(fmt.Errorf("%s: the watch of the StatefulSets ended", what))
 			}
-			s.generations[seen.name], last = seen.generation, seen.at
+			s.generations[seen.object.Name], last = seen.object.Generation, seen.at
 		}
 	}
 	return last

@@ -27,14 +27,12 @@ func memoryOf(pid int, name string) (float64, error) {
 
 // parseRollup returns one of the sizes in smaps_rollup, in MiB.
 func parseRollup(text, name string) (float64, error) {
-	for line := range strings.Lines(text) {
-		fields := strings.Fields(line)
-		if len(fields) == 3 && fields[0] == name+":" && fields[2] == "kB" {
-			kibibytes, err := strconv.ParseFloat(fields[1], 64)
-			return kibibytes / 1024, err
-		}
+	_, size, _ := strings.Cut(text, "\n"+name+":")
+	var kibibytes float64
+	if _, err := fmt.Sscanf(size, "%f kB", &kibibytes); err != nil {
+		return 0, fmt.Errorf("the kernel does not say the %s of the process: %w", name, err)
 	}
-	return 0, fmt.Errorf("the kernel does not say the %s of the process", name)
+	return kibibytes / 1024, nil
 }
 
 // processorTime is how long a process has kept processors busy.
