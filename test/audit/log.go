@@ -3,11 +3,11 @@
 package audit
 
 import (
-	"bufio"
+	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -30,12 +30,6 @@ rules:
   userGroups: ["system:serviceaccounts"]
 - level: None
 `
-
-// Names of the files in the log's directory.
-const (
-	policyName = "audit-policy.yaml"
-	logName    = "audit.log"
-)
 
 // Event is what can be looked at in a line of the log.
 type Event struct {
@@ -73,65 +67,56 @@ func (e *Event) Created() bool {
 	return e.Writes() && e.ResponseStatus.Code == http.StatusCreated
 }
 
-// Log is an audit log. What was read of it is not read again.
+// Log is an audit log in a directory. What was read of it, up to an offset, is not read again.
 type Log struct {
-	dir  string
-	file *os.File
-	// lines reads the file, and unfinished is the beginning of a line that it ended with.
-	lines      *bufio.Reader
-	unfinished []byte
+	dir    string
+	offset int64
 }
 
 // New makes a log in a directory, where it writes its policy.
 func New(dir string) (*Log, error) {
-	if err := os.WriteFile(filepath.Join(dir, policyName), []byte(policy), 0o600); err != nil {
+	l := &Log{dir: dir}
+	if err := os.WriteFile(l.policyPath(), []byte(policy), 0o600); err != nil {
 		return nil, fmt.Errorf("writing the audit policy: %w", err)
 	}
-	return &Log{dir: dir}, nil
+	return l, nil
 }
 
 // Configure makes an API server keep the log, in one file.
 func (l *Log) Configure(server *envtest.APIServer) {
 	server.Configure().
-		Set("audit-policy-file", filepath.Join(l.dir, policyName)).
+		Set("audit-policy-file", l.policyPath()).
 		Set("audit-log-path", l.Path()).
 		Set("audit-log-maxsize", "10000")
 }
 
 // Path is the file that the API server writes.
-func (l *Log) Path() string { return filepath.Join(l.dir, logName) }
+func (l *Log) Path() string { return filepath.Join(l.dir, "audit.log") }
 
-// Read hands on what has come since the last time. The last line may be unfinished; it
+func (l *Log) policyPath() string { return filepath.Join(l.dir, "audit-policy.yaml") }
+
+// Read calls take with what has come since the last time. The last line may be unfinished; it
 // is read the next time.
 func (l *Log) Read(take func(*Event)) error {
-	if l.file == nil {
-		file, err := os.Open(l.Path())
-		if err != nil {
-			return err
-		}
-		l.file, l.lines = file, bufio.NewReaderSize(file, 1<<16)
+	file, err := os.Open(l.Path())
+	if err != nil {
+		return err
 	}
-	for {
-		part, err := l.lines.ReadBytes('\n')
-		l.unfinished = append(l.unfinished, part...)
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return err
+	defer func() { _ = file.Close() }()
+	text, err := io.ReadAll(io.NewSectionReader(file, l.offset, math.MaxInt64-l.offset))
+	if err != nil {
+		return err
+	}
+	for line := range bytes.Lines(text) {
+		if !bytes.HasSuffix(line, []byte("\n")) {
+			break
 		}
 		event := &Event{}
-		if err := json.Unmarshal(l.unfinished, event); err != nil {
+		if err := json.Unmarshal(line, event); err != nil {
 			return fmt.Errorf("reading the audit log: %w", err)
 		}
-		l.unfinished = l.unfinished[:0]
+		l.offset += int64(len(line))
 		take(event)
 	}
-}
-
-// Close ends reading.
-func (l *Log) Close() {
-	if l.file != nil {
-		_ = l.file.Close()
-	}
+	return nil
 }

@@ -21,7 +21,6 @@ func newLog(t *testing.T, text string) *audit.Log {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(log.Close)
 	if err := os.WriteFile(log.Path(), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

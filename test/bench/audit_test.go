@@ -57,7 +57,6 @@ func writeLog(t *testing.T, lines string) *audit.Log {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(log.Close)
 	if err := os.WriteFile(log.Path(), []byte(lines), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -78,7 +78,6 @@ func inLab(s *settings, do func(*lab)) {
 	defer func() { check(world.Close()) }()
 	world.Binaries = env.Binaries{Operator: filepath.Join(s.images, "manager"), Manager: filepath.Join(s.images, "apikey-manager")}
 	log := must(audit.New(world.Guard.Dir()))
-	defer log.Close()
 	check(world.StartPlane(func(server *envtest.APIServer) {
 		log.Configure(server)
 		// The default has 254 addresses, which two Services of each Headscale use up.

@@ -60,7 +60,6 @@ func startPlane(ctx context.Context) *twins {
 	DeferCleanup(func() error { return t.guard.Close() })
 	t.audit, err = audit.New(t.guard.Dir())
 	Expect(err).NotTo(HaveOccurred())
-	DeferCleanup(t.audit.Close)
 	t.plane, err = env.StartControlPlane(env.ControlPlaneOptions{Servers: servers, Guard: t.guard, Configure: t.audit.Configure})
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(func() error { return t.plane.Stop() })
