@@ -1,3 +1,5 @@
+// Package keyuse looks at an API key from where its users are: when it is there, what they
+// wait for at least, and whether Headscale lets them in. Tests and benchmarks share it.
 package keyuse
 
 import (
@@ -66,51 +68,37 @@ func (c *Consumer) Stop() Tally {
 func (c *Consumer) work(ctx context.Context) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	idle := make(chan struct{}, 1)
-	idle <- struct{}{}
-	var calling sync.WaitGroup
-	defer calling.Wait()
+	var calling sync.Mutex
 	for {
 		select {
 		case <-ctx.Done():
+			calling.Lock() // The last call ends, too.
 			return
 		case <-tick.C:
-			c.read(ctx)
 		}
-		key, known := c.known()
-		if !known {
-			continue
+		if key, err := c.means.Read(ctx); err == nil {
+			c.readings = append(c.readings, reading{at: time.Now(), key: key})
 		}
-		select {
-		case <-idle:
-			calling.Go(func() {
+		if key := c.known(); key != "" && calling.TryLock() {
+			go func() {
+				defer calling.Unlock()
 				c.call(ctx, key)
-				idle <- struct{}{}
-			})
-		default:
+			}()
 		}
 	}
 }
 
-func (c *Consumer) read(ctx context.Context) {
-	key, err := c.means.Read(ctx)
-	if err != nil {
-		return
-	}
-	c.readings = append(c.readings, reading{at: time.Now(), key: key})
-}
-
-// known is the key of the latest reading that is as old as the lag, if there was one
-// in the Secret. It forgets older readings.
-func (c *Consumer) known() (key string, known bool) {
+// known is the key of the latest reading that is as old as the lag, or "" if there was none in
+// the Secret. It forgets older readings.
+func (c *Consumer) known() string {
 	due := time.Now().Add(-c.means.Lag)
 	for len(c.readings) > 1 && !c.readings[1].at.After(due) {
 		c.readings = c.readings[1:]
 	}
 	if len(c.readings) == 0 || c.readings[0].at.After(due) {
-		return "", false
+		return ""
 	}
-	return c.readings[0].key, c.readings[0].key != ""
+	return c.readings[0].key
 }
 
 // call counts an answer. A Headscale that does not answer has not refused the key.

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -19,14 +20,11 @@ import (
 func FirstAnswer(ctx context.Context, socket string) time.Time {
 	admin := headscale.NewClient(headscale.UnixSocket(socket))
 	defer func() { _ = admin.Close() }()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for {
-		if _, err := admin.ListAPIKeys(ctx); err == nil || ctx.Err() != nil {
-			return time.Now()
-		}
-		<-tick.C
-	}
+	_ = wait.PollUntilContextCancel(ctx, time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		_, err := admin.ListAPIKeys(ctx)
+		return err == nil, nil
+	})
+	return time.Now()
 }
 
 // WhenStored tells when a key first comes into a Secret of the namespace, as somebody who
