@@ -87,14 +87,38 @@ func inLab(s *settings, do func(*lab)) {
 }
 
 // count returns a user's requests so far.
-func (l *lab) count(user string) (counts, error) {
-	err := l.log.Read(func(event *audit.Event) {
+func (l *lab) count(user string) counts {
+	check(l.log.Read(func(event *audit.Event) {
 		total := l.users[event.User.Username]
 		total.add(event)
 		l.users[event.User.Username] = total
-	})
-	return l.users[user], err
+	}))
+	return l.users[user]
 }
+
+// resting is what a process needs while nothing happens.
+type resting struct {
+	rest     time.Duration
+	requests counts
+	// busy is how long it kept processors busy.
+	busy time.Duration
+	// proportional, anonymous and resident are its memory afterwards, in MiB: anonymous is the
+	// part of proportional that is no page of the binary.
+	proportional, anonymous, resident float64
+}
+
+// watchRest watches a process, which is a user of the API server, while nothing happens.
+func (l *lab) watchRest(ctx context.Context, rest time.Duration, pid int, user string) resting {
+	before, busyBefore := l.count(user), must(processorTime(pid))
+	check(pause(ctx, rest))
+	return resting{
+		rest: rest, busy: must(processorTime(pid)) - busyBefore, requests: l.count(user).minus(before),
+		proportional: must(memory(pid)), anonymous: must(memoryOf(pid, "Pss_Anon")), resident: must(memoryOf(pid, "Rss")),
+	}
+}
+
+// percent is the part of a processor that it kept busy.
+func (r resting) percent() float64 { return 100 * r.busy.Seconds() / r.rest.Seconds() }
 
 // counts are numbers of requests.
 type counts struct {

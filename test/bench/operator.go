@@ -49,17 +49,15 @@ type operatorCost struct {
 	made time.Duration
 	// floor is how long the same objects took when they were applied by nobody who looks.
 	floor time.Duration
-	// making, touching and resting are the operator's requests in each part.
-	making, touching, resting counts
-	// busyMaking and busyResting are how long it kept processors busy.
-	busyMaking, busyResting time.Duration
+	// making and touching are the operator's requests in each part, and busyMaking is how long
+	// it kept processors busy.
+	making, touching counts
+	busyMaking       time.Duration
 	// changing is, for each change of a Headscale, how long after it the StatefulSet changed.
 	changing []time.Duration
-	// rest is how long the operator was watched at rest.
-	rest time.Duration
-	// memoryBefore and memory are in MiB: without Headscales, and after the rest. anonymous is
-	// the part of memory that is no page of the binary.
-	memoryBefore, memory, anonymous float64
+	// memoryBefore is in MiB, without Headscales.
+	memoryBefore float64
+	resting
 	// memoryEach is by how many KiB the operator is larger for each Headscale that it has
 	// more than in the measurement before.
 	memoryEach float64
@@ -76,7 +74,7 @@ type operatorBench struct {
 func measureOperators(ctx context.Context, settings *settings) report {
 	var costs []*operatorCost
 	for _, size := range settings.sizes {
-		cost := &operatorCost{size: size, rest: settings.restWith(size)}
+		cost := &operatorCost{size: size}
 		inLab(settings, func(l *lab) {
 			check(l.StartOperator(ctx))
 			check(l.Admin.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: operatorNamespace}}))
@@ -91,6 +89,7 @@ func measureOperators(ctx context.Context, settings *settings) report {
 
 // measure measures part after part.
 func (b *operatorBench) measure(ctx context.Context) {
+	rest := b.settings.restWith(b.cost.size)
 	for _, part := range []struct {
 		name string
 		do   func(context.Context)
@@ -98,7 +97,9 @@ func (b *operatorBench) measure(ctx context.Context) {
 		{"making them", b.make},
 		{"touching them", b.touch},
 		{"changing some", b.change},
-		{"at rest for " + b.cost.rest.String(), b.watchRest},
+		{"at rest for " + rest.String(), func(ctx context.Context) {
+			b.cost.resting = b.watchRest(ctx, rest, b.pid(), operatorUser)
+		}},
 		{"the same objects without the operator", b.makeFloor},
 	} {
 		say("%d Headscales: %s", b.cost.size, part.name)
@@ -140,7 +141,7 @@ func newHeadscale(namespace, name string) (*v1beta1.Headscale, error) {
 
 // touch changes every Headscale in a way that means nothing.
 func (b *operatorBench) touch(ctx context.Context) {
-	before := must(b.count(operatorUser))
+	before := b.count(operatorUser)
 	b.forEach(ctx, creators, func(ctx context.Context, name string) error {
 		return b.patch(ctx, name, `{"metadata":{"annotations":{"touched":"yes"}}}`)
 	})
@@ -163,15 +164,6 @@ func (b *operatorBench) change(ctx context.Context) {
 func (b *operatorBench) patch(ctx context.Context, name, patch string) error {
 	headscale := &v1beta1.Headscale{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: name}}
 	return b.Admin.Patch(ctx, headscale, client.RawPatch(types.MergePatchType, []byte(patch)))
-}
-
-// watchRest looks on while nothing happens.
-func (b *operatorBench) watchRest(ctx context.Context) {
-	before, busyBefore := must(b.count(operatorUser)), must(processorTime(b.pid()))
-	check(pause(ctx, b.cost.rest))
-	b.cost.busyResting = must(processorTime(b.pid())) - busyBefore
-	b.cost.resting = must(b.count(operatorUser)).minus(before)
-	b.cost.memory, b.cost.anonymous = must(memory(b.pid())), must(memoryOf(b.pid(), "Pss_Anon"))
 }
 
 // makeFloor makes as many Headscales with all their objects, without the operator and
@@ -211,11 +203,10 @@ func (b *operatorBench) settle(ctx context.Context) counts {
 		if !b.Operator.Process().Running() {
 			return false, errors.New("the operator ended")
 		}
-		now, err := b.count(operatorUser)
-		if now != last {
+		if now := b.count(operatorUser); now != last {
 			last, since = now, time.Now()
 		}
-		return time.Since(since) >= quiet, err
+		return time.Since(since) >= quiet, nil
 	})
 	if err != nil {
 		check(fmt.Errorf("the operator does not come to rest: %w; its requests so far: %+v", err, last))

@@ -47,8 +47,8 @@ func restTable(costs []*operatorCost) string {
 		costs, func(c *operatorCost) []string {
 			return []string{
 				fmt.Sprint(c.size), milliseconds(median(c.changing)), milliseconds(percentile90(c.changing)),
-				fmt.Sprintf("%d and %d", c.resting.writes(), c.resting.requests), c.rest.String(), busyAtRest(c),
-				mebibytes(c.memory), mebibytes(c.anonymous), fmt.Sprintf("%.0f KiB", c.memoryEach),
+				fmt.Sprintf("%d and %d", c.requests.writes(), c.requests.requests), c.rest.String(), fmt.Sprintf("%.2f %%", c.percent()),
+				mebibytes(c.proportional), mebibytes(c.anonymous), fmt.Sprintf("%.0f KiB", c.memoryEach),
 			}
 		})
 }
@@ -95,11 +95,11 @@ func operatorTargets(costs []*operatorCost) []target {
 			continue
 		}
 		targets = append(targets,
-			atMost(fmt.Sprintf("operator's memory (PSS) with %d Headscales", c.size), c.memory, wantedMemory, "%.1f MiB"),
+			atMost(fmt.Sprintf("operator's memory (PSS) with %d Headscales", c.size), c.proportional, wantedMemory, "%.1f MiB"),
 			noted(fmt.Sprintf("%d StatefulSets exist, the least possible, after", c.size), seconds(c.floor)),
 			noted(fmt.Sprintf("requests for each of %d new Headscales", c.size), tenths(c.each(c.making.requests))),
 			noted(fmt.Sprintf("change until changed StatefulSet with %d Headscales, median", c.size), milliseconds(median(c.changing))),
-			noted(fmt.Sprintf("operator's processor at rest with %d Headscales", c.size), busyAtRest(c)),
+			noted(fmt.Sprintf("operator's processor at rest with %d Headscales", c.size), fmt.Sprintf("%.2f %%", c.percent())),
 			atMost(fmt.Sprintf("%d StatefulSets exist after", c.size), c.made.Seconds(), wantedMade, "%.2f s"))
 	}
 	others := make([]float64, len(costs))
@@ -126,16 +126,11 @@ func (c *operatorCost) each(total int) float64 { return float64(total) / float64
 // compareMemory works out by how much the operator is larger for each Headscale that it has
 // more than in the measurement before; in the first, than without any.
 func compareMemory(costs []*operatorCost) {
-	fewer := &operatorCost{memory: costs[0].memoryBefore}
+	memory, size := costs[0].memoryBefore, 0
 	for _, c := range costs {
-		c.memoryEach = (c.memory - fewer.memory) * 1024 / float64(c.size-fewer.size)
-		fewer = c
+		c.memoryEach = (c.proportional - memory) * 1024 / float64(c.size-size)
+		memory, size = c.proportional, c.size
 	}
-}
-
-// busyAtRest is the part of a processor that the operator keeps busy at rest.
-func busyAtRest(c *operatorCost) string {
-	return fmt.Sprintf("%.2f %%", 100*c.busyResting.Seconds()/c.rest.Seconds())
 }
 
 func tenths(value float64) string { return fmt.Sprintf("%.1f", value) }

@@ -9,12 +9,16 @@ import (
 
 func costOf(size int, memory float64) *operatorCost {
 	return &operatorCost{
-		size: size, made: time.Duration(size) * 20 * time.Millisecond, floor: time.Duration(size) * 10 * time.Millisecond, rest: time.Minute,
-		making:   counts{requests: 16 * size, created: 7 * size, status: size, events: size},
-		touching: counts{requests: size}, resting: counts{requests: 3},
-		busyMaking: time.Duration(size) * 10 * time.Millisecond, busyResting: 600 * time.Millisecond,
+		size: size, made: time.Duration(size) * 20 * time.Millisecond, floor: time.Duration(size) * 10 * time.Millisecond,
+		making:       counts{requests: 16 * size, created: 7 * size, status: size, events: size},
+		touching:     counts{requests: size},
+		busyMaking:   time.Duration(size) * 10 * time.Millisecond,
 		changing:     []time.Duration{30 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond},
-		memoryBefore: 30, memory: memory, anonymous: memory - 20,
+		memoryBefore: 30,
+		resting: resting{
+			rest: time.Minute, requests: counts{requests: 3}, busy: 600 * time.Millisecond,
+			proportional: memory, anonymous: memory - 20,
+		},
 	}
 }
 

@@ -25,43 +25,37 @@ const (
 
 // sidecarCost is what the API Key Manager needs at rest.
 type sidecarCost struct {
-	rest time.Duration
-	// memory in MiB; anonymous is the part of proportional that is no page of the binary.
+	resting
 	// scraped is proportional once the metrics have been read.
-	proportional, anonymous, resident, scraped float64
-	busy                                       time.Duration
-	requests                                   counts
-	files, goroutines                          int
+	scraped           float64
+	files, goroutines int
 }
 
 // measureSidecar looks on while the manager has nothing to do.
 func measureSidecar(ctx context.Context, settings *settings) report {
-	cost := &sidecarCost{rest: settings.sidecarRest}
+	cost := &sidecarCost{}
 	inLab(settings, func(l *lab) {
 		l.atSite(ctx, func(_ *env.Headscale, s *site) {
 			s.measureAfter(ctx)
 			check(pause(ctx, warmUp))
-			cost.measure(ctx, s)
+			say("the API Key Manager at rest for %s", settings.sidecarRest)
+			pid := s.manager.PID()
+			cost.resting = l.watchRest(ctx, settings.sidecarRest, pid, s.user())
+			cost.files = len(must(os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))))
+			cost.goroutines = must(parseGoroutines(s.readMetrics(ctx)))
+			cost.scraped = must(memory(pid))
 		})
 	})
 	return describeSidecar(cost)
 }
 
-// measure looks at the process when some time has passed.
-func (c *sidecarCost) measure(ctx context.Context, s *site) {
-	pid := s.manager.PID()
-	before, busyBefore := must(s.count(s.user())), must(processorTime(pid))
-	say("the API Key Manager at rest for %s", c.rest)
-	check(pause(ctx, c.rest))
-	c.busy, c.requests = must(processorTime(pid))-busyBefore, must(s.count(s.user())).minus(before)
-	c.proportional, c.anonymous, c.resident = must(memory(pid)), must(memoryOf(pid, "Pss_Anon")), must(memoryOf(pid, "Rss"))
-	c.files = len(must(os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))))
+// readMetrics asks the manager for its metrics.
+func (s *site) readMetrics(ctx context.Context) string {
 	request := must(http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.metrics+"/metrics", http.NoBody))
 	response, err := http.DefaultClient.Do(request)
 	check(err)
 	defer func() { _ = response.Body.Close() }()
-	c.goroutines = must(parseGoroutines(string(must(io.ReadAll(response.Body)))))
-	c.scraped = must(memory(pid))
+	return string(must(io.ReadAll(response.Body)))
 }
 
 // parseGoroutines finds the number of goroutines in a program's metrics.
@@ -76,19 +70,18 @@ func parseGoroutines(metrics string) (int, error) {
 
 // describeSidecar makes the tables of the API Key Manager at rest.
 func describeSidecar(c *sidecarCost) report {
-	percent := 100 * c.busy.Seconds() / c.rest.Seconds()
 	others := c.requests.requests - c.requests.watches
 	titles := "at rest for | memory (PSS) | of which anonymous | memory (RSS) | processor | requests (watches begun anew) | " +
 		"open files | goroutines | memory after a scrape (PSS)"
 	return report{[]string{table(titles, []*sidecarCost{c}, func(*sidecarCost) []string {
 		return []string{
 			c.rest.String(), mebibytes(c.proportional), mebibytes(c.anonymous), mebibytes(c.resident),
-			fmt.Sprintf("%s (%.2f %%)", milliseconds(c.busy), percent),
+			fmt.Sprintf("%s (%.2f %%)", milliseconds(c.busy), c.percent()),
 			fmt.Sprintf("%d (%d)", c.requests.requests, c.requests.watches), fmt.Sprint(c.files), fmt.Sprint(c.goroutines), mebibytes(c.scraped),
 		}
 	})}, []target{
 		atMost("API Key Manager at rest, memory (PSS)", c.proportional, wantedSidecarMemory, "%.1f MiB"),
-		atMost("API Key Manager at rest, processor", percent, wantedSidecarBusy, "%.2f %%"),
+		atMost("API Key Manager at rest, processor", c.percent(), wantedSidecarBusy, "%.2f %%"),
 		atMost("API Key Manager at rest, requests an hour besides the watch, by those in "+c.rest.String(),
 			float64(others)*float64(time.Hour)/float64(c.rest), wantedRequests, "%.0f"),
 		noted("API Key Manager at rest, memory (RSS)", mebibytes(c.resident)),

@@ -37,8 +37,11 @@ func TestRotationsAreShownByTransport(t *testing.T) {
 func TestTheSidecarAtRestIsShown(t *testing.T) {
 	g := NewWithT(t)
 	text := describeSidecar(&sidecarCost{
-		rest: 30 * time.Minute, proportional: 21.95, anonymous: 4, scraped: 23, resident: 40, busy: 90 * time.Millisecond,
-		requests: counts{requests: 2, watches: 1}, files: 9, goroutines: 14,
+		resting: resting{
+			rest: 30 * time.Minute, proportional: 21.95, anonymous: 4, resident: 40, busy: 90 * time.Millisecond,
+			requests: counts{requests: 2, watches: 1},
+		},
+		scraped: 23, files: 9, goroutines: 14,
 	}).text()
 	g.Expect(text).To(ContainSubstring("\n| 30m0s | 21.9 MiB | 4.0 MiB | 40.0 MiB | 90 ms (0.01 %) | 2 (1) | 9 | 14 | 23.0 MiB |\n"))
 	g.Expect(text).To(ContainSubstring("\n| API Key Manager at rest, requests an hour besides the watch, by those in 30m0s | ≤ 2 | 2 | yes |"))

@@ -6,12 +6,13 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
+	"time"
 
-	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/test/env"
 )
 
@@ -20,52 +21,56 @@ const exitInterrupted = 130
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	status := run(ctx, newNarrator(os.Stdout), os.Getenv("DEMO_EXIT") == "1")
+	status := run(ctx, os.Getenv("DEMO_EXIT") == "1")
 	stop()
 	os.Exit(status)
 }
 
 // run tells the story and returns the exit status.
-func run(ctx context.Context, n *narrator, exit bool) (status int) {
-	s := &stage{narrator: n, World: &env.World{}}
+func run(ctx context.Context, exit bool) (status int) {
+	s := &stage{narrator: narrator{start: time.Now()}, World: &env.World{}}
 	defer func() {
 		if err := s.Close(); err != nil {
-			n.say("Cleaning up failed: %v", err)
+			s.say("Cleaning up failed: %v", err)
 			status = 1
 			return
 		}
-		n.say("Everything is stopped and removed.")
+		s.say("Everything is stopped and removed.")
 	}()
 	err := s.perform(ctx)
+	if err == nil && !exit {
+		err = s.stayUp(ctx)
+	}
 	switch {
-	case err != nil && ctx.Err() != nil:
-		n.say("Interrupted.")
-		return exitInterrupted
-	case err != nil:
-		n.say("FAILED: %v", err)
-		s.showLogs()
-		return 1
-	case exit:
+	case err == nil:
 		return 0
-	}
-	if err := s.stayUp(ctx); err != nil {
-		n.say("FAILED: %v", err)
+	case ctx.Err() != nil:
+		s.say("Interrupted.")
+		return exitInterrupted
+	default:
+		s.say("FAILED: %v", err)
 		s.showLogs()
 		return 1
 	}
-	return 0
 }
 
-// stayUp goes on telling what happens to the key, until Ctrl-C. The operator's end
-// is a failure.
-func (s *stage) stayUp(ctx context.Context) error {
-	kubectl := "kubectl"
-	if _, err := exec.LookPath(kubectl); err != nil {
-		kubectl = s.Servers.Kubectl()
+// narrator prints what happens, line by line, with the time since the start.
+type narrator struct{ start time.Time }
+
+// say prints a line with the time.
+func (n narrator) say(format string, args ...any) {
+	fmt.Printf("[%6.1fs] %s\n", time.Since(n.start).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// detail prints lines that belong to the one before.
+func (n narrator) detail(format string, args ...any) {
+	for line := range strings.SplitSeq(strings.TrimRight(fmt.Sprintf(format, args...), "\n"), "\n") {
+		fmt.Println("           " + line)
 	}
-	s.say("Look around, as long as you like, in another terminal; Ctrl-C ends the demo and removes everything:")
-	s.detail("export KUBECONFIG=%s", s.Plane.Kubeconfig())
-	s.detail("%s get headscale,statefulset,service,secret", kubectl)
-	s.detail("%s annotate headscale headscale %s=$(date +%%s) --overwrite    # a new key, now", kubectl, v1beta1.AnnotationRotateRequestedAt)
-	return s.followKey(ctx)
+}
+
+// Write takes the progress of builds, a line at a time.
+func (n narrator) Write(text []byte) (int, error) {
+	n.say("%s", strings.TrimRight(string(text), "\n"))
+	return len(text), nil
 }

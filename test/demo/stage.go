@@ -2,14 +2,13 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"strings"
 
 	"github.com/go-logr/logr"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"infrado.cloud/headscale-operator/test/env"
 	"infrado.cloud/headscale-operator/test/podrunner"
-	"infrado.cloud/headscale-operator/test/process"
 	"infrado.cloud/headscale-operator/test/serverbuild"
 )
 
@@ -18,7 +17,7 @@ const logLines = 25
 
 // stage is what the story plays on.
 type stage struct {
-	*narrator
+	narrator
 	*env.World
 	pod *podrunner.Runner
 }
@@ -34,7 +33,7 @@ func (s *stage) prepare(ctx context.Context) error {
 	s.say("Headscale operator: the whole path on this machine, without a cluster or containers.")
 	s.detail("Everything is in %s and is removed at the end.", s.Guard.Dir())
 	s.say("etcd, kube-apiserver, kubectl and Headscale %s are there.", serverbuild.DefaultHeadscale)
-	if err := s.Build(ctx, s.narrator); err != nil {
+	if err := s.Build(ctx, s); err != nil {
 		return err
 	}
 	s.say("Built the operator and the API Key Manager.")
@@ -70,23 +69,21 @@ func (s *stage) startOperator(ctx context.Context) error {
 
 // showLogs prints the last lines of everything that runs, for a failure.
 func (s *stage) showLogs() {
-	show := func(name string, log *process.Log) {
-		if text := log.Tail(logLines); text != "" {
+	show := func(name, text string) {
+		if text = strings.TrimRight(text, "\n"); text != "" {
+			lines := strings.Split(text, "\n")
 			s.say("Last lines of %s:", name)
-			s.block(text)
+			s.detail("%s", strings.Join(lines[max(0, len(lines)-logLines):], "\n"))
 		}
 	}
 	if s.pod != nil {
-		for _, container := range []string{"headscale", "apikey-manager"} {
-			log := process.NewLog(nil)
-			_, _ = fmt.Fprint(log, s.pod.Log(container))
-			show("the container "+container, log)
-		}
+		show("the container headscale", s.pod.Log("headscale"))
+		show("the container apikey-manager", s.pod.Log("apikey-manager"))
 	}
 	switch {
 	case s.Operator != nil:
-		show("the operator", s.Operator.Process().Log())
+		show("the operator", s.Operator.Process().Log().String())
 	case s.PlaneLog != nil:
-		show("the control plane", s.PlaneLog)
+		show("the control plane", s.PlaneLog.String())
 	}
 }

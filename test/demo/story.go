@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os/exec"
 	"path/filepath"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -81,14 +84,24 @@ func (s *stage) await(ctx context.Context, what string, happened func(context.Co
 	}
 }
 
-// applySample creates the resource, as a user does.
-func (s *stage) applySample(ctx context.Context) error {
-	output, err := s.Plane.Kubectl(ctx, "apply", "-k", filepath.Join(s.Root, "config", "samples"))
+// show runs kubectl, and prints a sentence and what kubectl printed.
+func (s *stage) show(ctx context.Context, sentence string, kubectl ...string) error {
+	output, err := s.Plane.Kubectl(ctx, kubectl...)
 	if err != nil {
 		return err
 	}
-	s.say("Applied the sample, a Headscale: kubectl apply -k config/samples")
-	s.block(output)
+	s.say("%s", sentence)
+	s.detail("%s", output)
+	return nil
+}
+
+// applySample creates the resource, as a user does.
+func (s *stage) applySample(ctx context.Context) error {
+	err := s.show(ctx, "Applied the sample, a Headscale: kubectl apply -k config/samples",
+		"apply", "-k", filepath.Join(s.Root, "config", "samples"))
+	if err != nil {
+		return err
+	}
 	var stop func()
 	s.pod, stop = podrunner.Start(podrunner.InWorld(s.World, headscaleKey))
 	// The pod ends before the API server does, and not with Ctrl-C itself.
@@ -104,13 +117,11 @@ func (s *stage) awaitHeadscale(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	output, err := s.Plane.Kubectl(ctx, "get", "statefulset,configmap,service,serviceaccount,role,rolebinding",
-		"-l", "app.kubernetes.io/managed-by="+v1beta1.ManagedBy, "-o", "name")
-	if err != nil {
+	if err := s.show(ctx, "The operator made its objects, and the pod's two containers run as local processes:",
+		"get", "statefulset,configmap,service,serviceaccount,role,rolebinding",
+		"-l", "app.kubernetes.io/managed-by="+v1beta1.ManagedBy, "-o", "name"); err != nil {
 		return err
 	}
-	s.say("The operator made its objects, and the pod's two containers run as local processes:")
-	s.block(output)
 	if err := s.awaitCondition(ctx, v1beta1.ConditionAvailable); err != nil {
 		return err
 	}
@@ -126,12 +137,8 @@ func (s *stage) awaitCondition(ctx context.Context, condition string) error {
 		if err := s.Admin.Get(ctx, headscaleKey, headscale); err != nil {
 			return false, err
 		}
-		for _, candidate := range headscale.Status.Conditions {
-			if candidate.Type == condition {
-				return candidate.Status == "True" && candidate.ObservedGeneration == headscale.Generation, nil
-			}
-		}
-		return false, nil
+		found := meta.FindStatusCondition(headscale.Status.Conditions, condition)
+		return found != nil && found.Status == metav1.ConditionTrue && found.ObservedGeneration == headscale.Generation, nil
 	})
 }
 
@@ -194,8 +201,8 @@ func (s *stage) call(ctx context.Context, name, key string, expected int) error 
 
 // rotate shortens the life of keys, which has the present one replaced at once.
 func (s *stage) rotate(ctx context.Context) error {
-	secret := &corev1.Secret{}
-	if err := s.Admin.Get(ctx, secretKey, secret); err != nil {
+	secret, err := s.awaitKey(ctx, "")
+	if err != nil {
 		return err
 	}
 	old := keyOf(secret)
@@ -204,8 +211,7 @@ func (s *stage) rotate(ctx context.Context) error {
 	if _, err := s.Plane.Kubectl(ctx, "patch", "headscale", headscaleKey.Name, "--type", "merge", "-p", rotationPatch); err != nil {
 		return err
 	}
-	secret, err := s.awaitKey(ctx, old)
-	if err != nil {
+	if secret, err = s.awaitKey(ctx, old); err != nil {
 		return err
 	}
 	s.say("The operator replaced the pod, and the API Key Manager the key:")
@@ -221,18 +227,19 @@ func (s *stage) showResource(ctx context.Context) error {
 	if err := s.awaitCondition(ctx, v1beta1.ConditionReady); err != nil {
 		return err
 	}
-	output, err := s.Plane.Kubectl(ctx, "get", "headscale")
-	if err != nil {
-		return err
-	}
-	s.say("That was the story. kubectl get headscale says:")
-	s.block(output)
-	return nil
+	return s.show(ctx, "That was the story. kubectl get headscale says:", "get", "headscale")
 }
 
-// followKey says whenever the key has been replaced, until the context or the
-// operator ends.
-func (s *stage) followKey(ctx context.Context) error {
+// stayUp goes on telling what happens to the key, until Ctrl-C. The operator's end is a failure.
+func (s *stage) stayUp(ctx context.Context) error {
+	kubectl := "kubectl"
+	if _, err := exec.LookPath(kubectl); err != nil {
+		kubectl = s.Servers.Kubectl()
+	}
+	s.say("Look around, as long as you like, in another terminal; Ctrl-C ends the demo and removes everything:")
+	s.detail("export KUBECONFIG=%s", s.Plane.Kubeconfig())
+	s.detail("%s get headscale,statefulset,service,secret", kubectl)
+	s.detail("%s annotate headscale headscale %s=$(date +%%s) --overwrite    # a new key, now", kubectl, v1beta1.AnnotationRotateRequestedAt)
 	last := ""
 	for {
 		select {
