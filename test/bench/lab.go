@@ -109,11 +109,11 @@ type resting struct {
 
 // watchRest watches a process, which is a user of the API server, while nothing happens.
 func (l *lab) watchRest(ctx context.Context, rest time.Duration, pid int, user string) resting {
-	before, busyBefore := l.count(user), must(processorTime(pid))
-	check(pause(ctx, rest))
+	before, busyBefore := l.count(user), processorTime(pid)
+	pause(ctx, rest)
 	return resting{
-		rest: rest, busy: must(processorTime(pid)) - busyBefore, requests: l.count(user).minus(before),
-		proportional: must(memory(pid)), anonymous: must(memoryOf(pid, "Pss_Anon")), resident: must(memoryOf(pid, "Rss")),
+		rest: rest, busy: processorTime(pid) - busyBefore, requests: l.count(user).minus(before),
+		proportional: memoryOf(pid, "Pss"), anonymous: memoryOf(pid, "Pss_Anon"), resident: memoryOf(pid, "Rss"),
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -98,7 +99,7 @@ func (b *operatorBench) measure(ctx context.Context) {
 		{"touching them", b.touch},
 		{"changing some", b.change},
 		{"at rest for " + rest.String(), func(ctx context.Context) {
-			b.cost.resting = b.watchRest(ctx, rest, b.pid(), operatorUser)
+			b.cost.resting = b.watchRest(ctx, rest, b.Operator.Process().PID(), operatorUser)
 		}},
 		{"the same objects without the operator", b.makeFloor},
 	} {
@@ -109,34 +110,31 @@ func (b *operatorBench) measure(ctx context.Context) {
 	}
 }
 
-// pid is the operator's process.
-func (b *operatorBench) pid() int { return b.Operator.Process().PID() }
-
 // make makes the Headscales and waits until all is done for them.
 func (b *operatorBench) make(ctx context.Context) {
 	before := b.settle(ctx)
-	b.cost.memoryBefore = must(memory(b.pid()))
-	busyBefore := must(processorTime(b.pid()))
+	b.cost.memoryBefore = memoryOf(b.Operator.Process().PID(), "Pss")
+	busyBefore := processorTime(b.Operator.Process().PID())
 	began := time.Now()
 	b.forEach(ctx, creators, func(ctx context.Context, name string) error {
-		return b.Admin.Create(ctx, must(newHeadscale(operatorNamespace, name)))
+		return b.Admin.Create(ctx, newHeadscale(operatorNamespace, name))
 	})
 	b.cost.made = b.sets.wait(ctx, b.cost.size).Sub(began)
 	b.cost.making = b.settle(ctx).minus(before)
-	b.cost.busyMaking = must(processorTime(b.pid())) - busyBefore
+	b.cost.busyMaking = processorTime(b.Operator.Process().PID()) - busyBefore
 }
 
 // newHeadscale is one as a user makes it who leaves all defaults.
-func newHeadscale(namespace, name string) (*v1beta1.Headscale, error) {
-	config, err := v1beta1.NewHeadscaleConfig(map[string]any{"server_url": "https://" + name + ".example.com"})
+func newHeadscale(namespace, name string) *v1beta1.Headscale {
 	return &v1beta1.Headscale{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
 		Spec: v1beta1.HeadscaleSpec{
-			Version: headscaleVersion, Config: config,
+			Version: headscaleVersion,
+			Config:  must(v1beta1.NewHeadscaleConfig(map[string]any{"server_url": "https://" + name + ".example.com"})),
 			// A Secret has one Headscale that looks after it.
 			APIKey: v1beta1.APIKeySpec{SecretName: name + "-key", Expiration: "2160h"},
 		},
-	}, err
+	}
 }
 
 // touch changes every Headscale in a way that means nothing.
@@ -180,7 +178,7 @@ func (b *operatorBench) makeFloor(ctx context.Context) {
 
 // applyAll makes a Headscale and applies what the operator would, in its order.
 func (b *operatorBench) applyAll(ctx context.Context, name string) error {
-	headscale := must(newHeadscale(floorNamespace, name))
+	headscale := newHeadscale(floorNamespace, name)
 	if err := b.Admin.Create(ctx, headscale); err != nil {
 		return err
 	}
@@ -230,11 +228,60 @@ func (b *operatorBench) forEach(ctx context.Context, atOnce int, do func(context
 func headscaleName(number int) string { return fmt.Sprintf("headscale-%03d", number) }
 
 // pause lets time pass, unless the context ends.
-func pause(ctx context.Context, length time.Duration) error {
+func pause(ctx context.Context, length time.Duration) {
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
+		check(ctx.Err())
 	case <-time.After(length):
-		return nil
 	}
+}
+
+// statefulSets are those of a namespace, and which generation of each was seen.
+type statefulSets struct {
+	stop        func()
+	seen        <-chan sighting[*metav1.PartialObjectMetadata]
+	generations map[string]int64
+}
+
+// watchStatefulSets begins to watch those of a namespace.
+func watchStatefulSets(ctx context.Context, admin client.WithWatch, namespace string) *statefulSets {
+	list := &metav1.PartialObjectMetadataList{}
+	list.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("StatefulSetList"))
+	s := &statefulSets{generations: map[string]int64{}}
+	s.seen, s.stop = follow[*metav1.PartialObjectMetadata](ctx, admin, list, namespace)
+	return s
+}
+
+// until looks at what was seen until something holds, and returns when that was seen.
+func (s *statefulSets) until(ctx context.Context, what string, holds func() bool) (last time.Time) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for !holds() {
+		select {
+		case <-ctx.Done():
+			check(fmt.Errorf("%s: there are %d StatefulSets: %w", what, len(s.generations), ctx.Err()))
+		case seen, open := <-s.seen:
+			if !open {
+				check(fmt.Errorf("%s: the watch of the StatefulSets ended", what))
+			}
+			s.generations[seen.object.Name], last = seen.object.Generation, seen.at
+		}
+	}
+	return last
+}
+
+// wait waits until there are that many, and returns when the last one came.
+func (s *statefulSets) wait(ctx context.Context, size int) time.Time {
+	return s.until(ctx, fmt.Sprintf("waiting for %d", size), func() bool { return len(s.generations) >= size })
+}
+
+// change changes something and returns how long after the answer the StatefulSet of that
+// name has another specification.
+func (s *statefulSets) change(ctx context.Context, name string, change func() error) time.Duration {
+	before := s.generations[name]
+	check(change())
+	began := time.Now()
+	changed := s.until(ctx, name+" does not change", func() bool { return s.generations[name] > before })
+	// It may have been faster than the answer.
+	return max(0, changed.Sub(began))
 }

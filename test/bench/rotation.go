@@ -84,37 +84,31 @@ func (l *lab) rotate(ctx context.Context, t transport) *rotations {
 	say("%s: %d rotations", t.name, l.settings.runs)
 	old := nextKey(ctx, secrets, "")
 	for range l.settings.runs {
-		stored := nextKey(ctx, secrets, old.ID)
-		r.late = append(r.late, stored.at.Sub(old.Expiration.Add(-buffer)))
+		stored := nextKey(ctx, secrets, old.object.ID)
+		r.late = append(r.late, stored.at.Sub(old.object.Expiration.Add(-buffer)))
 		// It may have been refused before the news of the Secret came.
-		r.refused = append(r.refused, max(0, s.whenRefused(ctx, old, t).Sub(stored.at)))
+		r.refused = append(r.refused, max(0, s.whenRefused(ctx, old.object, t).Sub(stored.at)))
 		old = stored
 	}
 	say("%s: %d rotations with a consumer", t.name, l.settings.runs)
 	consumer := keyuse.Consume(keyuse.Means{Read: s.readKey, Honours: t.honours})
 	defer consumer.Stop()
 	for range r.used {
-		old = nextKey(ctx, secrets, old.ID)
+		old = nextKey(ctx, secrets, old.object.ID)
 	}
 	r.tally = consumer.Stop()
 	return r
 }
 
-// storedRecord is what the Secret said at some time.
-type storedRecord struct {
-	rotation.Record
-	at time.Time
-}
-
 // nextKey waits for another key than the one with the prefix.
-func nextKey(ctx context.Context, secrets <-chan sighting[*corev1.Secret], prefix string) storedRecord {
+func nextKey(ctx context.Context, secrets <-chan sighting[*corev1.Secret], prefix string) sighting[rotation.Record] {
 	ctx, cancel := context.WithTimeout(ctx, rotationLimit)
 	defer cancel()
 	for {
 		select {
 		case seen := <-secrets:
 			if record := apikey.ReadRecord(seen.object); record.Text.Reveal() != "" && record.ID != prefix {
-				return storedRecord{record, seen.at}
+				return sighting[rotation.Record]{record, seen.at}
 			}
 		case <-ctx.Done():
 			check(fmt.Errorf("no other key than %q came: %w", prefix, ctx.Err()))
@@ -125,7 +119,7 @@ func nextKey(ctx context.Context, secrets <-chan sighting[*corev1.Secret], prefi
 // whenRefused waits until Headscale refuses a key, and returns when. Its list tells of the
 // end of a key at once, and costs next to nothing; a call with the key, which Headscale hashes,
 // shows that it is true.
-func (s *site) whenRefused(ctx context.Context, old storedRecord, t transport) (at time.Time) {
+func (s *site) whenRefused(ctx context.Context, old rotation.Record, t transport) (at time.Time) {
 	admin := headscale.NewClient(headscale.UnixSocket(s.socket))
 	defer func() { _ = admin.Close() }()
 	check(wait.PollUntilContextTimeout(ctx, 2*time.Millisecond, rotationLimit, true, func(ctx context.Context) (bool, error) {

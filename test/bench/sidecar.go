@@ -37,13 +37,13 @@ func measureSidecar(ctx context.Context, settings *settings) report {
 	inLab(settings, func(l *lab) {
 		l.atSite(ctx, func(_ *env.Headscale, s *site) {
 			s.measureAfter(ctx)
-			check(pause(ctx, warmUp))
+			pause(ctx, warmUp)
 			say("the API Key Manager at rest for %s", settings.sidecarRest)
 			pid := s.manager.PID()
 			cost.resting = l.watchRest(ctx, settings.sidecarRest, pid, s.user())
 			cost.files = len(must(os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))))
 			cost.goroutines = must(parseGoroutines(s.readMetrics(ctx)))
-			cost.scraped = must(memory(pid))
+			cost.scraped = memoryOf(pid, "Pss")
 		})
 	})
 	return describeSidecar(cost)

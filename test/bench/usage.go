@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -12,17 +11,11 @@ import (
 // that Go runs Linux on.
 const ticksPerSecond = 100
 
-// memory is the proportional set size of a process, in MiB: what it alone has in memory
-// and its share of what it has in common with others.
-func memory(pid int) (float64, error) { return memoryOf(pid, "Pss") }
-
-// memoryOf is one of the sizes in a process's smaps_rollup, in MiB.
-func memoryOf(pid int, name string) (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-	if err != nil {
-		return 0, err
-	}
-	return parseRollup(string(text), name)
+// memoryOf is one of the sizes in a process's smaps_rollup, in MiB: Rss is the resident set
+// size, and Pss the proportional one, what it alone has in memory and its share of what it has
+// in common with others.
+func memoryOf(pid int, name string) float64 {
+	return must(parseRollup(string(must(os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid)))), name))
 }
 
 // parseRollup returns one of the sizes in smaps_rollup, in MiB.
@@ -36,12 +29,8 @@ func parseRollup(text, name string) (float64, error) {
 }
 
 // processorTime is how long a process has kept processors busy.
-func processorTime(pid int) (time.Duration, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	return parseStat(string(text))
+func processorTime(pid int) time.Duration {
+	return must(parseStat(string(must(os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))))))
 }
 
 // parseStat returns the processor time, in user mode and in the kernel, in /proc/PID/stat.
@@ -51,10 +40,7 @@ func parseStat(text string) (time.Duration, error) {
 	if len(fields) < 13 {
 		return 0, fmt.Errorf("the state of the process cannot be read: %q", text)
 	}
-	user, err := strconv.Atoi(fields[11])
-	if err != nil {
-		return 0, err
-	}
-	kernel, err := strconv.Atoi(fields[12])
-	return time.Duration(user+kernel) * time.Second / ticksPerSecond, err
+	var user, kernel time.Duration
+	_, err := fmt.Sscan(fields[11]+" "+fields[12], &user, &kernel)
+	return (user + kernel) * time.Second / ticksPerSecond, err
 }

@@ -28,9 +28,6 @@ func TestProcessorTimeInAState(t *testing.T) {
 
 func TestThisProcessUsesSomething(t *testing.T) {
 	g := NewWithT(t)
-	proportional, err := memory(os.Getpid())
-	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(memoryOf(os.Getpid(), "Rss")).To(BeNumerically(">=", proportional))
-	_, err = processorTime(os.Getpid())
-	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(memoryOf(os.Getpid(), "Rss")).To(BeNumerically(">=", memoryOf(os.Getpid(), "Pss")))
+	g.Expect(processorTime(os.Getpid())).To(BeNumerically(">=", 0))
 }
