@@ -148,10 +148,11 @@ func parseFlags(arguments []string) (*settings, error) {
 	if s.images, err = filepath.Abs(s.images); err != nil {
 		return nil, err
 	}
-	unknown := strings.Split(*only, ",")
+	unknown := strings.Split(strings.ReplaceAll(*only, " ", ""), ",")
 	for _, subject := range subjects {
-		if i := slices.Index(unknown, subject.name); i >= 0 {
-			s.subjects, unknown = append(s.subjects, subject), slices.Delete(unknown, i, i+1)
+		if slices.Contains(unknown, subject.name) {
+			s.subjects = append(s.subjects, subject)
+			unknown = slices.DeleteFunc(unknown, func(name string) bool { return name == subject.name })
 		}
 	}
 	if len(unknown) > 0 {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -106,7 +107,10 @@ func nextKey(ctx context.Context, secrets <-chan sighting[*corev1.Secret], prefi
 	defer cancel()
 	for {
 		select {
-		case seen := <-secrets:
+		case seen, open := <-secrets:
+			if !open {
+				check(errors.New("the watch of the Secret ended"))
+			}
 			if record := apikey.ReadRecord(seen.object); record.Text.Reveal() != "" && record.ID != prefix {
 				return sighting[rotation.Record]{record, seen.at}
 			}
