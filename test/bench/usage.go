@@ -40,7 +40,7 @@ func parseStat(text string) (time.Duration, error) {
 	if len(fields) < 13 {
 		return 0, fmt.Errorf("the state of the process cannot be read: %q", text)
 	}
-	var user, kernel time.Duration
+	var user, kernel int
 	_, err := fmt.Sscan(fields[11]+" "+fields[12], &user, &kernel)
-	return (user + kernel) * time.Second / ticksPerSecond, err
+	return time.Duration(user+kernel) * time.Second / ticksPerSecond, err
 }

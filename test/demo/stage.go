@@ -33,7 +33,7 @@ func (s *stage) prepare(ctx context.Context) error {
 	s.say("Headscale operator: the whole path on this machine, without a cluster or containers.")
 	s.detail("Everything is in %s and is removed at the end.", s.Guard.Dir())
 	s.say("etcd, kube-apiserver, kubectl and Headscale %s are there.", serverbuild.DefaultHeadscale)
-	if err := s.Build(ctx, s); err != nil {
+	if err := s.Build(ctx, s.narrator); err != nil {
 		return err
 	}
 	s.say("Built the operator and the API Key Manager.")
