@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -108,12 +109,21 @@ func awaitUp(ctx context.Context, p *process.Process, url string, files ...strin
 	return nil
 }
 
-// FreeAddress returns a loopback address, host:port, that nobody listens on now.
+// givenAddresses are those that FreeAddress returned.
+var givenAddresses sync.Map
+
+// FreeAddress returns a loopback address, host:port, that nobody listens on now, and that it has not
+// returned before: who got that one may not listen yet.
 func FreeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
-	if err != nil {
-		return "", fmt.Errorf("looking for a free port: %w", err)
+	for {
+		listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
+		if err != nil {
+			return "", fmt.Errorf("looking for a free port: %w", err)
+		}
+		address := listener.Addr().String()
+		_ = listener.Close()
+		if _, given := givenAddresses.LoadOrStore(address, true); !given {
+			return address, nil
+		}
 	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String(), nil
 }
