@@ -20,8 +20,9 @@ var (
 	ErrClosed = errors.New("the client of Headscale is closed")
 )
 
-// foreignTextLimit is how many bytes of a message from outside an error may carry.
-const foreignTextLimit = 512
+// foreignTextLimit is how many bytes of a message from outside an error may carry, with the
+// ellipsis of one that was cut.
+const foreignTextLimit = 512 + len("…")
 
 // unavailable makes an error that wraps ErrUnavailable. It carries the text of its
 // cause and not the cause itself, so that nothing which the other side sent can be

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	. "github.com/onsi/gomega"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // Two controllers that each limit the cache for the same type would overwrite each other.
@@ -38,7 +37,7 @@ func TestScheme(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	for _, of := range cachedObjects {
 		for object := range of() {
-			_, _, err := scheme.ObjectKinds(client.Object(object))
+			_, _, err := scheme.ObjectKinds(object)
 			g.Expect(err).NotTo(HaveOccurred())
 		}
 	}
