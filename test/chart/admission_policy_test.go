@@ -184,10 +184,18 @@ func policyOverlay(ctx context.Context) string {
 	return printed
 }
 
-// applyPolicies installs the operator's account, its rights and the policies.
+// applyPolicies installs the operator's account, its rights and the policies, without the
+// operator, on the API server that other specs use, too. The policies are deleted in the end.
 func applyPolicies(ctx context.Context) {
 	GinkgoHelper()
-	_, err := plane.Kubectl(ctx, "apply", "--server-side", "--force-conflicts", "-f", valuesFile(policyOverlay(ctx)))
+	documents := slices.DeleteFunc(strings.Split(policyOverlay(ctx), "\n---\n"), func(document string) bool {
+		return strings.Contains("\n"+document, "\nkind: Deployment\n")
+	})
+	DeferCleanup(func(ctx SpecContext) {
+		_, err := plane.Kubectl(ctx, "delete", "--all", "validatingadmissionpolicybindings,validatingadmissionpolicies")
+		Expect(err).NotTo(HaveOccurred())
+	})
+	_, err := plane.Kubectl(ctx, "apply", "--server-side", "--force-conflicts", "-f", valuesFile(strings.Join(documents, "\n---\n")))
 	Expect(err).NotTo(HaveOccurred())
 }
 
