@@ -89,6 +89,10 @@ const (
 	ReasonManagerFailing = "ManagerFailing"
 )
 
+// WarningsIntro stands, in the message of a Ready that is true, before what works and should
+// be otherwise.
+const WarningsIntro = "; but "
+
 // Reasons of events that are no reasons of a condition.
 const (
 	// EventCreated says that the StatefulSet was created.

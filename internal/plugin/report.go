@@ -124,7 +124,7 @@ func problem(headscale *v1beta1.Headscale, ready *metav1.Condition, key *keyRepo
 		return fmt.Sprintf("the API key should have been replaced at %s; kubectl logs -n %s %s -c %s tells why",
 			instant(key.NextRotation.Time), headscale.Namespace, resources.PodName(headscale), managerContainer)
 	}
-	if _, warning, found := strings.Cut(ready.Message, "; but "); found {
+	if _, warning, found := strings.Cut(ready.Message, v1beta1.WarningsIntro); found {
 		return oneLine(warning)
 	}
 	return ""

@@ -48,7 +48,7 @@ func warningsIn(reported *v1beta1.HeadscaleStatus) string {
 	if ready == nil || ready.Status != metav1.ConditionTrue {
 		return ""
 	}
-	_, said, _ := strings.Cut(ready.Message, warningsIntro)
+	_, said, _ := strings.Cut(ready.Message, v1beta1.WarningsIntro)
 	return said
 }
 

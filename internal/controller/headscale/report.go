@@ -118,13 +118,10 @@ func readiness(f findings) status.Condition {
 	return status.True(v1beta1.ReasonReady, "Headscale is running with the desired configuration")
 }
 
-// warningsIntro stands before what works and should be otherwise.
-const warningsIntro = "; but "
-
 // withWarnings adds to a condition that is true what works and should be otherwise.
 func withWarnings(ready status.Condition, warnings []string) status.Condition {
 	if ready.True && len(warnings) > 0 {
-		ready.Message += warningsIntro + strings.Join(warnings, "; ")
+		ready.Message += v1beta1.WarningsIntro + strings.Join(warnings, "; ")
 	}
 	return ready
 }
