@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/agnivade/levenshtein"
 	"k8s.io/apimachinery/pkg/util/version"
@@ -71,13 +72,13 @@ func UnknownConfigKeys(headscale *v1beta1.Headscale) (string, error) {
 	if err != nil {
 		return "", invalid("config", "cannot be read: %v", err)
 	}
-	known := keysOf(release)
+	known := keysByRelease()[release]
 	var sentences []string
 	if paths := known.unknownIn(values, ""); len(paths) > 0 {
 		sentences = append(sentences, fmt.Sprintf("Headscale %s does not know and ignores in spec.config: %s",
 			headscale.Spec.Version, list(paths, known.describe)))
 	}
-	variables := known.unknownVariables(headscale)
+	variables := unknownVariables(headscale, variablesByRelease()[release])
 	if len(variables) > 0 {
 		sentences = append(sentences, fmt.Sprintf("Headscale %s does not know and ignores in spec.pod.env: %s",
 			headscale.Spec.Version, list(variables, func(name string) string { return name })))
@@ -105,16 +106,19 @@ func list(names []string, describe func(string) string) string {
 // releaseKeys are the keys of one release, by their paths.
 type releaseKeys map[string]configKey
 
-// keysOf returns the keys of one of knownReleases, by its index.
-func keysOf(release int) releaseKeys {
-	keys := releaseKeys{}
-	for _, key := range configKeys {
-		if key.first <= release && release <= key.last {
-			keys[key.path] = key
+// keysByRelease has the keys of each of knownReleases. It is made once: every reconcile asks.
+var keysByRelease = sync.OnceValue(func() []releaseKeys {
+	all := make([]releaseKeys, len(knownReleases))
+	for release := range all {
+		all[release] = releaseKeys{}
+		for _, key := range configKeys {
+			if key.first <= release && release <= key.last {
+				all[release][key.path] = key
+			}
 		}
 	}
-	return keys
-}
+	return all
+})
 
 // unknownIn returns the paths of the keys in a section which the release does not know.
 // Headscale does not distinguish upper and lower case.
@@ -230,16 +234,25 @@ const (
 	debugPrefix       = "HEADSCALE_DEBUG_"
 )
 
+// variablesByRelease has the variables that stand for a key of each of knownReleases, or for a
+// removed one, which is refused, or of which Headscale itself tells. It is made once.
+var variablesByRelease = sync.OnceValue(func() []map[string]bool {
+	all := make([]map[string]bool, len(knownReleases))
+	for release, keys := range keysByRelease() {
+		all[release] = map[string]bool{}
+		for path := range keys {
+			all[release][variableOf(path)] = true
+		}
+		for _, key := range removedKeys {
+			all[release][variableOf(key.path)] = true
+		}
+	}
+	return all
+})
+
 // unknownVariables returns the names of the variables in the pod's environment that look
-// like a key of Headscale's config, and are none of this release.
-func (k releaseKeys) unknownVariables(headscale *v1beta1.Headscale) []string {
-	known := map[string]bool{}
-	for path := range k {
-		known[variableOf(path)] = true
-	}
-	for _, key := range removedKeys {
-		known[variableOf(key.path)] = true // refused, or Headscale itself tells of it
-	}
+// like a key of Headscale's config, and are none of a release with the known ones.
+func unknownVariables(headscale *v1beta1.Headscale, known map[string]bool) []string {
 	var unknown []string
 	for _, variable := range headscale.Spec.Pod.Env {
 		name := variable.Name
