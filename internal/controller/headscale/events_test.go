@@ -146,8 +146,15 @@ var _ = Describe("Events", func() {
 
 	It("tell of config keys that Headscale ignores", func(ctx context.Context) {
 		o := startOperator(ctx)
-		Expect(create(ctx, o.namespace, shortest+"  api_key: {auto_manage: false}\n")).To(Succeed())
-		Expect(patch(ctx, o.namespace, "headscale", `{spec: {config: {ip_prefixes: [100.64.0.0/10], dns: {magic_dsn: true}}}}`)).To(Succeed())
+		Expect(create(ctx, o.namespace, `
+apiVersion: headscale.infrado.cloud/v1beta1
+kind: Headscale
+metadata: {name: headscale}
+spec:
+  version: v0.29.3
+  api_key: {auto_manage: false}
+  config: {server_url: "http://headscale.example.com", ip_prefixes: [100.64.0.0/10], dns: {magic_dsn: true}}
+`)).To(Succeed())
 		runPod(ctx, o.namespace, "headscale", 1)
 		const said = "Headscale v0.29.3 does not know and ignores in spec.config: dns.magic_dsn (did you mean dns.magic_dns?), ip_prefixes (write prefixes.v4 and prefixes.v6)"
 		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, "; but "+said))
