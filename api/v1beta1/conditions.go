@@ -104,7 +104,7 @@ const (
 	// EventSecretLeft says that a Secret is no longer managed and was left as
 	// it is.
 	EventSecretLeft = "SecretLeft"
-	// EventVolumeGrown says that a larger data volume was asked for.
+	// EventVolumeGrown says that a larger data volume was requested.
 	EventVolumeGrown = "VolumeGrown"
 	// EventConfigWarning says what works and should be otherwise, such as a config key that
 	// Headscale ignores because it does not know it.

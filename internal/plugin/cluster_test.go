@@ -217,7 +217,7 @@ var _ = DescribeTable("A key that a script could not use is not revealed",
 	},
 	Entry("because there is none", "no API key is in Secret headscale-api-key yet", nil),
 	Entry("because there will be none", "none will be: spec.api_key.auto_manage is false", nil, turnedOff),
-	Entry("because the Secret is somebody else's", "was not made by the API Key Manager", func(s *corev1.Secret) { s.Labels = nil }),
+	Entry("because the Secret is somebody else's", "was not created by the API Key Manager", func(s *corev1.Secret) { s.Labels = nil }),
 	Entry("because it is being made", "no API key is in Secret", func(s *corev1.Secret) { s.Data, s.Annotations = nil, nil }),
 	Entry("because it has expired", "expired at 2026-01-01T00:00:00Z", func(s *corev1.Secret) {
 		s.Annotations[v1beta1.AnnotationExpiration] = "2026-01-01T00:00:00Z"
@@ -317,8 +317,8 @@ var _ = Describe("rotate", func() {
 		headscale := newHeadscale(ctx, namespace, "headscale")
 		newSecret(ctx, namespace)
 		Expect(run(ctx, namespace, "rotate", "--timeout=1s")).To(Equal(result{
-			Stderr: "Asked for a new API key of Headscale " + namespace + "/headscale.\n" +
-				"error: no new API key came within 1s: the operator did not forward the request to Secret headscale-api-key, so it does not seem to run; " + whereOperator +
+			Stderr: "Requested a new API key for Headscale " + namespace + "/headscale.\n" +
+				"error: no new API key was stored within 1s: the operator did not forward the request to Secret headscale-api-key, so it does not seem to run; " + whereOperator +
 				". The request stays, and is executed when this is fixed\n",
 			Status: ExitFailure,
 		}))
@@ -340,7 +340,7 @@ var _ = Describe("rotate", func() {
 			return said
 		}
 		interruptible, interrupt := context.WithCancel(ctx)
-		Eventually(rotate(interruptible).String).Should(ContainSubstring("Asked for a new API key"))
+		Eventually(rotate(interruptible).String).Should(ContainSubstring("Requested a new API key"))
 		Expect(admin.Get(ctx, client.ObjectKeyFromObject(headscale), headscale)).To(Succeed())
 		Expect(headscale.Annotations).To(HaveKey(v1beta1.AnnotationRotateRequestedAt))
 		interrupt()
@@ -384,7 +384,7 @@ var _ = Describe("events", func() {
 	It("are those of the Headscale, the newest last, and with --watch those that come", func(ctx SpecContext) {
 		namespace := newNamespace(ctx)
 		headscale, other := newHeadscale(ctx, namespace, "headscale"), newHeadscale(ctx, namespace, "other")
-		Expect(run(ctx, namespace, "events", "headscale")).To(Equal(result{"", "Kubernetes remembers no events of Headscale " + namespace + "/headscale.\n", 0}))
+		Expect(run(ctx, namespace, "events", "headscale")).To(Equal(result{"", "There are no events of Headscale " + namespace + "/headscale.\n", 0}))
 		record(ctx, headscale, "First")
 		record(ctx, other, "Foreign")
 		record(ctx, headscale, "Second")

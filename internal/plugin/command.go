@@ -14,7 +14,7 @@ import (
 
 // Exit statuses, which scripts rely on.
 const (
-	// ExitFailure says that what was asked for could not be done.
+	// ExitFailure says that the request could not be carried out.
 	ExitFailure = 1
 	// ExitUsage says that the command line cannot be used.
 	ExitUsage = 2

@@ -77,7 +77,7 @@ func (a *app) events(ctx context.Context, args []string, follow bool, format *ou
 	case *format != "":
 		return format.write(a.Streams.Out, list[eventReport]{Items: reports})
 	case len(reports) == 0:
-		_, _ = fmt.Fprintf(a.Streams.ErrOut, "Kubernetes remembers no events of Headscale %s/%s.\n", headscale.Namespace, headscale.Name)
+		_, _ = fmt.Fprintf(a.Streams.ErrOut, "There are no events of Headscale %s/%s.\n", headscale.Namespace, headscale.Name)
 		return nil
 	}
 	newScreen(a.Streams.Out, a.Getenv).showEvents(a.Streams.Out, reports, a.Now())

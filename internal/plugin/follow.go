@@ -29,7 +29,7 @@ const lastWord = 10 * time.Second
 func (a *app) follow(ctx context.Context, c *cluster, r *rotation, timeout time.Duration, p *progress) (*rotationReport, error) {
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	p.begin(fmt.Sprintf("Asked for a new API key of Headscale %s.", r.key))
+	p.begin(fmt.Sprintf("Requested a new API key for Headscale %s.", r.key))
 	defer p.end()
 	reached := stageAsked
 	var last observation
@@ -107,7 +107,7 @@ func (c *cluster) late(ctx context.Context, r *rotation, timeout time.Duration, 
 		return fmt.Errorf("the new API key %s is stored, and the old one, %s, was not revoked within %s: %s",
 			prefixOf(last.headscale, last.secret), r.oldPrefix, timeout, why)
 	}
-	return fmt.Errorf("no new API key came within %s: %s. The request stays, and is executed when this is fixed", timeout, why)
+	return fmt.Errorf("no new API key was stored within %s: %s. The request stays, and is executed when this is fixed", timeout, why)
 }
 
 // obstacle says what keeps a rotation at a stage.
@@ -142,9 +142,9 @@ func whyNotForwarded(last observation) string {
 	case condition.Status != metav1.ConditionTrue && condition.Reason != v1beta1.ReasonKeyExpired:
 		return condition.Message
 	case !last.secret.forbidden && last.secret.metadata == nil:
-		return fmt.Sprintf("Secret %s is gone, and no new one was made; kubectl logs -n %s %s -c %s tells why", name, headscale.Namespace, resources.PodName(headscale), managerContainer)
+		return fmt.Sprintf("Secret %s is gone, and no new one was created; kubectl logs -n %s %s -c %s tells why", name, headscale.Namespace, resources.PodName(headscale), managerContainer)
 	case last.secret.metadata != nil && !v1beta1.IsAPIKeySecret(last.secret.metadata.Labels):
-		return fmt.Sprintf("Secret %s was not made by the API Key Manager and is left alone: delete it, or set spec.api_key.secret_name to another name", name)
+		return fmt.Sprintf("Secret %s was not created by the API Key Manager and is left alone: delete it, or set spec.api_key.secret_name to another name", name)
 	default:
 		return fmt.Sprintf("the operator did not forward the request to Secret %s, so it does not seem to run; %s", name, whereOperator)
 	}

@@ -116,7 +116,7 @@ func TestProblems(t *testing.T) {
 		"overdue, and the operator is away": {func(*v1beta1.Headscale) {}, secretOf(map[string]string{v1beta1.AnnotationExpiration: "2026-11-28T12:00:00Z"}), true,
 			"the API key should have been replaced at 2026-09-09T12:00:00Z; kubectl logs -n default a-0 -c apikey-manager tells why"},
 		"another's Secret": {func(*v1beta1.Headscale) {}, foreignSecret(), false,
-			"Secret headscale-api-key was not made by the API Key Manager and is left alone: delete it, or set spec.api_key.secret_name to another name"},
+			"Secret headscale-api-key was not created by the API Key Manager and is left alone: delete it, or set spec.api_key.secret_name to another name"},
 		"not managed, and without a key": {unmanaged, secretView{}, true, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -246,7 +246,7 @@ func TestObstacles(t *testing.T) {
 		"the operator went away":     {stageAsked, headscaleNamed("a"), secretOf(nil), fine, "the operator did not forward the request to Secret headscale-api-key, so it does not seem to run; " + whereOperator},
 		"there is no key yet":        {stageAsked, headscaleNamed("a", pending), secretView{}, fine, "No API key is in Secret headscale-api-key yet"},
 		"the Secret was deleted":     {stageAsked, headscaleNamed("a"), secretView{}, fine, "Secret headscale-api-key is gone"},
-		"the Secret is another's":    {stageAsked, headscaleNamed("a"), foreignSecret(), fine, "was not made by the API Key Manager"},
+		"the Secret is another's":    {stageAsked, headscaleNamed("a"), foreignSecret(), fine, "was not created by the API Key Manager"},
 		"Headscale crashes":          {stageForwarded, headscaleNamed("a", crashing...), secretOf(nil), fine, "Headscale in pod headscale-0 does not stay up"},
 		"the manager crashes":        {stageForwarded, headscaleNamed("a"), secretOf(nil), crashed, "the API Key Manager in pod a-0 does not run (CrashLoopBackOff)"},
 		"there is no pod":            {stageForwarded, headscaleNamed("a"), secretOf(nil), podView{}, "there is no pod a-0"},

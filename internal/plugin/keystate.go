@@ -174,7 +174,7 @@ func (k *keyReport) complaint(headscale *v1beta1.Headscale) string {
 		if k.owner != "" {
 			return fmt.Sprintf("Secret %s is that of Headscale %s, and so is the API key in it: set spec.api_key.secret_name to another name", k.Secret, k.owner)
 		}
-		return fmt.Sprintf("Secret %s was not made by the API Key Manager and is left alone: delete it, or set spec.api_key.secret_name to another name", k.Secret)
+		return fmt.Sprintf("Secret %s was not created by the API Key Manager and is left alone: delete it, or set spec.api_key.secret_name to another name", k.Secret)
 	case keystate.Expired:
 		if !k.Managed {
 			return fmt.Sprintf("the API key in Secret %s expired at %s, and none will replace it: spec.api_key.auto_manage is false", k.Secret, instant(k.Expiration.Time))

@@ -19,7 +19,7 @@ const defaultRotateTimeout = time.Minute
 
 // States of a rotation, as programs read them.
 const (
-	// rotationRequested says that a new key was asked for, and not waited for.
+	// rotationRequested says that a new key was requested, and not waited for.
 	rotationRequested = "Requested"
 	// rotationDone says that the new key is stored.
 	rotationDone = "Rotated"
@@ -136,7 +136,7 @@ func (r *rotationReport) print(out io.Writer) error {
 	var err error
 	switch {
 	case r.State == rotationRequested:
-		_, err = fmt.Fprintf(out, "Asked for a new API key of Headscale %s; kubectl headscale key -n %s %s shows when it is there.\n", name, r.Namespace, r.Name)
+		_, err = fmt.Fprintf(out, "Requested a new API key for Headscale %s; kubectl headscale key -n %s %s shows when it is there.\n", name, r.Namespace, r.Name)
 	case r.OldPrefix == "":
 		_, err = fmt.Fprintf(out, "Headscale %s has a new API key: %s.\n", name, r.NewPrefix)
 	default:

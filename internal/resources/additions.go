@@ -226,7 +226,7 @@ func checkEnv(headscale *v1beta1.Headscale) error {
 	for _, variable := range headscale.Spec.Pod.Env {
 		for _, setting := range settings {
 			if variable.Name == variableOf(setting) {
-				return invalid("pod.env", "must not have %s, because the pod is made to fit the config: set spec.config.%s", variable.Name, setting)
+				return invalid("pod.env", "must not have %s, because the operator sets it from the config: set spec.config.%s", variable.Name, setting)
 			}
 		}
 		for _, setting := range slices.Sorted(maps.Keys(replaced)) {
@@ -281,7 +281,7 @@ func checkMounts(added *v1beta1.PodSpec, l *layout) error {
 		}
 		for _, dir := range taken {
 			if overlap(path.Clean(m.MountPath), dir) {
-				return invalid("pod.volume_mounts", "has the mountPath %s, which is in the way of %s: choose a directory of its own", m.MountPath, dir)
+				return invalid("pod.volume_mounts", "has the mountPath %s, which conflicts with %s: choose a directory of its own", m.MountPath, dir)
 			}
 		}
 	}

@@ -37,7 +37,7 @@ func TestUnusableAdditions(t *testing.T) {
 		"a label of ours":               {`labels: {app.kubernetes.io/instance: x}`, "spec.pod.labels must not have app.kubernetes.io/instance: the operator sets it and finds its pods by it"},
 		"an annotation of ours":         {`annotations: {headscale.infrado.cloud/config-hash: x}`, "spec.pod.annotations must not have headscale.infrado.cloud/config-hash: the operator sets it"},
 		"kubectl's annotation":          {`annotations: {kubectl.kubernetes.io/default-container: x}`, "spec.pod.annotations must not have kubectl.kubernetes.io/default-container"},
-		"a listener's variable":         {`env: [{name: HEADSCALE_LISTEN_ADDR, value: ":1"}]`, "spec.pod.env must not have HEADSCALE_LISTEN_ADDR, because the pod is made to fit the config: set spec.config.listen_addr"},
+		"a listener's variable":         {`env: [{name: HEADSCALE_LISTEN_ADDR, value: ":1"}]`, "spec.pod.env must not have HEADSCALE_LISTEN_ADDR, because the operator sets it from the config: set spec.config.listen_addr"},
 		"a variable of the ACME server": {`env: [{name: HEADSCALE_TLS_LETSENCRYPT_LISTEN, value: ":1"}]`, "set spec.config.tls_letsencrypt_listen"},
 		"AppArmor turned off":           {`annotations: {container.apparmor.security.beta.kubernetes.io/headscale: unconfined}`, "spec.pod.annotations must not have container.apparmor.security.beta.kubernetes.io/headscale: unconfined, which the restricted Pod Security Standard does not allow"},
 		"seccomp turned off":            {`annotations: {seccomp.security.alpha.kubernetes.io/pod: unconfined}`, "spec.pod.annotations must not have seccomp.security.alpha.kubernetes.io/pod: unconfined"},
@@ -45,10 +45,10 @@ func TestUnusableAdditions(t *testing.T) {
 		"a volume with a name of ours":  {`volumes: [{name: data, emptyDir: {}}]`, "spec.pod.volumes must not have the name data, which a volume of the operator's has: choose another, such as my-data"},
 		"a mount of our volume":         {`volume_mounts: [{name: data, mountPath: /x}]`, `spec.pod.volume_mounts has the volume "data", which is not in spec.pod.volumes: add it there`},
 		"a relative mount":              {`{volumes: [{name: a, emptyDir: {}}], volume_mounts: [{name: a, mountPath: x}]}`, `spec.pod.volume_mounts has the mountPath "x", which must be absolute`},
-		"a mount over the config":       {`{volumes: [{name: a, emptyDir: {}}], volume_mounts: [{name: a, mountPath: /etc/headscale/x}]}`, "spec.pod.volume_mounts has the mountPath /etc/headscale/x, which is in the way of /etc/headscale: choose a directory of its own"},
-		"a mount over everything":       {`{volumes: [{name: a, emptyDir: {}}], volume_mounts: [{name: a, mountPath: /}]}`, "spec.pod.volume_mounts has the mountPath /, which is in the way of"},
-		"a mount by way of a parent":    {`{volumes: [{name: a, emptyDir: {}}], volume_mounts: [{name: a, mountPath: /x/../var/lib/headscale}]}`, "which is in the way of /var/lib/headscale"},
-		"a mount over the socket":       {`{volumes: [{name: a, emptyDir: {}}], volume_mounts: [{name: a, mountPath: /var/run}]}`, "which is in the way of /var/run/headscale"},
+		"a mount over the config":       {`{volumes: [{name: a, emptyDir: {}}], volume_mounts: [{name: a, mountPath: /etc/headscale/x}]}`, "spec.pod.volume_mounts has the mountPath /etc/headscale/x, which conflicts with /etc/headscale: choose a directory of its own"},
+		"a mount over everything":       {`{volumes: [{name: a, emptyDir: {}}], volume_mounts: [{name: a, mountPath: /}]}`, "spec.pod.volume_mounts has the mountPath /, which conflicts with"},
+		"a mount by way of a parent":    {`{volumes: [{name: a, emptyDir: {}}], volume_mounts: [{name: a, mountPath: /x/../var/lib/headscale}]}`, "which conflicts with /var/lib/headscale"},
+		"a mount over the socket":       {`{volumes: [{name: a, emptyDir: {}}], volume_mounts: [{name: a, mountPath: /var/run}]}`, "which conflicts with /var/run/headscale"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec := "{" + shortSpec("")[1:len(shortSpec(""))-1] + ", pod: {" + trimBraces(test.pod) + "}}"

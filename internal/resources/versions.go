@@ -87,11 +87,11 @@ var removedKeys = []removedKey{
 	{path: "dns_config.restricted_nameservers", unless: "dns.nameservers.split", advice: "write dns.nameservers.split instead"},
 	{path: "dns_config.domains", unless: "dns.search_domains", advice: "write dns.search_domains instead"},
 	{path: "dns_config.extra_records", unless: "dns.extra_records", advice: "write dns.extra_records instead"},
-	{path: "dns.use_username_in_magic_dns", advice: "take it out: names of nodes no longer hold the name of the user"},
-	{path: "dns_config.use_username_in_magic_dns", advice: "take it out: names of nodes no longer hold the name of the user"},
-	{path: "oidc.strip_email_domain", advice: "take it out: users are known by what the identity provider calls them"},
-	{path: "oidc.map_legacy_users", advice: "take it out: users are known by what the identity provider calls them"},
-	{since: version.MajorMinor(0, 29), path: "randomize_client_port", advice: "take it out, and write randomizeClientPort in the policy if you want it"},
+	{path: "dns.use_username_in_magic_dns", advice: "remove it: names of nodes no longer hold the name of the user"},
+	{path: "dns_config.use_username_in_magic_dns", advice: "remove it: names of nodes no longer hold the name of the user"},
+	{path: "oidc.strip_email_domain", advice: "remove it: users are known by what the identity provider calls them"},
+	{path: "oidc.map_legacy_users", advice: "remove it: users are known by what the identity provider calls them"},
+	{since: version.MajorMinor(0, 29), path: "randomize_client_port", advice: "remove it, and write randomizeClientPort in the policy if you want it"},
 	{since: version.MajorMinor(0, 29), path: "oidc.expiry", advice: "write node.expiry instead"},
 }
 

@@ -44,7 +44,7 @@ func TestCheckConfigKeys(t *testing.T) {
 		sentence string
 	}{
 		"nothing removed":         {"v0.29.3", map[string]any{"node": map[string]any{"expiry": "180d"}}, ""},
-		"a key that has gone":     {"v0.29.3", map[string]any{"randomize_client_port": false}, "spec.config.randomize_client_port is no longer a key of Headscale v0.29.3, which would not start with it: take it out, and write randomizeClientPort in the policy if you want it"},
+		"a key that has gone":     {"v0.29.3", map[string]any{"randomize_client_port": false}, "spec.config.randomize_client_port is no longer a key of Headscale v0.29.3, which would not start with it: remove it, and write randomizeClientPort in the policy if you want it"},
 		"a key that goes later":   {"v0.28.0", map[string]any{"randomize_client_port": false}, ""},
 		"a key that moved":        {"v0.30.0", map[string]any{"oidc": map[string]any{"expiry": "180d"}}, "spec.config.oidc.expiry is no longer a key of Headscale v0.30.0, which would not start with it: write node.expiry instead"},
 		"a key that is not set":   {"v0.29.3", map[string]any{"oidc": map[string]any{"expiry": nil}}, ""},

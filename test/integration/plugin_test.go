@@ -113,7 +113,7 @@ var _ = Describe("kubectl headscale", Ordered, func() {
 		Expect(renewed).NotTo(Equal(old))
 		Expect(hs.keyStatus(ctx, renewed)).To(Equal(http.StatusOK))
 		Expect(got.Stdout).To(Equal("Headscale " + namespace + "/headscale has a new API key: " + prefixOf(ctx) + " in place of " + oldPrefix + ", which is revoked.\n"))
-		Expect(got.Stderr).To(Equal("Asked for a new API key of Headscale " + namespace + "/headscale.\n" +
+		Expect(got.Stderr).To(Equal("Requested a new API key for Headscale " + namespace + "/headscale.\n" +
 			"The operator forwarded the request to Secret " + secretName + ".\n" +
 			"The API Key Manager stored the new key " + prefixOf(ctx) + ".\n" +
 			"The old key " + oldPrefix + " is revoked.\n"))
@@ -177,7 +177,7 @@ var _ = Describe("kubectl headscale", Ordered, func() {
 		Expect(operator.Stop()).To(Succeed())
 		got := plugin(ctx, "rotate", "--timeout=2s")
 		Expect(got).To(And(HaveField("Status", 1), HaveField("Stdout", ""), HaveField("Stderr", ContainSubstring(
-			"error: no new API key came within 2s: the operator did not forward the request to Secret "+secretName+", so it does not seem to run; "))))
+			"error: no new API key was stored within 2s: the operator did not forward the request to Secret "+secretName+", so it does not seem to run; "))))
 		Expect(hs.keyStatus(ctx, old)).To(Equal(http.StatusOK))
 
 		var err error

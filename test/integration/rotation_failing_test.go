@@ -33,7 +33,7 @@ var _ = Describe("A key that cannot be replaced", func() {
 		}
 		Eventually(ready).WithContext(ctx).Should(And(
 			HaveField("Reason", v1beta1.ReasonRotationFailing), HaveField("Status", metav1.ConditionTrue),
-			HaveField("Message", And(ContainSubstring(`("now") has not come`), ContainSubstring("kubectl logs headscale-0 -c apikey-manager")))))
+			HaveField("Message", And(ContainSubstring(`("now") has not been created`), ContainSubstring("kubectl logs headscale-0 -c apikey-manager")))))
 		Expect(hs.pod.Log(containerManager)).To(ContainSubstring("immutable"), "which tells why")
 		Eventually(warnedAndTold).WithContext(ctx).WithArguments(namespace).Should(ContainElement("Warning RotationFailing"))
 

@@ -94,6 +94,6 @@ var _ = Describe("What a user adds to the pod", func() {
 		o := startOperator(ctx)
 		Expect(create(ctx, o.namespace, shortest+"  pod: {tolerations: [{key: a, effect: Sometimes}]}\n")).To(Succeed())
 		Eventually(condition(ctx, o.namespace, "headscale", "Ready")).WithContext(ctx).Should(be("False", "InvalidConfig",
-			`The API server refuses what spec asks for: applying the StatefulSet headscale: StatefulSet.apps "headscale" is invalid: spec.template.spec.tolerations[0].effect: Unsupported value: "Sometimes"`))
+			`The API server rejected an object built from spec: applying the StatefulSet headscale: StatefulSet.apps "headscale" is invalid: spec.template.spec.tolerations[0].effect: Unsupported value: "Sometimes"`))
 	})
 })

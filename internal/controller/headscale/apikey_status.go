@@ -22,7 +22,7 @@ func stateOfKey(s scope, o observed, available status.Condition) (status.Conditi
 	spec := &s.headscale.Spec.APIKey
 	if !spec.Managed() {
 		return status.True(v1beta1.ReasonNotManaged,
-			"No API key is managed because spec.api_key.auto_manage is false; a Secret from before stays as it is"), nil
+			"No API key is managed because spec.api_key.auto_manage is false; an existing Secret is not changed"), nil
 	}
 	name := spec.EffectiveSecretName()
 	reported := &v1beta1.APIKeyStatus{SecretName: name, LastRotationRequest: o.forwarded}
@@ -33,7 +33,7 @@ func stateOfKey(s scope, o observed, available status.Condition) (status.Conditi
 	switch key.State {
 	case keystate.NotOurs:
 		return status.False(v1beta1.ReasonConflict, fmt.Sprintf(
-			"Secret %s exists already and was not made by the API Key Manager, so it is left alone: delete it, or set spec.api_key.secret_name to another name", name)).Stall(), reported
+			"Secret %s exists already and was not created by the API Key Manager, so it is left alone: delete it, or set spec.api_key.secret_name to another name", name)).Stall(), reported
 	case keystate.Missing:
 		return withKeyDeadline(s, available, stateOfMissingKey(s, o, &key, name, available)), reported
 	}
@@ -67,7 +67,7 @@ func stateOfMissingKey(s scope, o observed, key *keystate.Key, secret string, av
 			"No API key is in Secret %s yet; kubectl logs %s -c apikey-manager tells why if this lasts", secret, resources.PodName(s.headscale))).Until(failing)
 	}
 	return status.False(v1beta1.ReasonRotationFailing, fmt.Sprintf(
-		"No API key has come to Secret %s, although Headscale answers and the API Key Manager runs; kubectl logs %s -c apikey-manager tells why",
+		"No API key was stored in Secret %s, although Headscale answers and the API Key Manager runs; kubectl logs %s -c apikey-manager tells why",
 		secret, resources.PodName(s.headscale)))
 }
 
@@ -143,9 +143,9 @@ func unfinished(s scope, o observed, key *keystate.Key, available status.Conditi
 func describeStep(step *keystate.Step) string {
 	switch since := text(step.Since); step.Kind {
 	case keystate.Create:
-		return "A new API key has been asked for since " + since + " and has not come"
+		return "A new API key was requested at " + since + " and has not been created"
 	case keystate.Request:
-		return fmt.Sprintf("The new API key that was requested at %s (%.64q) has not come", since, step.Name)
+		return fmt.Sprintf("The new API key that was requested at %s (%.64q) has not been created", since, step.Name)
 	default:
 		return "The API key " + step.Name + " was replaced, and Headscale should refuse it since " + since
 	}

@@ -75,7 +75,7 @@ func keyChanges(before, after *v1beta1.APIKeyStatus) []status.Event {
 			return nil
 		}
 		return []status.Event{{Reason: v1beta1.EventSecretLeft, Note: fmt.Sprintf(
-			"Secret %s is no longer managed and stays as it is, with its key: delete it when nothing reads it", before.SecretName)}}
+			"Secret %s is no longer managed; it is not changed, and its key stays valid: delete it when nothing reads it", before.SecretName)}}
 	}
 	switch {
 	case after.KeyPrefix == "" || after.KeyPrefix == before.KeyPrefix:
@@ -124,7 +124,7 @@ func unexpired(secret *metav1.PartialObjectMetadata) string {
 		fmt.Fprintf(&note, "; key %[1]s was replaced and is valid until its own expiration, unless you expire it: headscale apikeys expire --prefix %[1]s", prefix)
 	}
 	for expiration := range v1beta1.LedgerEntries(secret.Annotations[v1beta1.AnnotationPending]) {
-		fmt.Fprintf(&note, "; a key was on its way: if headscale apikeys list shows one that expires at %s, expire it", expiration)
+		fmt.Fprintf(&note, "; a key was being created: if headscale apikeys list shows one that expires at %s, expire it", expiration)
 	}
 	return note.String()
 }

@@ -194,7 +194,7 @@ spec: {version: v0.29.3, config: {server_url: "http://second.example.com"}}
 		Eventually(recorded(ctx, o.namespace)).WithContext(ctx).Should(ContainElement(HavePrefix("Normal KeyStored")))
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {api_key: {secret_name: other}}}`)).To(Succeed())
 		Eventually(recorded(ctx, o.namespace)).WithContext(ctx).Should(ContainElement(
-			"Normal SecretLeft: Secret headscale-api-key is no longer managed and stays as it is, with its key: delete it when nothing reads it"))
+			"Normal SecretLeft: Secret headscale-api-key is no longer managed; it is not changed, and its key stays valid: delete it when nothing reads it"))
 	})
 })
 

@@ -60,7 +60,7 @@ func TestStateOfLedger(t *testing.T) {
 	}{
 		"nothing":         {func(*situation) {}, v1beta1.ReasonKeyValid, "is valid until", overdue},
 		"a key asked for": {func(p *situation) { annotate(p, v1beta1.AnnotationPending, asked(59*time.Second)) }, v1beta1.ReasonKeyValid, "", podNow.Add(time.Second)},
-		"and not come":    {func(p *situation) { annotate(p, v1beta1.AnnotationPending, asked(time.Minute)) }, v1beta1.ReasonRotationFailing, "A new API key has been asked for since 2027-01-01T11:59:00Z and has not come; the API key in Secret headscale-api-key expires at", podNow.Add(v1beta1.DefaultExpiration)},
+		"and not come":    {func(p *situation) { annotate(p, v1beta1.AnnotationPending, asked(time.Minute)) }, v1beta1.ReasonRotationFailing, "A new API key was requested at 2027-01-01T11:59:00Z and has not been created; the API key in Secret headscale-api-key expires at", podNow.Add(v1beta1.DefaultExpiration)},
 		"the first of several": {func(p *situation) {
 			annotate(p, v1beta1.AnnotationPending, asked(time.Second)+", "+asked(2*time.Minute))
 		}, v1beta1.ReasonRotationFailing, "", podNow.Add(v1beta1.DefaultExpiration)},
@@ -72,7 +72,7 @@ func TestStateOfLedger(t *testing.T) {
 		"failing, the next try": {func(p *situation) { annotate(p, v1beta1.AnnotationPending, asked(time.Second)); failedBefore(p) }, v1beta1.ReasonRotationFailing, "", podNow.Add(v1beta1.DefaultExpiration)},
 		"failing, over":         {failedBefore, v1beta1.ReasonKeyValid, "", overdue},
 		"a request":             {func(p *situation) { requested(p, 10*time.Second) }, v1beta1.ReasonKeyValid, "", podNow.Add(50 * time.Second)},
-		"a request not heeded":  {func(p *situation) { requested(p, time.Minute) }, v1beta1.ReasonRotationFailing, `The new API key that was requested at 2027-01-01T11:59:00Z ("now") has not come`, podNow.Add(v1beta1.DefaultExpiration)},
+		"a request not heeded":  {func(p *situation) { requested(p, time.Minute) }, v1beta1.ReasonRotationFailing, `The new API key that was requested at 2027-01-01T11:59:00Z ("now") has not been created`, podNow.Add(v1beta1.DefaultExpiration)},
 		"a request handled":     {func(p *situation) { requested(p, time.Hour); annotate(p, v1beta1.AnnotationRotateHandled, "now") }, v1beta1.ReasonKeyValid, "", overdue},
 		"a key retired in time": {func(p *situation) {
 			annotate(p, v1beta1.AnnotationRetiring, "old@"+podNow.Add(time.Hour).Format(time.RFC3339))
@@ -192,7 +192,7 @@ var _ = Describe("A rotation that fails", func() {
 		again := startOperatorIn(o.namespace)
 		again.advance(2 * time.Minute)
 		again.touch(ctx, "headscale")
-		Eventually(ready).WithContext(ctx).Should(be("True", v1beta1.ReasonRotationFailing, `("please") has not come; the API key in Secret headscale-api-key expires at`))
+		Eventually(ready).WithContext(ctx).Should(be("True", v1beta1.ReasonRotationFailing, `("please") has not been created; the API key in Secret headscale-api-key expires at`))
 		annotateSecret(ctx, secret, map[string]any{v1beta1.AnnotationRotateHandled: "please", v1beta1.AnnotationKeyPrefix: "second"})
 		Eventually(ready).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, ""))
 		Eventually(recorded(ctx, o.namespace)).WithContext(ctx).Should(ConsistOf(

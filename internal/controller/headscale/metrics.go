@@ -46,7 +46,7 @@ var conditionGauges = []struct {
 }
 
 var (
-	infoDesc         = headscaleDesc("headscale_info", "A Headscale: the version that was asked for, and whether its API key is managed. Always 1.", "version", "managed")
+	infoDesc         = headscaleDesc("headscale_info", "A Headscale: the desired version, and whether its API key is managed. Always 1.", "version", "managed")
 	expirationDesc   = headscaleDesc("apikey_expiration_timestamp_seconds", "When the API key in the Secret expires, in seconds since 1970.")
 	nextRotationDesc = headscaleDesc("apikey_next_rotation_timestamp_seconds", "When the API key in the Secret is due to be replaced, in seconds since 1970.")
 )

@@ -46,7 +46,7 @@ func (r *Reconciler) clients() apply.Clients {
 	return apply.Clients{Cache: r.Client, Live: r.Live, Writer: r.Client}
 }
 
-// apply makes the child objects what is wanted of them, and tells whether it wrote anything.
+// apply brings the child objects to their desired state, and tells whether it wrote anything.
 func (r *Reconciler) apply(ctx context.Context, s scope, o *observed, want *resources.Objects) (changed bool, err error) {
 	plan := apply.NewPlan(r.clients(), s.headscale, FieldManager)
 	if err := apply.Add(ctx, plan, want.ServiceAccount, serviceAccounts); err != nil {

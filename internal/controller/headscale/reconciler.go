@@ -54,7 +54,7 @@ type Reconciler struct {
 	// watches are those of the objects that Headscales refer to; made by SetupWithManager.
 	watches *refwatch.Watches
 	// secrets says which Headscale manages which API key Secret.
-	secrets secretHolders
+	secrets secretOwners
 	// metrics count the errors of reconciles; nil where nobody asked for Collector.
 	metrics *collector
 }

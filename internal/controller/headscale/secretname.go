@@ -27,12 +27,12 @@ func (r *Reconciler) checkSecretName(ctx context.Context, s scope, o *observed) 
 	}
 	secret := client.ObjectKey{Namespace: key.Namespace, Name: s.headscale.Spec.APIKey.EffectiveSecretName()}
 	r.secrets.release(key, secret)
-	holder, err := r.ownerOf(ctx, s.headscale, secret)
-	if err != nil || holder == key.Name {
+	owner, err := r.ownerOf(ctx, s.headscale, secret)
+	if err != nil || owner == key.Name {
 		return err
 	}
 	o.secretTaken = fmt.Sprintf(
-		"Secret %s is already managed for Headscale %s: set spec.api_key.secret_name to another name", secret.Name, holder)
+		"Secret %s is already managed for Headscale %s: set spec.api_key.secret_name to another name", secret.Name, owner)
 	if err := r.dropRights(ctx, s.headscale, secret.Name); err != nil {
 		return err
 	}
@@ -55,15 +55,15 @@ func (r *Reconciler) ownerOf(ctx context.Context, headscale *v1beta1.Headscale, 
 	}
 	managers = append(managers, *headscale)
 	known := slices.Concat(managers, withRights)
-	holder, noted := r.secrets.holder[secret]
-	if !noted || !slices.ContainsFunc(known, func(h v1beta1.Headscale) bool { return h.Name == holder && h.DeletionTimestamp.IsZero() }) {
-		holder = oldest(withRights)
+	owner, noted := r.secrets.owner[secret]
+	if !noted || !slices.ContainsFunc(known, func(h v1beta1.Headscale) bool { return h.Name == owner && h.DeletionTimestamp.IsZero() }) {
+		owner = oldest(withRights)
 	}
-	if holder == "" {
-		holder = oldest(managers)
+	if owner == "" {
+		owner = oldest(managers)
 	}
-	r.secrets.note(secret, holder)
-	return holder, nil
+	r.secrets.note(secret, owner)
+	return owner, nil
 }
 
 // listWithRights lists the Headscales whose sidecar has rights on a Secret. This is how an
@@ -115,29 +115,29 @@ func secretsOf(object client.Object) []string {
 	return names
 }
 
-// secretHolders remembers which Headscale manages a Secret, from the decision until
+// secretOwners remembers which Headscale manages a Secret, from the decision until
 // its Role shows it: of two that come at once, each could else be found to be the one.
-type secretHolders struct {
-	lock   sync.Mutex
-	holder map[client.ObjectKey]string
+type secretOwners struct {
+	lock  sync.Mutex
+	owner map[client.ObjectKey]string
 }
 
 // note remembers who manages a Secret.
-func (s *secretHolders) note(secret client.ObjectKey, headscale string) {
-	if s.holder == nil {
-		s.holder = map[client.ObjectKey]string{}
+func (s *secretOwners) note(secret client.ObjectKey, headscale string) {
+	if s.owner == nil {
+		s.owner = map[client.ObjectKey]string{}
 	}
-	s.holder[secret] = headscale
+	s.owner[secret] = headscale
 }
 
 // release forgets what is noted of a Headscale that is gone, or that wants another Secret
 // than one.
-func (s *secretHolders) release(headscale, except client.ObjectKey) {
+func (s *secretOwners) release(headscale, except client.ObjectKey) {
 	s.lock.Lock()
 	defer s.lock.Unlock()
-	for secret, name := range s.holder {
+	for secret, name := range s.owner {
 		if secret.Namespace == headscale.Namespace && name == headscale.Name && secret != except {
-			delete(s.holder, secret)
+			delete(s.owner, secret)
 		}
 	}
 }

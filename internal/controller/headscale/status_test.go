@@ -94,7 +94,7 @@ var _ = Describe("The status", func() {
 		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
 		runPod(ctx, o.namespace, "headscale", 1)
 		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(
-			be("False", v1beta1.ReasonConflict, "Secret headscale-api-key exists already and was not made by the API Key Manager"))
+			be("False", v1beta1.ReasonConflict, "Secret headscale-api-key exists already and was not created by the API Key Manager"))
 	})
 
 	It("says that Headscale was stopped", func(ctx context.Context) {

@@ -32,7 +32,7 @@ var _ = Describe("A Secret that is left during a revocation_delay", func() {
 			}
 			return notes
 		}).WithContext(ctx).Should(ConsistOf(
-			"Secret headscale-api-key is no longer managed and stays as it is, with its key: delete it when nothing reads it; " +
+			"Secret headscale-api-key is no longer managed; it is not changed, and its key stays valid: delete it when nothing reads it; " +
 				"key 0123456789ab was replaced and is valid until its own expiration, unless you expire it: headscale apikeys expire --prefix 0123456789ab"))
 	},
 		Entry("another name", `{spec: {api_key: {secret_name: other}}}`),
@@ -48,7 +48,7 @@ func TestUnexpired(t *testing.T) {
 		"none":       {},
 		"unread":     {retiring: "abc, ab@today"},
 		"retiring":   {retiring: "aa@2026-11-24T05:00:00Z,bb@2026-11-24T06:00:00Z", want: replaced("aa") + replaced("bb")},
-		"on its way": {pending: "2027-02-22T05:00:00Z@2026-11-24T05:00:00Z", want: "; a key was on its way: if headscale apikeys list shows one that expires at 2027-02-22T05:00:00Z, expire it"},
+		"on its way": {pending: "2027-02-22T05:00:00Z@2026-11-24T05:00:00Z", want: "; a key was being created: if headscale apikeys list shows one that expires at 2027-02-22T05:00:00Z, expire it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			secret := &metav1.PartialObjectMetadata{}

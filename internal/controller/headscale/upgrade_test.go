@@ -73,7 +73,7 @@ var _ = Describe("An upgrade", func() {
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.29.3}}`)).To(Succeed())
 		ready := condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)
 		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonInvalidConfig,
-			"spec.config.randomize_client_port is no longer a key of Headscale v0.29.3, which would not start with it: take it out"))
+			"spec.config.randomize_client_port is no longer a key of Headscale v0.29.3, which would not start with it: remove it"))
 		Expect(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")(NewGomega(Fail))).To(image("v0.28.0"))
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {config: {randomize_client_port: null}}}`)).To(Succeed())
 		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).Should(image("v0.29.3"))

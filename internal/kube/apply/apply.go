@@ -154,7 +154,7 @@ func Add[C Configuration[C], T any, O Object[T]](ctx context.Context, p *Plan, w
 type observed[C, O any] struct {
 	// live is the object, nil where there is none.
 	live O
-	// want is what is wanted of it.
+	// want is its desired state.
 	want C
 	// upToDate tells that nothing has to be written: the object is the owner's and has every
 	// field as wanted, or it is being deleted, so that a watch will tell of its end.

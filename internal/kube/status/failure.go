@@ -151,7 +151,7 @@ func classifyOne(err error) *Failure {
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return &Failure{Reason: v1beta1.ReasonReconcileFailed, Message: "The namespace is being deleted"}
 	case apierrors.IsInvalid(err):
-		return &Failure{Reason: v1beta1.ReasonInvalidConfig, Message: "The API server refuses what spec asks for: " + err.Error()}
+		return &Failure{Reason: v1beta1.ReasonInvalidConfig, Message: "The API server rejected an object built from spec: " + err.Error()}
 	case apierrors.IsConflict(err):
 		return &Failure{Reason: v1beta1.ReasonReconcileFailed, Message: err.Error(), RetryAfter: outdatedRetry, Outdated: true}
 	default:

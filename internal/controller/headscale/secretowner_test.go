@@ -48,10 +48,10 @@ func lookedAfter(ctx context.Context, namespace string) func(Gomega) map[string]
 }
 
 var _ = Describe("A Secret that two Headscales want", func() {
-	conflict := func(ctx context.Context, o *operator, name, holder string) {
+	conflict := func(ctx context.Context, o *operator, name, owner string) {
 		GinkgoHelper()
 		Eventually(condition(ctx, o.namespace, name, v1beta1.ConditionReady)).WithContext(ctx).Should(
-			be("False", v1beta1.ReasonConflict, "is already managed for Headscale "+holder))
+			be("False", v1beta1.ReasonConflict, "is already managed for Headscale "+owner))
 	}
 
 	It("stays with the one that has it, when one that is older by its name comes", func(ctx context.Context) {
@@ -71,10 +71,10 @@ var _ = Describe("A Secret that two Headscales want", func() {
 			Expect(create(ctx, o.namespace, named(name, "key"))).To(Succeed())
 		}
 		Eventually(lookedAfter(ctx, o.namespace)).WithContext(ctx).Should(HaveKeyWithValue("key", HaveLen(1)))
-		holder := lookedAfter(ctx, o.namespace)(NewGomega(Fail))["key"][0]
+		owner := lookedAfter(ctx, o.namespace)(NewGomega(Fail))["key"][0]
 		for _, name := range names {
-			if name != holder {
-				conflict(ctx, o, name, holder)
+			if name != owner {
+				conflict(ctx, o, name, owner)
 				Expect(missing[appsv1.StatefulSet](ctx, o.namespace, name)()).To(BeTrue())
 			}
 		}
