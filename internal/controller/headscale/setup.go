@@ -24,6 +24,7 @@ import (
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/keystate"
 	"infrado.cloud/headscale-operator/internal/kube/refwatch"
+	"infrado.cloud/headscale-operator/internal/kube/status"
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
@@ -146,7 +147,9 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, m manager.Manager) er
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(instanceOf), changed).
 		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.managersOf), changed).
 		WatchesRawSource(source.Channel(r.watches.Events(), &handler.EnqueueRequestForObject{})).
-		WithOptions(controller.Options{MaxConcurrentReconciles: maxConcurrentReconciles, ReconciliationTimeout: reconcileTimeout}).
+		WithOptions(controller.Options{
+			MaxConcurrentReconciles: maxConcurrentReconciles, ReconciliationTimeout: reconcileTimeout, RateLimiter: status.NewRateLimiter(),
+		}).
 		Complete(r)
 }
 
