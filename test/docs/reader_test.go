@@ -60,19 +60,24 @@ func (r *reader) follow(ctx context.Context, b pages.Block) {
 // inClone matches commands that run in the clone.
 var inClone = regexp.MustCompile(`(?m)^go `)
 
+// asBuilt has go compile as serverbuild does, so that what a page builds is in Go's cache
+// and its deadline does not cover compiling.
+var asBuilt = []string{"CGO_ENABLED=0", "GOFLAGS=-trimpath -tags=grpcnotrace"}
+
 // start starts a block of commands.
 func (r *reader) start(ctx context.Context, script string) *process.Process {
 	GinkgoHelper()
 	Expect(node.describe(ctx, r.pods)).To(Succeed())
 	dir := r.dir
+	var build []string
 	if inClone.MatchString(script) {
-		dir = root
+		dir, build = root, asBuilt
 	}
 	p, err := process.Start(process.Command{
 		Name: "sh", Path: "/bin/sh", Dir: dir, Guard: guard, Output: GinkgoWriter,
 		Args: []string{"-c", pages.Script(script, r.state, "HEADSCALE_URL=$1"), "sh",
 			node.url(client.ObjectKey{Namespace: workNamespace, Name: "headscale"})},
-		Env: append(os.Environ(),
+		Env: append(append(os.Environ(), build...),
 			"PATH="+strings.Join([]string{r.bin, os.Getenv("PATH"), standIns}, string(os.PathListSeparator)),
 			// Some programs draw with other characters where the locale is not UTF-8.
 			"LC_ALL=C.UTF-8",

@@ -20,10 +20,10 @@ const stopGrace = 10 * time.Second
 // other programs they mean nothing.
 const releaseTags = "grpcnotrace"
 
-// BuildProgram builds a package of this repository, as a release has it. Nothing
-// is logged unless it takes long.
-func BuildProgram(ctx context.Context, root, importPath, output string, log io.Writer) error {
-	s := set{name: filepath.Base(output), dir: root, tags: releaseTags}
+// BuildProgram builds a package of this repository, as a release has it but for further
+// build tags. Nothing is logged unless it takes long.
+func BuildProgram(ctx context.Context, root, importPath, output string, log io.Writer, tags ...string) error {
+	s := set{name: filepath.Base(output), dir: root, tags: strings.Join(append(tags, releaseTags), ",")}
 	progress := startProgress(log, s.name)
 	defer progress.stop()
 	output, err := filepath.Abs(output)
@@ -31,6 +31,18 @@ func BuildProgram(ctx context.Context, root, importPath, output string, log io.W
 		return err
 	}
 	if err := s.compile(ctx, progress, output, importPath); err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	return nil
+}
+
+// CompilePrograms compiles the programs that the tests build, for Go's cache only. A spec that
+// builds one later only links it, so that no deadline of a test covers compiling.
+func CompilePrograms(ctx context.Context, root string, log io.Writer) error {
+	s := set{name: "programs", dir: root, tags: releaseTags}
+	progress := startProgress(log, s.name)
+	defer progress.stop()
+	if err := s.compile(ctx, progress, "", "./cmd/...", "./test/pages/curl"); err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
 	return nil
@@ -58,7 +70,8 @@ func (c cache) build(ctx context.Context, s set, target string) error {
 }
 
 // compile runs go build, which takes modules and packages from the Go caches
-// where they are there. The committed go.sum is complete, so nothing may change it.
+// where they are there. Without an output it fills the cache and links nothing. The
+// committed go.sum is complete, so nothing may change it.
 func (s set) compile(ctx context.Context, progress *progress, output string, importPaths ...string) error {
 	flags := []string{"-mod=readonly", "-trimpath", "-buildvcs=false", "-tags=" + s.tags, "-ldflags=" + s.linkFlags()}
 	list := append([]string{"list", "-deps", "-f", "{{.StaleReason}}"}, flags...)
@@ -73,7 +86,10 @@ func (s set) compile(ctx context.Context, progress *progress, output string, imp
 		}
 	}
 	progress.compiling(stale)
-	build := append([]string{"build", "-v", "-o", output}, flags...)
+	build := append([]string{"build", "-v"}, flags...)
+	if output != "" {
+		build = append(build, "-o", output)
+	}
 	if _, err := runGo(ctx, s.dir, progress, append(build, importPaths...)...); err != nil {
 		return fmt.Errorf("building it: %w", err)
 	}
