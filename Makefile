@@ -120,6 +120,7 @@ manifests: $(CONTROLLER_GEN) ## Generate the CustomResourceDefinition and the op
 	$(CONTROLLER_GEN) crd:generateEmbeddedObjectMeta=false rbac:roleName=manager-role \
 	  paths=./api/... paths=./internal/controller/... \
 	  output:crd:dir=config/crd/bases output:rbac:dir=config/rbac
+	go run ./hack/crdlimits
 	hack/sync-chart
 
 .PHONY: verify-generated

@@ -70,6 +70,8 @@ type HeadscaleConfig struct {
 
 	// document is the config as it was written, known fields and all.
 	document []byte `json:"-"`
+	// refusal says why the document is larger than the limits, where it was dropped.
+	refusal string `json:"-"`
 }
 
 // ListenAddress is a host and a port, separated by a colon. The host may be empty;

@@ -130,9 +130,11 @@ type APIKeySpec struct {
 type APIKeyStatus struct {
 	// Name of the Secret that holds the key.
 	// +optional
+	// +kubebuilder:validation:MaxLength=253
 	SecretName string `json:"secret_name,omitempty"`
 	// Public part of the key, by which Headscale lists it.
 	// +optional
+	// +kubebuilder:validation:MaxLength=64
 	KeyPrefix string `json:"key_prefix,omitempty"`
 	// When the key expires.
 	// +optional
@@ -143,6 +145,7 @@ type APIKeyStatus struct {
 	// Last value of the annotation rotate-requested-at that was forwarded to the
 	// Secret. A request is forwarded once.
 	// +optional
+	// +kubebuilder:validation:MaxLength=256
 	LastRotationRequest string `json:"last_rotation_request,omitempty"`
 }
 
@@ -155,6 +158,7 @@ type HeadscaleStatus struct {
 
 	// Version that last ran with the present database and answered.
 	// +optional
+	// +kubebuilder:validation:MaxLength=63
 	Version string `json:"version,omitempty"`
 
 	// Conditions: Ready, Available, APIKeyReady and Progressing; Reconciling and
@@ -162,10 +166,12 @@ type HeadscaleStatus struct {
 	// +optional
 	// +listType=map
 	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
 	// Reason of the last warning, until all is well again.
 	// +optional
+	// +kubebuilder:validation:MaxLength=64
 	Warning string `json:"warning,omitempty"`
 
 	// The API key, while it is managed.
@@ -198,6 +204,9 @@ type Headscale struct {
 	// +optional
 	// +kubebuilder:default={"observedGeneration":-1}
 	Status HeadscaleStatus `json:"status,omitzero"`
+
+	// tooLarge is what TooLarge says, where the most of the Headscale was dropped.
+	tooLarge string `json:"-"`
 }
 
 // HeadscaleList is a list of Headscales.

@@ -71,6 +71,10 @@ const (
 // bytes. The request is copied to other annotations, which must leave room for a key.
 const MaxRotationRequest = 256
 
+// MaxKeyPrefix is the longest public part of a key that a status shows, in bytes. Headscale's
+// have some twenty; whoever may change the Secret may write a longer one there.
+const MaxKeyPrefix = 64
+
 // RotationRequest is the request for a rotation among some annotations, or "" where there is
 // none that counts.
 func RotationRequest(annotations map[string]string) string {

@@ -9,6 +9,7 @@ import (
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/keystate"
 	"infrado.cloud/headscale-operator/internal/kube/status"
+	"infrado.cloud/headscale-operator/internal/redact"
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
@@ -37,7 +38,7 @@ func stateOfKey(s scope, o observed, available status.Condition) (status.Conditi
 	case keystate.Missing:
 		return withKeyDeadline(s, available, stateOfMissingKey(s, o, &key, name, available)), reported
 	}
-	reported.KeyPrefix = key.Prefix
+	reported.KeyPrefix = redact.Line(key.Prefix, v1beta1.MaxKeyPrefix)
 	reported.Expiration = seconds(key.Expiration)
 	if !key.NextRotation.IsZero() {
 		reported.NextRotation = seconds(key.NextRotation)
