@@ -11,22 +11,21 @@ import (
 
 // Patch writes the status of an object if it differs from what describe makes of it: first
 // compared with the object from the cache and then, because the cache may be old, with the
-// live one. statusOf returns a pointer to the status, which is all that is compared. Patch
-// returns the object before and after the change, and nil where nothing was to be written, or
-// where the object was deleted in the meantime.
+// live one. statusOf returns a pointer to the status, which is all that is compared, that
+// describe may read and change, and that is copied: a spec may be as large as a request. Patch
+// returns what identifies the object with the status before and after the change, and nil where
+// nothing was to be written, or where the object was deleted in the meantime.
 func Patch[O client.Object](ctx context.Context, live client.Reader, writer client.StatusClient, cached O, fieldManager string, statusOf func(O) any, describe func(O)) (before, after O, err error) {
 	var none O
-	wanted, err := copyOf(cached)
-	if err != nil {
+	if before, after, err = change(cached, statusOf, describe); err != nil {
 		return none, none, err
 	}
-	describe(wanted)
-	if equality.Semantic.DeepEqual(statusOf(cached), statusOf(wanted)) {
+	if equality.Semantic.DeepEqual(statusOf(before), statusOf(after)) {
 		return none, none, nil
 	}
-	current, ok := reflect.New(reflect.TypeOf(cached).Elem()).Interface().(O)
-	if !ok {
-		return none, none, fmt.Errorf("a %T is no object of an API", cached)
+	current, err := newLike(cached)
+	if err != nil {
+		return none, none, err
 	}
 	if err := live.Get(ctx, client.ObjectKeyFromObject(cached), current); err != nil {
 		return none, none, wrapUnlessGone(err, "reading the object to write its status")
@@ -34,20 +33,50 @@ func Patch[O client.Object](ctx context.Context, live client.Reader, writer clie
 	if current.GetUID() != cached.GetUID() {
 		return none, none, nil
 	}
-	if before, err = copyOf(current); err != nil {
+	if before, after, err = change(current, statusOf, describe); err != nil {
 		return none, none, err
 	}
-	describe(current)
-	if equality.Semantic.DeepEqual(statusOf(before), statusOf(current)) {
+	if equality.Semantic.DeepEqual(statusOf(before), statusOf(after)) {
 		return none, none, nil
 	}
-	if after, err = copyOf(current); err != nil {
+	sent, err := copyOf(after)
+	if err != nil {
 		return none, none, err
 	}
-	if err := writer.Status().Patch(ctx, current, client.MergeFrom(before), client.FieldOwner(fieldManager)); err != nil {
+	if err := writer.Status().Patch(ctx, sent, client.MergeFrom(before), client.FieldOwner(fieldManager)); err != nil {
 		return none, none, wrapUnlessGone(err, "writing the status")
 	}
 	return before, after, nil
+}
+
+// change returns what identifies an object with its status, before and after describe.
+func change[O client.Object](object O, statusOf func(O) any, describe func(O)) (before, after O, err error) {
+	bare, err := newLike(object)
+	if err != nil {
+		return bare, bare, err
+	}
+	bare.SetNamespace(object.GetNamespace())
+	bare.SetName(object.GetName())
+	bare.SetUID(object.GetUID())
+	bare.SetResourceVersion(object.GetResourceVersion())
+	reflect.ValueOf(statusOf(bare)).Elem().Set(reflect.ValueOf(statusOf(object)).Elem())
+	if before, err = copyOf(bare); err != nil {
+		return bare, bare, err
+	}
+	if after, err = copyOf(bare); err != nil {
+		return bare, bare, err
+	}
+	describe(after)
+	return before, after, nil
+}
+
+// newLike is an empty object of the same type.
+func newLike[O client.Object](object O) (O, error) {
+	empty, ok := reflect.New(reflect.TypeOf(object).Elem()).Interface().(O)
+	if !ok {
+		return empty, fmt.Errorf("a %T is no object of an API", object)
+	}
+	return empty, nil
 }
 
 // copyOf is a deep copy of an object.
