@@ -44,7 +44,9 @@ func TestExamples(t *testing.T) {
 				g.Expect(err).NotTo(HaveOccurred())
 				note(values, "", read)
 				headscale := &v1beta1.Headscale{Spec: v1beta1.HeadscaleSpec{Version: release.name, Config: config}}
-				g.Expect(resources.UnknownConfigKeys(headscale)).To(BeEmpty())
+				draft, err := resources.NewDraft(headscale)
+				g.Expect(err).NotTo(HaveOccurred())
+				g.Expect(draft.UnknownConfigKeys()).To(BeEmpty())
 			}
 			g.Expect(read).To(And(HaveKey("database.postgres.host"), HaveKey("database.postgres.ssl"), HaveKey("oidc.issuer"),
 				HaveKey("oidc.allowed_domains"), HaveKey("dns.extra_records_path")), "parts that are commented out")

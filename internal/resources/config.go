@@ -29,15 +29,10 @@ const (
 	otherBaseDomain   = "headscale.internal"
 )
 
-// completeConfig returns the config with what Headscale needs for a start. It only
-// adds keys that every supported Headscale takes, and only where the user wrote
+// completeConfig adds to a config what Headscale needs for a start, and returns its known
+// fields. It only adds keys that every supported Headscale takes, and only where the user wrote
 // nothing.
-func completeConfig(spec *v1beta1.HeadscaleSpec) (v1beta1.HeadscaleConfig, error) {
-	values, err := spec.Config.Document()
-	if err != nil {
-		return v1beta1.HeadscaleConfig{}, invalid("config", "cannot be read: %v", err)
-	}
-	completed := document(values)
+func completeConfig(completed document, spec *v1beta1.HeadscaleSpec) (v1beta1.HeadscaleConfig, error) {
 	if err := checkConfig(completed); err != nil {
 		return v1beta1.HeadscaleConfig{}, err
 	}
@@ -79,12 +74,8 @@ func complete(d document) error {
 }
 
 // renderConfig is the config as YAML, the same text for the same config.
-func renderConfig(config *v1beta1.HeadscaleConfig) (string, error) {
-	values, err := config.Document()
-	if err != nil {
-		return "", invalid("config", "cannot be read: %v", err)
-	}
-	text, err := yaml.Marshal(values)
+func renderConfig(config document) (string, error) {
+	text, err := yaml.Marshal(config)
 	if err != nil {
 		return "", invalid("config", "cannot be written as YAML: %v", err)
 	}

@@ -54,13 +54,9 @@ type layout struct {
 	dataDir string
 }
 
-// layoutOf reads the layout from a completed config. Where the key is managed, one port
+// layoutOf reads the layout from a completed config and its known fields. Where the key is managed, one port
 // is taken.
-func layoutOf(config *v1beta1.HeadscaleConfig, managed bool) (layout, error) {
-	values, err := config.Document()
-	if err != nil {
-		return layout{}, invalid("config", "cannot be read: %v", err)
-	}
+func layoutOf(values document, config *v1beta1.HeadscaleConfig, managed bool) (layout, error) {
 	dir, err := dataDir(values)
 	if err != nil {
 		return layout{}, err

@@ -1,6 +1,8 @@
 package resources
 
 import (
+	"strings"
+
 	metav1 "k8s.io/client-go/applyconfigurations/meta/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
@@ -32,9 +34,18 @@ const AnnotationConfigHash = v1beta1.GroupName + "/config-hash"
 // without one is about.
 const annotationDefaultContainer = "kubectl.kubernetes.io/default-container"
 
+// metricsSuffix ends the name of the Service for the metrics.
+const metricsSuffix = "-metrics"
+
 // metricsName is the name of the Service for the metrics.
 func metricsName(headscale *v1beta1.Headscale) string {
-	return headscale.Name + "-metrics"
+	return headscale.Name + metricsSuffix
+}
+
+// IsChildName tells whether a child object of a Headscale may have a name. (The pod and the
+// claim of the data volume are the StatefulSet's.)
+func IsChildName(headscale, name string) bool {
+	return strings.TrimSuffix(name, metricsSuffix) == headscale || name == headscale
 }
 
 // selectorLabels are the labels by which the pods of a Headscale are found. They

@@ -39,29 +39,57 @@ type Objects struct {
 	Warnings []string
 }
 
+// Draft is a Headscale with its config decoded, which is the largest part of it: a reconcile
+// decodes it once.
+type Draft struct {
+	headscale *v1beta1.Headscale
+	config    document
+}
+
+// NewDraft decodes the config of a Headscale, or returns an *InvalidError where the Headscale
+// is too large for that.
+func NewDraft(headscale *v1beta1.Headscale) (*Draft, error) {
+	if tooLarge := headscale.TooLarge(); tooLarge != "" {
+		return nil, invalid("pod", "with the metadata and everything else besides spec.config %s: write less", tooLarge)
+	}
+	config, err := headscale.Spec.Config.Document()
+	if err != nil {
+		return nil, invalid("config", "cannot be read: %v", err)
+	}
+	return &Draft{headscale: headscale, config: config}, nil
+}
+
 // Build returns the objects of a Headscale, or an *InvalidError that says which
 // field of it the user must change.
 func Build(headscale *v1beta1.Headscale, options Options) (*Objects, error) {
+	draft, err := NewDraft(headscale)
+	if err != nil {
+		return nil, err
+	}
+	return draft.Build(options)
+}
+
+// Build returns the objects of the Headscale, or an *InvalidError that says which field of it
+// the user must change. It completes the config, so it is the last that is done with a Draft.
+func (d *Draft) Build(options Options) (*Objects, error) {
+	headscale := d.headscale
 	if err := checkImage(&headscale.Spec); err != nil {
 		return nil, err
 	}
-	config, err := completeConfig(&headscale.Spec)
+	unknown := d.UnknownConfigKeys()
+	known, err := completeConfig(d.config, &headscale.Spec)
 	if err != nil {
 		return nil, err
 	}
-	plan, err := layoutOf(&config, headscale.Spec.APIKey.Managed())
+	plan, err := layoutOf(d.config, &known, headscale.Spec.APIKey.Managed())
 	if err != nil {
 		return nil, err
 	}
-	text, err := renderConfig(&config)
+	text, err := renderConfig(d.config)
 	if err != nil {
 		return nil, err
 	}
-	warnings, err := plainText(&config)
-	if err != nil {
-		return nil, err
-	}
-	unknown, err := UnknownConfigKeys(headscale)
+	warnings, err := plainText(d.config)
 	if err != nil {
 		return nil, err
 	}

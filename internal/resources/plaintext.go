@@ -1,24 +1,16 @@
 package resources
 
-import (
-	"fmt"
-
-	"infrado.cloud/headscale-operator/api/v1beta1"
-)
+import "fmt"
 
 // plainText says of every secret in a config what to do about it. The config is passed
 // through whole, so they are not refused.
-func plainText(config *v1beta1.HeadscaleConfig) ([]string, error) {
-	values, err := config.Document()
-	if err != nil {
-		return nil, invalid("config", "cannot be read: %v", err)
-	}
+func plainText(config document) ([]string, error) {
 	var warnings []string
 	for _, secret := range []struct{ setting, field string }{
 		{"database.postgres.pass", "secrets.database_password"},
 		{"oidc.client_secret", "secrets.oidc_client_secret"},
 	} {
-		value, written, err := document(values).lookup(secret.setting)
+		value, written, err := config.lookup(secret.setting)
 		if err != nil {
 			return nil, err
 		}

@@ -59,22 +59,19 @@ var successors = map[string]string{
 // of the pod's environment that stand for keys, which the release of the spec does not read,
 // and so ignores in silence; "" where there are none. Of a release that is newer than all
 // known ones, or older, nothing can be said.
-func UnknownConfigKeys(headscale *v1beta1.Headscale) (string, error) {
+func (d *Draft) UnknownConfigKeys() string {
+	headscale := d.headscale
 	wanted, ok := parseRelease(headscale.Spec.Version)
 	if !ok {
-		return "", nil
+		return ""
 	}
 	release := slices.IndexFunc(knownReleases, wanted.EqualTo)
 	if release < 0 {
-		return "", nil
-	}
-	values, err := headscale.Spec.Config.Document()
-	if err != nil {
-		return "", invalid("config", "cannot be read: %v", err)
+		return ""
 	}
 	known := keysByRelease()[release]
 	var sentences []string
-	if paths := known.unknownIn(values, ""); len(paths) > 0 {
+	if paths := known.unknownIn(d.config, ""); len(paths) > 0 {
 		sentences = append(sentences, fmt.Sprintf("Headscale %s does not know and ignores in spec.config: %s",
 			headscale.Spec.Version, list(paths, known.describe)))
 	}
@@ -83,7 +80,7 @@ func UnknownConfigKeys(headscale *v1beta1.Headscale) (string, error) {
 		sentences = append(sentences, fmt.Sprintf("Headscale %s does not know and ignores in spec.pod.env: %s",
 			headscale.Spec.Version, list(variables, func(name string) string { return name })))
 	}
-	return strings.Join(sentences, "; "), nil
+	return strings.Join(sentences, "; ")
 }
 
 // list describes the first of some names, and says how many more there are.

@@ -97,20 +97,16 @@ var removedKeys = []removedKey{
 
 // CheckConfigKeys returns an *InvalidError for a key of the config that the version
 // of the spec has removed, so that Headscale would not start with it.
-func CheckConfigKeys(headscale *v1beta1.Headscale) error {
-	wanted, ok := parseRelease(headscale.Spec.Version)
+func (d *Draft) CheckConfigKeys() error {
+	wanted, ok := parseRelease(d.headscale.Spec.Version)
 	if !ok {
 		return nil
-	}
-	config, err := headscale.Spec.Config.Document()
-	if err != nil {
-		return invalid("config", "cannot be read: %v", err)
 	}
 	for _, key := range removedKeys {
 		if key.since != nil && wanted.LessThan(key.since) {
 			continue
 		}
-		if err := key.check(config, headscale); err != nil {
+		if err := key.check(d.config, d.headscale); err != nil {
 			return err
 		}
 	}

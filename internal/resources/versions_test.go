@@ -57,7 +57,9 @@ func TestCheckConfigKeys(t *testing.T) {
 			g := NewWithT(t)
 			config, err := v1beta1.NewHeadscaleConfig(test.config)
 			g.Expect(err).NotTo(HaveOccurred())
-			err = CheckConfigKeys(&v1beta1.Headscale{Spec: v1beta1.HeadscaleSpec{Version: test.version, Config: config}})
+			draft, err := NewDraft(&v1beta1.Headscale{Spec: v1beta1.HeadscaleSpec{Version: test.version, Config: config}})
+			g.Expect(err).NotTo(HaveOccurred())
+			err = draft.CheckConfigKeys()
 			if test.sentence == "" {
 				g.Expect(err).NotTo(HaveOccurred())
 				return
@@ -77,7 +79,9 @@ func TestVariablesOfRemovedKeys(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
 			headscale := headscaleOf(t, `{version: `+test.version+`, config: {server_url: "http://a.example"}, pod: {env: [{name: `+test.env+`, value: x}]}}`)
-			err := CheckConfigKeys(headscale)
+			draft, err := NewDraft(headscale)
+			g.Expect(err).NotTo(HaveOccurred())
+			err = draft.CheckConfigKeys()
 			if test.sentence == "" {
 				g.Expect(err).NotTo(HaveOccurred())
 				return

@@ -90,7 +90,9 @@ func checkManifest(ctx context.Context, b pages.Block, object map[string]any) {
 	}
 	headscale := &v1beta1.Headscale{}
 	Expect(yaml.UnmarshalStrict(text, headscale)).To(Succeed(), describeBlock(b))
-	Expect(resources.CheckConfigKeys(headscale)).To(Succeed(), describeBlock(b))
-	_, err = resources.Build(headscale, resources.Options{ManagerImage: env.ManagerImage})
+	draft, err := resources.NewDraft(headscale)
+	Expect(err).NotTo(HaveOccurred(), describeBlock(b))
+	Expect(draft.CheckConfigKeys()).To(Succeed(), describeBlock(b))
+	_, err = draft.Build(resources.Options{ManagerImage: env.ManagerImage})
 	Expect(err).NotTo(HaveOccurred(), describeBlock(b))
 }

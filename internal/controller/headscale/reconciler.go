@@ -74,7 +74,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	var o observed
 	defer func() { result, err = r.report(ctx, *s, o, err) }()
 
-	syncErr := r.sync(ctx, *s, &o)
+	syncErr := recovered(ctx, func() error { return r.sync(ctx, *s, &o) })
 	observeErr := r.observe(ctx, *s, &o)
 	forwardErr := r.forwardRotationRequest(ctx, *s, &o)
 	return result, errors.Join(syncErr, observeErr, forwardErr, r.recordVersion(ctx, *s, o))
@@ -132,16 +132,19 @@ func (r *Reconciler) build(ctx context.Context, s scope, o *observed) (*resource
 	if err := r.checkSecretName(ctx, s, o); err != nil {
 		return nil, err
 	}
-	if err := resources.CheckConfigKeys(s.headscale); err != nil {
+	draft, err := resources.NewDraft(s.headscale)
+	if err != nil {
+		return nil, err
+	}
+	if err := draft.CheckConfigKeys(); err != nil {
 		return nil, err
 	}
 	if err := resources.CheckUpgrade(lastVersion(s, *o), s.headscale.Spec.Version); err != nil {
 		return nil, err
 	}
 	options := r.Options
-	var err error
 	if options.References, err = r.readReferences(ctx, s.headscale); err != nil {
 		return nil, err
 	}
-	return resources.Build(s.headscale, options)
+	return draft.Build(options)
 }
