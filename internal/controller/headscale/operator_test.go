@@ -56,6 +56,8 @@ type operator struct {
 	refuse atomic.Pointer[string]
 	// conflict is the same for writes that are answered as ones that came too late.
 	conflict atomic.Pointer[string]
+	// panics is the same for writes in whose place the operator panics.
+	panics atomic.Pointer[string]
 }
 
 // startOperator makes a namespace and an operator for it, both for one spec.
@@ -203,6 +205,9 @@ func (r *recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 	r.operator.lock.Unlock()
 	if part := r.operator.refuse.Load(); part != nil && strings.Contains(path, *part) {
 		return nil, errors.New("the API server is away")
+	}
+	if part := r.operator.panics.Load(); part != nil && strings.Contains(path, *part) {
+		panic("no writes to " + path + " with password=TOPSECRET")
 	}
 	if part := r.operator.conflict.Load(); part != nil && strings.Contains(path, *part) {
 		const answer = `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Conflict","code":409,"message":"the object has been modified"}`

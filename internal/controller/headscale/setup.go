@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -11,6 +12,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -44,13 +46,14 @@ const (
 
 // CachedObjects says what the cache holds for this controller: Headscales, and objects with
 // the operator's labels. Pods and Secrets are reduced to the fields that are used, and objects
-// that belong to no Headscale to their names.
+// that belong to no Headscale to their names. Anyone may create objects with these labels, and
+// Headscales, as large as a request may be: what is kept of each is limited.
 func CachedObjects() map[client.Object]cache.ByObject {
 	ours := labels.Set{v1beta1.LabelManagedBy: v1beta1.ManagedBy}
 	keys := labels.Set{v1beta1.LabelManagedBy: v1beta1.ManagedBy, v1beta1.LabelComponent: v1beta1.ComponentAPIKey}
 	owned := cache.ByObject{Label: labels.SelectorFromSet(ours), Transform: stripForeign}
 	return map[client.Object]cache.ByObject{
-		&corev1.PersistentVolumeClaim{}: {Label: labels.SelectorFromSet(ours), Transform: cache.TransformStripManagedFields()},
+		&corev1.PersistentVolumeClaim{}: {Label: labels.SelectorFromSet(ours), Transform: stripClaim},
 		&appsv1.StatefulSet{}:           owned,
 		&corev1.ConfigMap{}:             owned,
 		&corev1.Secret{}:                {Label: labels.SelectorFromSet(keys), Transform: stripSecret},
@@ -59,7 +62,7 @@ func CachedObjects() map[client.Object]cache.ByObject {
 		&corev1.Pod{}:                   {Label: labels.SelectorFromSet(ours), Transform: stripPod},
 		&rbacv1.Role{}:                  owned,
 		&rbacv1.RoleBinding{}:           owned,
-		&v1beta1.Headscale{}:            {Transform: cache.TransformStripManagedFields()},
+		&v1beta1.Headscale{}:            {Transform: stripHeadscale},
 	}
 }
 
@@ -82,18 +85,69 @@ func stripForeign(cached any) (any, error) {
 	return bare, nil
 }
 
-// belongsToHeadscale tells whether a Headscale is the controller of an object.
+// belongsToHeadscale tells whether a Headscale is the controller of an object, which has the
+// name of one of its child objects: any number of others may name it as theirs.
 func belongsToHeadscale(object client.Object) bool {
 	owner := metav1.GetControllerOf(object)
-	return owner != nil && owner.Kind == v1beta1.Kind && owner.APIVersion == v1beta1.GroupVersion.String()
+	return owner != nil && owner.Kind == v1beta1.Kind && owner.APIVersion == v1beta1.GroupVersion.String() &&
+		resources.IsChildName(owner.Name, object.GetName())
+}
+
+// stripHeadscale leaves of a Headscale that is larger than the limits what its status is about.
+func stripHeadscale(object any) (any, error) {
+	if headscale, ok := object.(*v1beta1.Headscale); ok {
+		headscale.Shed()
+	}
+	return object, nil
 }
 
 // stripSecret leaves of the managed fields of a Secret who requested a rotation, and when.
 func stripSecret(object any) (any, error) {
 	if secret, ok := object.(metav1.Object); ok {
 		keystate.StripManagedFields(secret)
+		limitMetadata(secret)
 	}
 	return object, nil
+}
+
+// stripClaim leaves out who wrote which field of a claim.
+func stripClaim(object any) (any, error) {
+	if claim, ok := object.(metav1.Object); ok {
+		claim.SetManagedFields(nil)
+		limitMetadata(claim)
+	}
+	return object, nil
+}
+
+// maxMetadata is how many bytes of labels and annotations are kept of an object that anyone
+// may have written, whatever they are: Kubernetes' own components write some hundred.
+const maxMetadata = 16 << 10
+
+// limitMetadata leaves of the labels and annotations of an object those that are read, where
+// all are too many.
+func limitMetadata(object metav1.Object) {
+	size := 0
+	for _, entries := range []map[string]string{object.GetLabels(), object.GetAnnotations()} {
+		for key, value := range entries {
+			size += len(key) + len(value)
+		}
+	}
+	if size > maxMetadata {
+		object.SetLabels(onlyRead(object.GetLabels()))
+		object.SetAnnotations(onlyRead(object.GetAnnotations()))
+	}
+}
+
+// onlyRead are the labels or annotations that the operator reads.
+func onlyRead(entries map[string]string) map[string]string {
+	read := map[string]string{}
+	for key, value := range entries {
+		if domain, _, _ := strings.Cut(key, "/"); domain == "app.kubernetes.io" ||
+			domain == v1beta1.GroupName || strings.HasSuffix(domain, "."+v1beta1.GroupName) || key == appsv1.ControllerRevisionHashLabelKey {
+			read[key] = value
+		}
+	}
+	return read
 }
 
 // stripPod leaves of a pod what its state is judged by.
@@ -102,6 +156,7 @@ func stripPod(object any) (any, error) {
 	if !ok {
 		return object, nil
 	}
+	limitMetadata(pod)
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
@@ -148,7 +203,8 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, m manager.Manager) er
 		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.managersOf), changed).
 		WatchesRawSource(source.Channel(r.watches.Events(), &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{
-			MaxConcurrentReconciles: maxConcurrentReconciles, ReconciliationTimeout: reconcileTimeout, RateLimiter: status.NewRateLimiter(),
+			MaxConcurrentReconciles: maxConcurrentReconciles, ReconciliationTimeout: reconcileTimeout,
+			RateLimiter: status.NewRateLimiter(), RecoverPanic: ptr.To(true),
 		}).
 		Complete(r)
 }
