@@ -36,15 +36,16 @@ const (
 func (h *Headscale) Shed() {
 	h.ManagedFields = nil
 	delete(h.Annotations, corev1.LastAppliedConfigAnnotation)
+	ShortenRotationRequest(h.Annotations)
 	if err := h.Spec.Config.checkSize(); err != nil {
 		h.Spec.Config = HeadscaleConfig{refusal: err.Error()}
 	}
 	if h.tooLarge = h.TooLarge(); h.tooLarge == "" {
 		return
 	}
-	request := RotationRequest(h.Annotations)
+	request, requested := h.Annotations[AnnotationRotateRequestedAt]
 	h.Labels, h.Annotations, h.OwnerReferences, h.Finalizers = nil, nil, nil, nil
-	if request != "" {
+	if requested {
 		h.Annotations = map[string]string{AnnotationRotateRequestedAt: request}
 	}
 	h.Spec = HeadscaleSpec{Version: h.Spec.Version, Replicas: h.Spec.Replicas, APIKey: h.Spec.APIKey, Config: h.Spec.Config}

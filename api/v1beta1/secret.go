@@ -84,6 +84,14 @@ func RotationRequest(annotations map[string]string) string {
 	return ""
 }
 
+// ShortenRotationRequest cuts a request that is too long to count, so that nobody need keep all
+// of it. It stays too long.
+func ShortenRotationRequest(annotations map[string]string) {
+	if request := annotations[AnnotationRotateRequestedAt]; len(request) > MaxRotationRequest {
+		annotations[AnnotationRotateRequestedAt] = request[:MaxRotationRequest+1]
+	}
+}
+
 // IsAPIKeySecret tells whether a Secret with these labels is one that an API Key Manager
 // writes to.
 func IsAPIKeySecret(labels map[string]string) bool {

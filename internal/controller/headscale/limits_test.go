@@ -54,6 +54,19 @@ var _ = Describe("A Headscale that is larger than the limits", func() {
 			"bytes, and 131072 are allowed: write less"),
 	)
 
+	It("is told so also where it becomes it by its labels", func(ctx context.Context) {
+		o := startOperator(ctx)
+		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(
+			be(metav1.ConditionFalse, v1beta1.ReasonProgressing, ""))
+		Expect(patch(ctx, o.namespace, "headscale", "metadata:\n  labels:\n"+many(5000))).To(Succeed())
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(
+			be(metav1.ConditionFalse, v1beta1.ReasonInvalidConfig, "4000 are allowed"))
+		Expect(patch(ctx, o.namespace, "headscale", "metadata:\n  labels: null\n")).To(Succeed())
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(
+			be(metav1.ConditionFalse, v1beta1.ReasonProgressing, ""))
+	})
+
 	It("works again once it is smaller", func(ctx context.Context) {
 		o := startOperator(ctx)
 		Expect(create(ctx, o.namespace, shortest+"  pod:\n    env:\n"+variables(5, 30_000))).To(Succeed())

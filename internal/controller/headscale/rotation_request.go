@@ -69,9 +69,9 @@ func (r *Reconciler) requestRotation(ctx context.Context, secret *metav1.Partial
 func longRequests(s scope, o observed) []string {
 	var warnings []string
 	note := func(object string, annotations map[string]string) {
-		if length := len(annotations[v1beta1.AnnotationRotateRequestedAt]); length > v1beta1.MaxRotationRequest {
-			warnings = append(warnings, fmt.Sprintf("the annotation %s of %s has %d bytes and is ignored: write at most %d, such as the time",
-				v1beta1.AnnotationRotateRequestedAt, object, length, v1beta1.MaxRotationRequest))
+		if len(annotations[v1beta1.AnnotationRotateRequestedAt]) > v1beta1.MaxRotationRequest {
+			warnings = append(warnings, fmt.Sprintf("the annotation %s of %s has more than %d bytes and is ignored: write less, such as the time",
+				v1beta1.AnnotationRotateRequestedAt, object, v1beta1.MaxRotationRequest))
 		}
 	}
 	note("Headscale "+s.headscale.Name, s.headscale.Annotations)

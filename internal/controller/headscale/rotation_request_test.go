@@ -70,7 +70,7 @@ var _ = Describe("A request for a new key", func() {
 		long := strings.Repeat("x", 200_000)
 		Expect(patch(ctx, o.namespace, "headscale", `{metadata: {annotations: {api-key.headscale.infrado.cloud/rotate-requested-at: `+long+`}}}`)).To(Succeed())
 		Eventually(ready).WithContext(ctx).Should(be("True", v1beta1.ReasonReady,
-			"the annotation api-key.headscale.infrado.cloud/rotate-requested-at of Headscale headscale has 200000 bytes and is ignored: write at most 256"))
+			"the annotation api-key.headscale.infrado.cloud/rotate-requested-at of Headscale headscale has more than 256 bytes and is ignored: write less"))
 		secret := get[corev1.Secret](ctx, o.namespace, "headscale-api-key")(NewGomega(Fail))
 		Expect(secret.Annotations).NotTo(HaveKey(v1beta1.AnnotationRotateRequestedAt))
 	})

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
@@ -105,6 +106,7 @@ func stripHeadscale(object any) (any, error) {
 func stripSecret(object any) (any, error) {
 	if secret, ok := object.(metav1.Object); ok {
 		keystate.StripManagedFields(secret)
+		v1beta1.ShortenRotationRequest(secret.GetAnnotations())
 		limitMetadata(secret)
 	}
 	return object, nil
@@ -186,7 +188,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, m manager.Manager) er
 	if r.watches, err = refwatch.New(ctx, m.GetConfig(), m.GetHTTPClient()); err != nil {
 		return fmt.Errorf("setting up the watches of references: %w", err)
 	}
-	requested := builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))
+	requested := builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}, sizeChanged))
 	changed := builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})
 	return builder.ControllerManagedBy(m).
 		Named("headscale").
@@ -208,6 +210,14 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, m manager.Manager) er
 		}).
 		Complete(r)
 }
+
+// sizeChanged tells of a Headscale whose labels or annotations have become too many, or few
+// enough. (In the cache it has none of them while it is too large.)
+var sizeChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	before, ok := e.ObjectOld.(*v1beta1.Headscale)
+	after, isOne := e.ObjectNew.(*v1beta1.Headscale)
+	return ok && isOne && before.TooLarge() != after.TooLarge()
+}}
 
 // secretNameOf is the name of the Secret that a Headscale manages, if it does.
 func secretNameOf(object client.Object) []string {
