@@ -69,6 +69,37 @@ var hostileObjects = map[string]struct{ kind, path, value, answer string }{
 	"a ConfigMap without owner":   {"ConfigMap", "metadata.ownerReferences", "[]", "that a Headscale of their name controls"},
 }
 
+// hostileClaimChanges are what somebody with the operator's token could try on claims, which are
+// nobody's but keep the data of all.
+var hostileClaimChanges = map[string]struct{ patch, refusal string }{
+	"another's":          {`{"spec": {"resources": {"requests": {"storage": "2Gi"}}}}`, "only the claims of data volumes"},
+	"its labels":         {`{"metadata": {"labels": {"app.kubernetes.io/instance": "other"}}}`, "nothing of a claim but its size and annotations"},
+	"that it has none":   {`{"metadata": {"labels": null}}`, "nothing of a claim but its size and annotations"},
+	"its owner":          {`{"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"}]}}`, "nothing of a claim but its size and annotations"},
+	"what keeps it":      {`{"metadata": {"finalizers": null}}`, "nothing of a claim but its size and annotations"},
+	"what else keeps it": {`{"metadata": {"finalizers": ["kubernetes.io/pvc-protection", "example.com/mine"]}}`, "nothing of a claim but its size and annotations"},
+}
+
+// claimOf makes a claim that is bound, of a class whose volumes can be expanded, for one spec.
+func claimOf(ctx context.Context, admin client.Client, name string) *unstructured.Unstructured {
+	GinkgoHelper()
+	class, claim := &unstructured.Unstructured{}, &unstructured.Unstructured{}
+	Expect(yaml.Unmarshal([]byte(`{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {generateName: expandable-}, provisioner: example.com/disk, allowVolumeExpansion: true}`), &class.Object)).To(Succeed())
+	Expect(admin.Create(ctx, class)).To(Succeed())
+	Expect(yaml.Unmarshal([]byte(`{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {namespace: team-a, name: `+name+
+		`, labels: {app.kubernetes.io/managed-by: headscale-operator, app.kubernetes.io/instance: headscale}, finalizers: [kubernetes.io/pvc-protection]}, `+
+		`spec: {accessModes: [ReadWriteOnce], storageClassName: `+class.GetName()+`, resources: {requests: {storage: 1Gi}}}}`), &claim.Object)).To(Succeed())
+	Expect(admin.Create(ctx, claim)).To(Succeed())
+	Expect(admin.Status().Patch(ctx, claim, client.RawPatch("application/merge-patch+json", []byte(`{"status": {"phase": "Bound"}}`)))).To(Succeed())
+	DeferCleanup(func(ctx SpecContext) {
+		// Nothing runs here that would take the finalizer away.
+		Expect(admin.Patch(ctx, claim, client.RawPatch("application/merge-patch+json", []byte(`{"metadata": {"finalizers": null}}`)))).To(Succeed())
+		Expect(admin.Delete(ctx, claim)).To(Succeed())
+		Expect(admin.Delete(ctx, class)).To(Succeed())
+	})
+	return claim
+}
+
 var _ = Describe("The admission policies", Ordered, func() {
 	var operator, admin, stolen client.Client
 
@@ -120,6 +151,29 @@ var _ = Describe("The admission policies", Ordered, func() {
 		Expect(patch(`{"metadata": {"annotations": {"api-key.headscale.infrado.cloud/rotate-requested-at": "now"}}}`)).To(Succeed())
 		Expect(patch(`{"stringData": {"a": "b"}}`)).To(MatchError(ContainSubstring("nothing of a Secret but its annotations")))
 		Expect(patch(`{"metadata": {"labels": {"a": "b"}}}`)).To(MatchError(ContainSubstring("nothing of a Secret but its annotations")))
+	})
+
+	for change, answer := range hostileClaimChanges {
+		It("refuse to change of a claim "+change, func(ctx SpecContext) {
+			name := "data-headscale-0"
+			if change == "another's" {
+				name = "victim"
+			}
+			claim := claimOf(ctx, admin, name)
+			// RBAC allows the operator to patch all claims.
+			err := operator.Patch(ctx, claim, client.RawPatch("application/merge-patch+json", []byte(answer.patch)))
+			Expect(err).To(MatchError(ContainSubstring(answer.refusal)))
+		})
+	}
+
+	It("allow to enlarge and to annotate the claim of a data volume", func(ctx SpecContext) {
+		claim := claimOf(ctx, admin, "data-headscale-0")
+		patch := client.RawPatch("application/merge-patch+json",
+			[]byte(`{"metadata": {"annotations": {"headscale.infrado.cloud/version": "v0.29.3"}}, "spec": {"resources": {"requests": {"storage": "2Gi"}}}}`))
+		Expect(operator.Patch(ctx, claim, patch)).To(Succeed())
+		Expect(operator.Delete(ctx, claim.DeepCopy())).To(MatchError(ContainSubstring("forbidden")), "the operator's role does not allow it")
+		Expect(admin.Patch(ctx, claim, client.RawPatch("application/merge-patch+json", []byte(`{"metadata": {"labels": {"a": "b"}}}`)))).
+			To(Succeed(), "whoever else may do that")
 	})
 
 	for _, name := range []string{"shortest", "references", "additions", "unmanaged", "everything"} {

@@ -25,6 +25,7 @@ var accepted = map[string]string{
 	"CRDs that go":        `{crds: {keep: false}}`,
 	"without roles":       `{rbac: {create: false}, serviceAccount: {create: false, name: mine}}`,
 	"without aggregation": `{rbac: {aggregate: false}}`,
+	"admission policies":  `{admissionPolicy: {enabled: true}}`,
 	"all of the metrics":  `{metrics: {port: 9100, service: {annotations: {a: b}}, serviceMonitor: {enabled: true, labels: {release: prom}, interval: 30s}, podMonitor: {enabled: true, labels: {release: prom}, interval: 1m}}}`,
 	"all of monitoring":   `{metrics: {headscales: {serviceMonitor: {enabled: true, labels: {release: prom}, interval: 30s}, podMonitor: {enabled: true, labels: {release: prom}, interval: 1m}}, prometheusRule: {enabled: true, labels: {release: prom}}, dashboard: {enabled: true, labels: {mine: "1"}, annotations: {grafana_folder: VPN}}}}`,
 	"monitored in parts":  `{watchNamespaces: [team-a, team-b], fullnameOverride: hs, metrics: {enabled: false, headscales: {podMonitor: {enabled: true}}, prometheusRule: {enabled: true}}}`,
@@ -73,6 +74,7 @@ topologySpreadConstraints: [{maxSkew: 1, topologyKey: kubernetes.io/hostname, wh
 podDisruptionBudget: {enabled: true, maxUnavailable: 1}
 metrics: {port: 9100, service: {enabled: true, annotations: {a: b}}, serviceMonitor: {enabled: true, labels: {release: prom}, interval: 30s}, podMonitor: {enabled: true, labels: {release: prom}, interval: 1m}, headscales: {serviceMonitor: {enabled: true, labels: {release: prom}, interval: 30s}, podMonitor: {enabled: true, labels: {release: prom}, interval: 1m}}, prometheusRule: {enabled: true, labels: {release: prom}}, dashboard: {enabled: true, labels: {mine: "1"}, annotations: {grafana_folder: VPN}}}
 networkPolicy: {enabled: true, metricsFrom: [{namespaceSelector: {matchLabels: {a: b}}}], apiServer: {to: [{ipBlock: {cidr: 10.0.0.1/32}}], ports: [6443]}}
+admissionPolicy: {enabled: true}
 test: {image: registry.example.com/kubectl:v1}
 extraObjects: [{apiVersion: v1, kind: ConfigMap, metadata: {name: more, namespace: team-a}}]
 `
@@ -94,6 +96,8 @@ var refused = map[string][2]string{
 	"a name that is none":       {`{fullnameOverride: Not_OK}`, "fullnameOverride"},
 	"a label that is none":      {`{nameOverride: "not ok"}`, "nameOverride"},
 	"a switch that is none":     {`{enabled: sometimes}`, "enabled"},
+	"a policy that is half on":  {`{admissionPolicy: {enabled: audit}}`, "enabled"},
+	"an unknown policy":         {`{admissionPolicy: {pods: true}}`, "pods"},
 	"a label of the selector":   {`{podLabels: {app.kubernetes.io/name: x}}`, "podLabels"},
 	"a label of a monitor":      {`{metrics: {serviceMonitor: {enabled: true, labels: {app.kubernetes.io/version: x}}}}`, "labels"},
 	"a label of the dashboard":  {`{metrics: {dashboard: {enabled: true, labels: {app.kubernetes.io/name: x}}}}`, "labels"},
