@@ -12,11 +12,12 @@ import (
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
 
+// ConfigFile is the name of the config's entry in the ConfigMap, and of the file in configDir.
+const ConfigFile = "config.yaml"
+
 const (
 	// configDir is where Headscale looks for its config by itself.
 	configDir = "/etc/headscale"
-	// configFile is the config's name there, and in the ConfigMap.
-	configFile = "config.yaml"
 
 	// defaultSQLitePath is where Headscale's own example config puts the database.
 	// Its directory is the data directory, also where the database is elsewhere.

@@ -14,7 +14,7 @@ func configMap(headscale *v1beta1.Headscale, config string) *corev1.ConfigMapApp
 	return corev1.ConfigMap(headscale.Name, headscale.Namespace).
 		WithLabels(labels(headscale, componentServer)).
 		WithOwnerReferences(owner(headscale)).
-		WithData(map[string]string{configFile: config})
+		WithData(map[string]string{ConfigFile: config})
 }
 
 // configHash is the value of AnnotationConfigHash for a config.

@@ -62,7 +62,7 @@ func FuzzBuild(f *testing.F) {
 			}
 			return
 		}
-		checkKept(t, config, objects.ConfigMap.Data[configFile])
+		checkKept(t, config, objects.ConfigMap.Data[ConfigFile])
 	})
 }
 

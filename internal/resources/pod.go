@@ -40,7 +40,7 @@ func podTemplate(headscale *v1beta1.Headscale, l *layout, config string) *corev1
 		WithVolumes(
 			corev1ac.Volume().WithName(volumeConfig).WithConfigMap(corev1ac.ConfigMapVolumeSource().
 				WithName(headscale.Name).
-				WithItems(corev1ac.KeyToPath().WithKey(configFile).WithPath(configFile))),
+				WithItems(corev1ac.KeyToPath().WithKey(ConfigFile).WithPath(ConfigFile))),
 			emptyDir(volumeSocket),
 			emptyDir(volumeTmp),
 		)
@@ -61,7 +61,7 @@ func headscaleContainer(headscale *v1beta1.Headscale, l *layout) *corev1ac.Conta
 	container := corev1ac.Container().
 		WithName(ContainerHeadscale).
 		WithImage(imageReference(imageOf(headscale), headscale.Spec.Version)).
-		WithArgs("serve", "--config="+configDir+"/"+configFile).
+		WithArgs("serve", "--config="+configDir+"/"+ConfigFile).
 		WithSecurityContext(containerSecurity()).
 		WithResources(resourcesOf(headscale.Spec.Pod.Resources, defaultResources())).
 		// What a crashing Headscale said last is then in the pod's status.

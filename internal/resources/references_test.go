@@ -44,7 +44,7 @@ func TestReferencesAreInTheConfig(t *testing.T) {
 	objects, err := Build(headscaleOf(t, withReferences), Options{ManagerImage: "m", References: "digest"})
 	g.Expect(err).NotTo(HaveOccurred())
 	built := map[string]any{}
-	g.Expect(yaml.Unmarshal([]byte(objects.ConfigMap.Data[configFile]), &built)).To(Succeed())
+	g.Expect(yaml.Unmarshal([]byte(objects.ConfigMap.Data[ConfigFile]), &built)).To(Succeed())
 	g.Expect(built).To(And(
 		HaveKeyWithValue("tls_cert_path", "/etc/headscale-files/tls.crt"),
 		HaveKeyWithValue("tls_key_path", "/etc/headscale-files/tls.key"),

@@ -10,6 +10,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -75,6 +76,34 @@ var _ = Describe("A Headscale that is larger than the limits", func() {
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {pod: null}}`)).To(Succeed())
 		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(
 			be(metav1.ConditionFalse, v1beta1.ReasonProgressing, ""))
+	})
+})
+
+var _ = Describe("A child object to which somebody has added a lot", func() {
+	It("is compared as usual, and restored", func(ctx context.Context) {
+		o := startOperator(ctx)
+		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
+		var config *corev1.ConfigMap
+		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).ShouldNot(BeNil())
+		config = get[corev1.ConfigMap](ctx, o.namespace, "headscale")(NewGomega(Fail))
+		more := func(field, value string) error {
+			raw := fmt.Sprintf(`{"data":{%q:%q}}`, field, value)
+			return admin.Patch(ctx, config.DeepCopy(), client.RawPatch(types.MergePatchType, []byte(raw)))
+		}
+		Expect(more("more", strings.Repeat("x", 900_000))).To(Succeed())
+		cached := &corev1.ConfigMap{}
+		Eventually(func() (map[string]string, error) {
+			err := o.reconciler.Client.Get(ctx, client.ObjectKeyFromObject(config), cached)
+			return cached.Data, err
+		}).WithContext(ctx).Should(Equal(config.Data), "what is kept")
+		o.touch(ctx, "headscale")
+		before := o.written()
+		o.touch(ctx, "headscale")
+		Expect(o.written()).To(Equal(before))
+
+		Expect(more("config.yaml", "changed")).To(Succeed())
+		Eventually(get[corev1.ConfigMap](ctx, o.namespace, "headscale")).WithContext(ctx).Should(
+			HaveField("Data", And(HaveKeyWithValue("config.yaml", config.Data["config.yaml"]), HaveKey("more"))))
 	})
 })
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,7 +72,11 @@ func CachedObjects() map[client.Object]cache.ByObject {
 // Headscale, what tells that: anyone may create such objects, as large as they like.
 func stripForeign(cached any) (any, error) {
 	object, ok := cached.(client.Object)
-	if !ok || belongsToHeadscale(object) {
+	if !ok {
+		return cached, nil
+	}
+	if belongsToHeadscale(object) {
+		limitOwned(object)
 		return cached, nil
 	}
 	bare, ok := reflect.New(reflect.TypeOf(object).Elem()).Interface().(client.Object)
@@ -121,6 +126,37 @@ func stripClaim(object any) (any, error) {
 	return object, nil
 }
 
+// maxOwned is how many bytes others may add to a child object for it to be kept as it is.
+const maxOwned = 512 << 10
+
+// limitOwned leaves out of a child object what others have added to it, where that is large: the
+// operator compares what it has applied itself.
+func limitOwned(object client.Object) {
+	added := sizeOf(object.GetLabels()) + sizeOf(object.GetAnnotations())
+	for _, entry := range object.GetManagedFields() {
+		if entry.FieldsV1 != nil {
+			added += len(entry.FieldsV1.GetRawBytes())
+		}
+	}
+	config, isConfig := object.(*corev1.ConfigMap)
+	if isConfig {
+		added += sizeOf(config.Data) - len(config.Data[resources.ConfigFile])
+		for _, value := range config.BinaryData {
+			added += len(value)
+		}
+	}
+	if added <= maxOwned {
+		return
+	}
+	limitMetadata(object)
+	object.SetManagedFields(slices.DeleteFunc(object.GetManagedFields(), func(entry metav1.ManagedFieldsEntry) bool {
+		return entry.Manager != FieldManager
+	}))
+	if isConfig {
+		config.Data, config.BinaryData = map[string]string{resources.ConfigFile: config.Data[resources.ConfigFile]}, nil
+	}
+}
+
 // maxMetadata is how many bytes of labels and annotations are kept of an object that anyone
 // may have written, whatever they are: Kubernetes' own components write some hundred.
 const maxMetadata = 16 << 10
@@ -128,16 +164,19 @@ const maxMetadata = 16 << 10
 // limitMetadata leaves of the labels and annotations of an object those that are read, where
 // all are too many.
 func limitMetadata(object metav1.Object) {
-	size := 0
-	for _, entries := range []map[string]string{object.GetLabels(), object.GetAnnotations()} {
-		for key, value := range entries {
-			size += len(key) + len(value)
-		}
-	}
-	if size > maxMetadata {
+	if sizeOf(object.GetLabels())+sizeOf(object.GetAnnotations()) > maxMetadata {
 		object.SetLabels(onlyRead(object.GetLabels()))
 		object.SetAnnotations(onlyRead(object.GetAnnotations()))
 	}
+}
+
+// sizeOf is the length of all keys and values.
+func sizeOf(entries map[string]string) int {
+	size := 0
+	for key, value := range entries {
+		size += len(key) + len(value)
+	}
+	return size
 }
 
 // onlyRead are the labels or annotations that the operator reads.

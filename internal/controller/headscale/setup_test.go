@@ -50,6 +50,43 @@ func TestStripForeign(t *testing.T) {
 	}
 }
 
+// TestLargeChildObject has a ConfigMap of a Headscale to which somebody has added a lot.
+func TestLargeChildObject(t *testing.T) {
+	for name, test := range map[string]struct {
+		labels, length int
+		kept           bool
+	}{
+		"little":        {10, 1000, true},
+		"a lot of data": {0, 1_000_000, false},
+		"many labels":   {20_000, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			object := &corev1.ConfigMap{
+				ObjectMeta: metav1.ObjectMeta{Name: "headscale", Labels: map[string]string{v1beta1.LabelManagedBy: v1beta1.ManagedBy}, OwnerReferences: []metav1.OwnerReference{{
+					APIVersion: v1beta1.GroupVersion.String(), Kind: v1beta1.Kind, Name: "headscale", Controller: ptr.To(true)}}},
+				Data: map[string]string{"config.yaml": "a", "more": strings.Repeat("x", test.length)},
+			}
+			for i := range test.labels {
+				object.Labels[fmt.Sprintf("example.com/label-of-%020d", i)] = "x"
+			}
+			for _, manager := range []string{FieldManager, "kubectl"} {
+				object.ManagedFields = append(object.ManagedFields, metav1.ManagedFieldsEntry{Manager: manager, FieldsV1: metav1.NewFieldsV1("{}")})
+			}
+			kept, err := stripForeign(object.DeepCopy())
+			g.Expect(err).NotTo(HaveOccurred())
+			if test.kept {
+				g.Expect(kept).To(Equal(object))
+				return
+			}
+			g.Expect(kept).To(And(
+				HaveField("Data", Equal(map[string]string{"config.yaml": "a"})), HaveField("OwnerReferences", object.OwnerReferences),
+				HaveField("Labels", Equal(map[string]string{v1beta1.LabelManagedBy: v1beta1.ManagedBy})),
+				HaveField("ManagedFields", ConsistOf(HaveField("Manager", FieldManager)))))
+		})
+	}
+}
+
 // TestLargeMetadata has objects that anyone may make for the cache to hold.
 func TestLargeMetadata(t *testing.T) {
 	read := map[string]string{
