@@ -38,10 +38,14 @@ func TestIntegration(t *testing.T) {
 }
 
 var _ = BeforeSuite(func(ctx SpecContext) {
-	var err error
-	world, err = env.StartWorld(ctx, "hs-int-", GinkgoWriter)
+	started, err := env.StartWorld(ctx, "hs-int-", GinkgoWriter)
 	Expect(err).NotTo(HaveOccurred())
-	DeferCleanup(func() error { return world.Close() })
-	root, guard, servers, binaries = world.Root, world.Guard, world.Servers, world.Binaries
-	plane, admin, operator = world.Plane, world.Admin, world.Operator
+	DeferCleanup(started.Close)
+	use(started)
 })
+
+// use has all specs use a world.
+func use(w *env.World) {
+	world, root, guard, servers, binaries = w, w.Root, w.Guard, w.Servers, w.Binaries
+	plane, admin, operator = w.Plane, w.Admin, w.Operator
+}
