@@ -129,3 +129,12 @@ func TestTheManagerIsToldWhoseTheSecretIs(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(objects.StatefulSet.Spec.Template.Spec.Containers[1].Args).To(ContainElement("--owner=hs-2/6f9619ff-8b86-4d01-b42d-00cf4fc964ff"))
 }
+
+// TestRoleWithoutAForeignSecret shows that a Secret that is somebody else's is in no rule.
+func TestRoleWithoutAForeignSecret(t *testing.T) {
+	g := NewWithT(t)
+	objects, err := Build(headscaleOf(t, shortSpec("")), Options{ManagerImage: "m", SecretIsForeign: true})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(objects.Role.Rules).To(HaveLen(1))
+	g.Expect(objects.Role.Rules[0].Verbs).To(ConsistOf("create"))
+}

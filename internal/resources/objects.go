@@ -15,6 +15,9 @@ type Options struct {
 	// References is a digest of the versions of what the resource refers to, or "" where
 	// it refers to nothing. Another digest makes a new pod.
 	References string
+	// SecretIsForeign is whether the API key Secret exists and is somebody else's. The Role
+	// gives the API Key Manager no rights on it then.
+	SecretIsForeign bool
 }
 
 // Objects are all that a Headscale wants, in the order in which they are needed.
@@ -108,7 +111,7 @@ func (d *Draft) Build(options Options) (*Objects, error) {
 		return nil, err
 	}
 	if headscale.Spec.APIKey.Managed() {
-		objects.Role, objects.RoleBinding = role(headscale), roleBinding(headscale)
+		objects.Role, objects.RoleBinding = role(headscale, options), roleBinding(headscale)
 	}
 	objects.StatefulSet = statefulSet(headscale, pod)
 	return objects, nil

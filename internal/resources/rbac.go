@@ -16,18 +16,19 @@ func serviceAccount(headscale *v1beta1.Headscale) *corev1.ServiceAccountApplyCon
 		WithAutomountServiceAccountToken(false)
 }
 
-// role is all that the sidecar may do: create a Secret, and update the one that
-// holds the key. (A request to create cannot be limited to a name.)
-func role(headscale *v1beta1.Headscale) *rbacv1.RoleApplyConfiguration {
-	return rbacv1.Role(headscale.Name, headscale.Namespace).
+// role is all that the sidecar may do: create a Secret, and update the one that holds the
+// key, unless that is somebody else's. (A request to create cannot be limited to a name.)
+func role(headscale *v1beta1.Headscale, options Options) *rbacv1.RoleApplyConfiguration {
+	role := rbacv1.Role(headscale.Name, headscale.Namespace).
 		WithLabels(labels(headscale, componentManager)).
 		WithOwnerReferences(owner(headscale)).
-		WithRules(
-			rbacv1.PolicyRule().WithAPIGroups("").WithResources("secrets").WithVerbs("create"),
-			rbacv1.PolicyRule().WithAPIGroups("").WithResources("secrets").
-				WithResourceNames(headscale.Spec.APIKey.EffectiveSecretName()).
-				WithVerbs("get", "patch", "update", "watch"),
-		)
+		WithRules(rbacv1.PolicyRule().WithAPIGroups("").WithResources("secrets").WithVerbs("create"))
+	if options.SecretIsForeign {
+		return role
+	}
+	return role.WithRules(rbacv1.PolicyRule().WithAPIGroups("").WithResources("secrets").
+		WithResourceNames(headscale.Spec.APIKey.EffectiveSecretName()).
+		WithVerbs("get", "patch", "update", "watch"))
 }
 
 // roleBinding gives the role to the pod's ServiceAccount.

@@ -100,6 +100,16 @@ var _ = Describe("The sidecar's token", Ordered, func() {
 		}
 		Expect(sidecar.Get(ctx, client.ObjectKeyFromObject(own), own)).To(Succeed())
 	})
+
+	It("is worth nothing on a Secret that became somebody else's, and has its rights again when that is gone", func(ctx SpecContext) {
+		own := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: hs.key.Namespace, Name: secretName}}
+		Expect(admin.Patch(ctx, own, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":null}}`)))).To(Succeed())
+		Eventually(func() bool { return apierrors.IsForbidden(sidecar.Get(ctx, client.ObjectKeyFromObject(own), own)) }).WithContext(ctx).Should(BeTrue())
+		Expect(sidecar.Create(ctx, own)).To(MatchError(apierrors.IsAlreadyExists, "exists already"))
+		Expect(admin.Delete(ctx, own)).To(Succeed())
+		hs.awaitReady(ctx)
+		Expect(sidecar.Get(ctx, client.ObjectKeyFromObject(own), own)).To(Succeed())
+	})
 })
 
 // actingWith returns a client that has nothing but a token.

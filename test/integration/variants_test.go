@@ -148,7 +148,7 @@ var _ = Describe("The data of a Headscale", func() {
 })
 
 var _ = Describe("The Secret of somebody else", func() {
-	It("is left alone, and taken over the moment that its owner marks it as ours", func(ctx SpecContext) {
+	It("is left alone, and taken over when its owner marks it as ours", func(ctx SpecContext) {
 		namespace := newNamespace(ctx)
 		apply(ctx, namespace, "apiVersion: v1\nkind: Secret\nmetadata: {name: "+secretName+"}\nstringData: {api-key: mine}\n")
 		hs := runPod(namespace, "headscale")

@@ -154,11 +154,11 @@ var _ = Describe("The metrics", func() {
 		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
 		Eventually(metrics).WithContext(ctx).Should(And(
 			HaveKeyWithValue(o.errors(kindConflict), BeNumerically(">=", 1)), HaveKeyWithValue(o.ready(v1beta1.ReasonConflict), 0.0)))
-		Expect(admin.Delete(ctx, foreign)).To(Succeed())
 
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {config: {unix_socket: /var/lib/headscale/headscale.sock}}}`)).To(Succeed())
 		Eventually(metrics).WithContext(ctx).Should(And(
 			HaveKeyWithValue(o.errors(kindInvalid), BeNumerically(">=", 1)), HaveKeyWithValue(o.ready(v1beta1.ReasonInvalidConfig), 0.0)))
+		Expect(admin.Delete(ctx, foreign)).To(Succeed())
 
 		o.refuse.Store(new("/statefulsets/"))
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {config: {unix_socket: null}}}`)).To(Succeed())

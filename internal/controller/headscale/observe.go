@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
@@ -24,6 +25,8 @@ type observed struct {
 	claim *corev1.PersistentVolumeClaim
 	// secret is the metadata of the API key Secret; nil while there is none.
 	secret *metav1.PartialObjectMetadata
+	// secretRead is whether secret was looked for.
+	secretRead bool
 	// secretTaken is a sentence that says that another Headscale manages the Secret of that
 	// name, or "".
 	secretTaken string
@@ -101,22 +104,34 @@ func (r *Reconciler) observeStatefulSet(ctx context.Context, s scope, o *observe
 	return nil
 }
 
-// observeSecret reads the metadata of the API key Secret. The cache holds those with
-// our labels; one without them blocks the API Key Manager.
+// observeSecret reads the metadata of the API key Secret, unless it is known.
 func (r *Reconciler) observeSecret(ctx context.Context, s scope, o *observed) error {
 	key := &s.headscale.Spec.APIKey
-	if !key.Managed() || o.secretTaken != "" {
+	if !key.Managed() || o.secretTaken != "" || o.secretRead {
 		return nil
 	}
-	name := client.ObjectKey{Namespace: s.headscale.Namespace, Name: key.EffectiveSecretName()}
+	secret, err := r.findSecret(ctx, s.headscale.Namespace, key.EffectiveSecretName())
+	o.noteSecret(s.headscale, key.EffectiveSecretName(), secret)
+	return err
+}
+
+// noteSecret notes a Secret that was looked for, if it is the one that holds the API key.
+func (o *observed) noteSecret(headscale *v1beta1.Headscale, name string, secret *metav1.PartialObjectMetadata) {
+	if key := &headscale.Spec.APIKey; key.Managed() && name == key.EffectiveSecretName() {
+		o.secret, o.secretRead = secret, true
+	}
+}
+
+// findSecret reads the metadata of a Secret, which is nil where there is none. The cache holds
+// those with our labels; one without them blocks the API Key Manager.
+func (r *Reconciler) findSecret(ctx context.Context, namespace, name string) (*metav1.PartialObjectMetadata, error) {
 	for _, reader := range []client.Reader{r.Client, r.Live} {
-		secret, err := readSecret(ctx, reader, name)
+		secret, err := readSecret(ctx, reader, client.ObjectKey{Namespace: namespace, Name: name})
 		if err != nil || secret != nil {
-			o.secret = secret
-			return err
+			return secret, err
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // readSecret reads the metadata of a Secret, which is nil where there is none.

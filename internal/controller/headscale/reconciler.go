@@ -108,6 +108,9 @@ func (r *Reconciler) forget(headscale client.ObjectKey) {
 // sync makes the child objects what the spec asks for, step by step, until one fails. What
 // it observes on the way is noted.
 func (r *Reconciler) sync(ctx context.Context, s scope, o *observed) error {
+	if err := r.limitRights(ctx, s, o); err != nil {
+		return err
+	}
 	if err := r.observeClaim(ctx, s, o); err != nil {
 		return err
 	}
@@ -143,6 +146,7 @@ func (r *Reconciler) build(ctx context.Context, s scope, o *observed) (*resource
 		return nil, err
 	}
 	options := r.Options
+	options.SecretIsForeign = o.secret != nil && !isOurs(o.secret)
 	if options.References, err = r.readReferences(ctx, s.headscale); err != nil {
 		return nil, err
 	}

@@ -26,7 +26,6 @@ import (
 // holds its own objects only.
 func (r *Reconciler) readReferences(ctx context.Context, headscale *v1beta1.Headscale) (string, error) {
 	references := resources.References(headscale)
-	r.watches.Sync(client.ObjectKeyFromObject(headscale), watchedReferences(references))
 	if len(references) == 0 {
 		return "", nil
 	}

@@ -15,6 +15,7 @@ import (
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/kube/apply"
 	"infrado.cloud/headscale-operator/internal/kube/status"
+	"infrado.cloud/headscale-operator/internal/resources"
 )
 
 // checkSecretName refuses a Secret that another Headscale manages: two API Key
@@ -31,6 +32,7 @@ func (r *Reconciler) checkSecretName(ctx context.Context, s scope, o *observed) 
 	if err != nil || owner == key.Name {
 		return err
 	}
+	o.secret = nil
 	o.secretTaken = fmt.Sprintf(
 		"Secret %s is already managed for Headscale %s: set spec.api_key.secret_name to another name", secret.Name, owner)
 	if err := r.dropRights(ctx, s.headscale, secret.Name); err != nil {
@@ -88,8 +90,59 @@ func (r *Reconciler) listWithRights(ctx context.Context, secret client.ObjectKey
 	return headscales, nil
 }
 
-// dropRights takes its rights from a sidecar that has them on a Secret which another one
-// manages.
+// limitRights takes its rights from a sidecar that has them on a Secret which somebody else
+// has: whoever chooses the sidecar's image, or its Secret's name, would have them, too. A
+// Secret that is not the API Key Manager's, or does not exist, is watched by its name until
+// it is, because the cache holds those with our labels only.
+func (r *Reconciler) limitRights(ctx context.Context, s scope, o *observed) error {
+	names, err := r.secretsOfSidecar(ctx, s.headscale)
+	if err != nil {
+		return err
+	}
+	references := resources.References(s.headscale)
+	for _, name := range names {
+		secret, err := r.findSecret(ctx, s.headscale.Namespace, name)
+		if err != nil {
+			return err
+		}
+		o.noteSecret(s.headscale, name, secret)
+		if isOurs(secret) {
+			continue
+		}
+		references = append(references, resources.Reference{Kind: resources.KindSecret, Name: name})
+		if secret == nil {
+			continue
+		}
+		if err := r.dropRights(ctx, s.headscale, name); err != nil {
+			return err
+		}
+	}
+	r.watches.Sync(client.ObjectKeyFromObject(s.headscale), watchedReferences(references))
+	return nil
+}
+
+// secretsOfSidecar names the Secret that the spec asks for, and those that the Role names:
+// it stays as it is while the spec is refused.
+func (r *Reconciler) secretsOfSidecar(ctx context.Context, headscale *v1beta1.Headscale) ([]string, error) {
+	names := secretNameOf(headscale)
+	role := &rbacv1.Role{}
+	err := r.Client.Get(ctx, client.ObjectKeyFromObject(headscale), role)
+	if client.IgnoreNotFound(err) != nil {
+		return nil, fmt.Errorf("reading Role %s: %w", headscale.Name, err)
+	}
+	if metav1.IsControlledBy(role, headscale) {
+		names = append(names, secretsOf(role)...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+// isOurs tells whether a Secret exists and is one that an API Key Manager writes to.
+func isOurs(secret *metav1.PartialObjectMetadata) bool {
+	return secret != nil && v1beta1.IsAPIKeySecret(secret.Labels)
+}
+
+// dropRights takes its rights from a sidecar that has them on a Secret which is another's.
 func (r *Reconciler) dropRights(ctx context.Context, headscale *v1beta1.Headscale, secret string) error {
 	role := &rbacv1.Role{}
 	err := r.Client.Get(ctx, client.ObjectKeyFromObject(headscale), role)

@@ -276,13 +276,19 @@ func instanceOf(_ context.Context, object client.Object) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: object.GetNamespace(), Name: name}}}
 }
 
-// managersOf finds the Headscales whose API key a Secret holds. A list that fails
-// here is one of the cache's own, which does not fail once it has started.
+// managersOf finds the Headscales whose API key a Secret holds, or whose sidecar has rights
+// on it. A list that fails here is one of the cache's own, which does not fail once it has
+// started.
 func (r *Reconciler) managersOf(ctx context.Context, secret client.Object) []reconcile.Request {
 	headscales, err := r.listManagers(ctx, secret.GetNamespace(), secret.GetName())
 	if err != nil {
 		return nil
 	}
+	withRights, err := r.listWithRights(ctx, client.ObjectKeyFromObject(secret))
+	if err != nil {
+		return nil
+	}
+	headscales = append(headscales, withRights...)
 	var requests []reconcile.Request
 	for i := range headscales {
 		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&headscales[i])})
