@@ -112,8 +112,11 @@ type PodVolume struct {
 	// A claim that exists.
 	// +optional
 	PersistentVolumeClaim *corev1.PersistentVolumeClaimVolumeSource `json:"persistentVolumeClaim,omitempty"`
-	// Files from several sources.
+	// Files from several sources. None may give Headscale the rights of the pod's
+	// ServiceAccount, which are the API Key Manager's.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="!has(self.sources) || self.sources.all(source, !has(source.serviceAccountToken) || (has(source.serviceAccountToken.audience) && source.serviceAccountToken.audience != '' && !source.serviceAccountToken.audience.contains('kubernetes.default')))",message="a serviceAccountToken must have an audience of its own, such as vault: one for the API server would give Headscale the rights of the API Key Manager"
+	// +kubebuilder:validation:XValidation:rule="!has(self.sources) || self.sources.all(source, !has(source.podCertificate) || !source.podCertificate.signerName.startsWith('kubernetes.io/'))",message="a podCertificate must not be of a signer of Kubernetes' own: it would give Headscale the rights of the API Key Manager"
 	Projected *corev1.ProjectedVolumeSource `json:"projected,omitempty"`
 	// Files from a Secret.
 	// +optional

@@ -26,7 +26,7 @@ pod:
   - {name: GOMAXPROCS, valueFrom: {resourceFieldRef: {containerName: headscale, resource: limits.cpu}}}
   volumes:
   - {name: ca, configMap: {name: ca}}
-  - {name: all, projected: {sources: [{serviceAccountToken: {path: t}}, {downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}]}}]}}
+  - {name: all, projected: {sources: [{serviceAccountToken: {path: t, audience: vault}}, {downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}]}}]}}
   - {name: me, downwardAPI: {items: [{path: name, fieldRef: {fieldPath: metadata.name}}]}}
   volume_mounts:
   - {name: ca, mountPath: /etc/ssl/certs, readOnly: true}

@@ -30,6 +30,11 @@ func specWith(config, rest string) string {
 	return fmt.Sprintf(`{version: v0.29.3, config: {server_url: "http://headscale.example.com"%s}%s}`, config, rest)
 }
 
+// projected is the rest of a spec with a volume of one source.
+func projected(source string) string {
+	return ", pod: {volumes: [{name: a, projected: {sources: [{" + source + "}]}}]}"
+}
+
 var _ = Describe("Admission", func() {
 	var namespace string
 
@@ -113,6 +118,8 @@ var _ = Describe("Admission", func() {
 		Entry("a revocation delay below the implied buffer", specWith("", `, api_key: {expiration: 90s, revocation_delay: 79s}`)),
 		Entry("no revocation delay, however short the key's life", specWith("", `, api_key: {expiration: 1s, revocation_delay: 0s}`)),
 		Entry("a size in bytes", specWith("", `, persistent_volume_claim: {size: 1073741824}`)),
+		Entry("a token with an audience of its own", specWith("", projected("serviceAccountToken: {path: t, audience: vault}"))),
+		Entry("a certificate of a signer of the cluster's owner", specWith("", projected("podCertificate: {signerName: example.com/tls, keyType: ED25519}"))),
 		Entry("no storage class", specWith("", `, persistent_volume_claim: {storage_class_name: ""}`)),
 	)
 
@@ -185,6 +192,10 @@ var _ = Describe("Admission", func() {
 		Entry("a storage class that is not one", specWith("", `, persistent_volume_claim: {storage_class_name: Fast_One}`), "spec.persistent_volume_claim.storage_class_name", "the name of a StorageClass"),
 		Entry("an empty image", specWith("", `, image: ""`), "spec.image", "such as headscale/headscale"),
 		Entry("an image with a line break", specWith("", `, image: "a\nb"`), "spec.image", "without spaces"),
+		Entry("a token without an audience", specWith("", projected("serviceAccountToken: {path: t}")), "spec.pod.volumes[0].projected", "a serviceAccountToken must have an audience of its own, such as vault"),
+		Entry("a token with an empty audience", specWith("", projected(`serviceAccountToken: {path: t, audience: ""}`)), "spec.pod.volumes[0].projected", "must have an audience of its own"),
+		Entry("a token for the API server", specWith("", projected(`serviceAccountToken: {path: t, audience: "https://kubernetes.default.svc.cluster.local"}`)), "spec.pod.volumes[0].projected", "must have an audience of its own"),
+		Entry("a certificate for the API server", specWith("", projected("podCertificate: {signerName: kubernetes.io/kube-apiserver-client-pod, keyType: ED25519}")), "spec.pod.volumes[0].projected", "a podCertificate must not be of a signer of Kubernetes' own"),
 		Entry("an unknown field", specWith("", `, tolerance: []`), "spec.tolerance", "unknown field"),
 	)
 
