@@ -130,6 +130,24 @@ func TestTheManagerIsToldWhoseTheSecretIs(t *testing.T) {
 	g.Expect(objects.StatefulSet.Spec.Template.Spec.Containers[1].Args).To(ContainElement("--owner=hs-2/6f9619ff-8b86-4d01-b42d-00cf4fc964ff"))
 }
 
+// TestEveryEmptyDirHasALimit looks for a volume with which a pod could fill its node's disk.
+func TestEveryEmptyDirHasALimit(t *testing.T) {
+	g := NewWithT(t)
+	for _, spec := range []string{shortSpec(""), withReferences, withAdditions} {
+		objects, err := Build(headscaleOf(t, spec), operatorOptions)
+		g.Expect(err).NotTo(HaveOccurred())
+		found := 0
+		for _, volume := range objects.StatefulSet.Spec.Template.Spec.Volumes {
+			if volume.EmptyDir != nil {
+				found++
+				g.Expect(volume.EmptyDir.SizeLimit).NotTo(BeNil(), *volume.Name)
+				g.Expect(volume.EmptyDir.SizeLimit.Sign()).To(Equal(1), *volume.Name)
+			}
+		}
+		g.Expect(found).To(Equal(2))
+	}
+}
+
 // TestRoleWithoutAForeignSecret shows that a Secret that is somebody else's is in no rule.
 func TestRoleWithoutAForeignSecret(t *testing.T) {
 	g := NewWithT(t)

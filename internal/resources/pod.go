@@ -29,6 +29,16 @@ const userID = 65532
 // defaultVolumeSize is the CRD's default of persistent_volume_claim.size.
 var defaultVolumeSize = resource.MustParse("1Gi")
 
+var (
+	// socketLimit is the size of the socket's volume. A socket takes no room; the rest is for
+	// small files that a config may name beside it, such as keys.
+	socketLimit = resource.MustParse("16Mi")
+	// tmpLimit is the size of /tmp, as much as the data volume has by default. SQLite puts a
+	// copy of the whole database there whenever Headscale ends (VACUUM), and what it cannot
+	// sort in memory. The database of thousands of devices takes some tens of MiB.
+	tmpLimit = resource.MustParse("1Gi")
+)
+
 // podTemplate is Headscale's pod, without a sidecar.
 func podTemplate(headscale *v1beta1.Headscale, l *layout, config string) *corev1ac.PodTemplateSpecApplyConfiguration {
 	spec := corev1ac.PodSpec().
@@ -41,8 +51,8 @@ func podTemplate(headscale *v1beta1.Headscale, l *layout, config string) *corev1
 			corev1ac.Volume().WithName(volumeConfig).WithConfigMap(corev1ac.ConfigMapVolumeSource().
 				WithName(headscale.Name).
 				WithItems(corev1ac.KeyToPath().WithKey(ConfigFile).WithPath(ConfigFile))),
-			emptyDir(volumeSocket),
-			emptyDir(volumeTmp),
+			emptyDir(volumeSocket, socketLimit),
+			emptyDir(volumeTmp, tmpLimit),
 		)
 	for _, secret := range headscale.Spec.ImagePullSecrets {
 		spec.WithImagePullSecrets(corev1ac.LocalObjectReference().WithName(secret.Name))
@@ -145,9 +155,10 @@ func containerSecurity() *corev1ac.SecurityContextApplyConfiguration {
 		WithCapabilities(corev1ac.Capabilities().WithDrop("ALL"))
 }
 
-// emptyDir is a volume that lives as long as the pod.
-func emptyDir(name string) *corev1ac.VolumeApplyConfiguration {
-	return corev1ac.Volume().WithName(name).WithEmptyDir(corev1ac.EmptyDirVolumeSource())
+// emptyDir is a volume that lives as long as the pod. The kubelet evicts a pod that puts more
+// into it than the limit.
+func emptyDir(name string, limit resource.Quantity) *corev1ac.VolumeApplyConfiguration {
+	return corev1ac.Volume().WithName(name).WithEmptyDir(corev1ac.EmptyDirVolumeSource().WithSizeLimit(limit))
 }
 
 // mount mounts a volume.
