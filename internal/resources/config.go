@@ -37,6 +37,9 @@ func completeConfig(completed document, spec *v1beta1.HeadscaleSpec) (v1beta1.He
 	if err := checkConfig(completed); err != nil {
 		return v1beta1.HeadscaleConfig{}, err
 	}
+	if err := checkConnection(completed); err != nil {
+		return v1beta1.HeadscaleConfig{}, err
+	}
 	if err := refer(completed, spec); err != nil {
 		return v1beta1.HeadscaleConfig{}, err
 	}

@@ -155,6 +155,9 @@ func crash(pod, program, container string, end *corev1.ContainerStateTerminated)
 	case words == "":
 		words = fmt.Sprintf("it exited with code %d and printed nothing; kubectl logs %s -c %s --previous may tell more", end.ExitCode, pod, container)
 	}
+	if hint := resources.ConnectionHint(end.Message); hint != "" {
+		words += ". " + hint
+	}
 	return failing(v1beta1.ReasonCrashing, fmt.Sprintf("%s in pod %s is crash-looping: %s", program, pod, words))
 }
 

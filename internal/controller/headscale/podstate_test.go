@@ -80,6 +80,7 @@ func TestStateOfHeadscale(t *testing.T) {
 		"being made":              {with(waiting(server, "ContainerCreating", "")), "", 0, false, v1beta1.ReasonProgressing, "Pod hs-0 is not ready", 0, false},
 		"crashing":                {with(crashed(server, "Error: no")), "", 0, false, v1beta1.ReasonCrashing, "Headscale in pod hs-0 is crash-looping: Error: no", 0, false},
 		"crashing without a word": {with(crashed(server, "")), "", 0, false, v1beta1.ReasonCrashing, "it exited with code 1 and printed nothing; kubectl logs hs-0 -c headscale --previous", 0, false},
+		"an unquoted password":    {with(crashed(server, "Error: cannot parse `host=db password=xxxxx TOPSECRET`: failed to parse as keyword/value")), "", 0, false, v1beta1.ReasonCrashing, "crash-looping: Error: cannot parse `host=db password=***`: failed to parse as keyword/value. If the database password contains a space", 0, false},
 		"out of memory":           {with(killed), "", 0, false, v1beta1.ReasonCrashing, "more memory than its limit", 0, false},
 		"started once more":       {with(again), "", 0, false, v1beta1.ReasonCrashing, "Error: no", 0, false},
 		"up again":                {with(recovered), "", 0, true, v1beta1.ReasonAvailable, "Headscale in pod hs-0 is ready", 0, false},
