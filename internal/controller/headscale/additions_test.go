@@ -7,7 +7,9 @@ import (
 	. "github.com/onsi/gomega"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // withAdditions is a Headscale that adds everything that can be added to its pod.
@@ -88,6 +90,17 @@ var _ = Describe("What a user adds to the pod", func() {
 			HaveField("Spec.Template.Spec.Volumes", HaveLen(4)),
 			HaveField("Spec.Template.Spec.Containers", HaveEach(HaveField("Resources.Limits", Not(HaveKey(corev1.ResourceCPU))))),
 		))
+	})
+
+	It("is quoted without what would deceive a terminal or a reader", func(ctx context.Context) {
+		o := startOperator(ctx)
+		Expect(create(ctx, o.namespace, shortest+`  pod: {volumes: [{name: a, emptyDir: {}}], volume_mounts: [{name: a, mountPath: "/etc/headscale/\e[31mx\u202e\ny"}]}`+"\n")).To(Succeed())
+		Eventually(condition(ctx, o.namespace, "headscale", "Ready")).WithContext(ctx).Should(be("False", "InvalidConfig", "spec.pod.volume_mounts has the mountPath /etc/headscale/x y, which"))
+		Eventually(func(g Gomega) {
+			list := &eventsv1.EventList{}
+			g.Expect(admin.List(ctx, list, client.InNamespace(o.namespace))).To(Succeed())
+			g.Expect(list.Items).To(ContainElement(HaveField("Note", ContainSubstring("has the mountPath /etc/headscale/x y, which"))))
+		}).WithContext(ctx).Should(Succeed())
 	})
 
 	It("is refused where the API server refuses it, in its own words", func(ctx context.Context) {

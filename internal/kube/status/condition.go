@@ -70,7 +70,8 @@ func Tolerate(trouble Condition, since time.Time, patience time.Duration, now ti
 // (metav1.Condition's MaxLength).
 const maxMessage = 32768
 
-// Set sets a condition that is always there.
+// Set sets a condition that is always there. Its message is made fit to be shown: it quotes
+// what users wrote.
 func Set(conditions *[]metav1.Condition, kind string, condition Condition, generation int64, now time.Time) {
 	status := metav1.ConditionFalse
 	if condition.True {
@@ -82,7 +83,7 @@ func Set(conditions *[]metav1.Condition, kind string, condition Condition, gener
 		ObservedGeneration: generation,
 		LastTransitionTime: metav1.NewTime(now.Truncate(time.Second)),
 		Reason:             condition.Reason,
-		Message:            redact.Cut(condition.Message, maxMessage),
+		Message:            redact.Line(condition.Message, maxMessage),
 	})
 }
 

@@ -39,7 +39,8 @@ type Event struct {
 	Reason, Note string
 }
 
-// Record records events about an object.
+// Record records events about an object. Notes are made fit to be shown: they quote what users
+// wrote.
 func Record(recorder Recorder, object runtime.Object, events ...Event) {
 	for _, e := range events {
 		kind, action := corev1.EventTypeNormal, e.Action
@@ -49,7 +50,7 @@ func Record(recorder Recorder, object runtime.Object, events ...Event) {
 		if action == "" {
 			action = ActionObserve
 		}
-		recorder.Eventf(object, nil, kind, e.Reason, action, "%s", redact.Cut(e.Note, maxNote))
+		recorder.Eventf(object, nil, kind, e.Reason, action, "%s", redact.Line(e.Note, maxNote))
 	}
 }
 
