@@ -42,6 +42,23 @@ var _ = Describe("docs/security.md", func() {
 		}
 		Expect(told).To(Equal(granted))
 	})
+
+	It("names, for all that somebody can do to others, the tests that show what limits it", func() {
+		for _, row := range rowsBelow("docs/security.md", "### Who can do what to whom") {
+			Expect(row).To(HaveLen(5), "%s", row)
+			file, tests := "", 0
+			for _, name := range pages.Quoted(row[4]) {
+				if strings.HasSuffix(name, "_test.go") {
+					file = name
+					continue
+				}
+				tests++
+				Expect(file).NotTo(BeEmpty(), name)
+				Expect(readAll(file)).To(MatchRegexp(`(?m)func %[1]s\(|\b(It|Entry)\("%[1]s|^\s*"%[1]s": `, regexp.QuoteMeta(name)), "%s has no test %q", file, name)
+			}
+			Expect(tests).To(BeNumerically(">", 0), "%s", row)
+		}
+	})
 })
 
 var _ = DescribeTable("The reasons of a condition are all explained in",

@@ -105,7 +105,8 @@ var _ = Describe("The sidecar's token", Ordered, func() {
 		own := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: hs.key.Namespace, Name: secretName}}
 		Expect(admin.Patch(ctx, own, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":null}}`)))).To(Succeed())
 		Eventually(func() bool { return apierrors.IsForbidden(sidecar.Get(ctx, client.ObjectKeyFromObject(own), own)) }).WithContext(ctx).Should(BeTrue())
-		Expect(sidecar.Create(ctx, own)).To(MatchError(apierrors.IsAlreadyExists, "exists already"))
+		again := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: own.Namespace, Name: own.Name}}
+		Expect(sidecar.Create(ctx, again)).To(MatchError(apierrors.IsAlreadyExists, "exists already"))
 		Expect(admin.Delete(ctx, own)).To(Succeed())
 		hs.awaitReady(ctx)
 		Expect(sidecar.Get(ctx, client.ObjectKeyFromObject(own), own)).To(Succeed())
