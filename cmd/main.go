@@ -118,7 +118,9 @@ func parseFlags(args []string, getenv func(string) string, output io.Writer) (*s
 	flags := flag.NewFlagSet("headscale-operator", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&s.ManagerImage, "manager-image", getenv("MANAGER_IMAGE"), "image of the API Key Manager where a Headscale names none (environment: MANAGER_IMAGE)")
-	flags.StringVar(&s.MetricsAddress, "metrics-bind-address", ":8080", "address of the metrics; 0 turns them off")
+	flags.StringVar(&s.Metrics.Address, "metrics-bind-address", ":8443", "address of the metrics; 0 turns them off")
+	flags.BoolVar(&s.Metrics.Secure, "metrics-secure", true, "serve the metrics over HTTPS, to clients whose bearer token has the right to get /metrics; false: over plain HTTP, to everybody")
+	flags.StringVar(&s.Metrics.CertPath, "metrics-cert-path", "", "directory with tls.crt and tls.key for the metrics, which are read again when they change (default: a self-signed certificate, made at each start)")
 	flags.StringVar(&s.ProbeAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz; 0 turns them off")
 	flags.StringVar(&s.PprofAddress, "pprof-bind-address", "0", "address of the profiling pages; 0 turns them off")
 	flags.BoolVar(&s.LeaderElect, "leader-elect", false, "elect a leader, so that several operators can run and one works")
@@ -155,6 +157,9 @@ func (s *settings) check() error {
 	}
 	if s.logFormat != "text" && s.logFormat != "json" {
 		return fmt.Errorf("--log-format is %q: it must be text or json", s.logFormat)
+	}
+	if s.Metrics.CertPath != "" && !s.Metrics.Secure {
+		return errors.New("--metrics-cert-path is set, and --metrics-secure=false serves the metrics without a certificate: leave one of the two out")
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	. "github.com/onsi/gomega"
+
+	"infrado.cloud/headscale-operator/internal/kube/metrics"
 )
 
 // environment is a process environment in a map.
@@ -19,13 +21,14 @@ func TestUnusableFlags(t *testing.T) {
 		args     []string
 		sentence string
 	}{
-		"no manager image":        {nil, "no image of the API Key Manager: set the flag --manager-image or the environment variable MANAGER_IMAGE"},
-		"an unknown flag":         {[]string{"--bogus"}, "flag provided but not defined: -bogus; --help lists the flags"},
-		"an argument":             {[]string{"--manager-image=a", "b"}, `unexpected argument "b"`},
-		"an unknown format":       {[]string{"--manager-image=a", "--log-format=xml"}, `--log-format is "xml": it must be text or json`},
-		"an unknown level":        {[]string{"--manager-image=a", "--log-level=loud"}, "log-level"},
-		"a bad namespace":         {[]string{"--manager-image=a", "--watch-namespaces=ok,Not_OK"}, `--watch-namespaces has "Not_OK", which is not the name of a namespace`},
-		"a value that is no bool": {[]string{"--leader-elect=maybe"}, "invalid boolean value"},
+		"no manager image":         {nil, "no image of the API Key Manager: set the flag --manager-image or the environment variable MANAGER_IMAGE"},
+		"an unknown flag":          {[]string{"--bogus"}, "flag provided but not defined: -bogus; --help lists the flags"},
+		"an argument":              {[]string{"--manager-image=a", "b"}, `unexpected argument "b"`},
+		"an unknown format":        {[]string{"--manager-image=a", "--log-format=xml"}, `--log-format is "xml": it must be text or json`},
+		"an unknown level":         {[]string{"--manager-image=a", "--log-level=loud"}, "log-level"},
+		"a bad namespace":          {[]string{"--manager-image=a", "--watch-namespaces=ok,Not_OK"}, `--watch-namespaces has "Not_OK", which is not the name of a namespace`},
+		"a certificate of nothing": {[]string{"--manager-image=a", "--metrics-secure=false", "--metrics-cert-path=/certs"}, "--metrics-cert-path is set, and --metrics-secure=false serves the metrics without a certificate"},
+		"a value that is no bool":  {[]string{"--leader-elect=maybe"}, "invalid boolean value"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
@@ -63,6 +66,7 @@ func TestSettings(t *testing.T) {
 	g.Expect(s.Namespaces).To(Equal([]string{"a", "b"}))
 	g.Expect(s.LeaderElect).To(BeFalse())
 	g.Expect(s.logLevel).To(Equal(slog.LevelInfo))
+	g.Expect(s.Metrics).To(Equal(metrics.Serving{Address: ":8443", Secure: true}))
 
 	s, err = parseFlags([]string{"--manager-image=from-flag", "--watch-namespaces=", "--leader-elect", "--log-level=debug"},
 		environment(map[string]string{"MANAGER_IMAGE": "from-env", "WATCH_NAMESPACES": "a"}), &bytes.Buffer{})

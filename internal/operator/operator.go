@@ -21,7 +21,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/controller/headscale"
@@ -38,8 +37,10 @@ type Options struct {
 	ManagerImage string
 	// Namespaces are the namespaces to watch; none: all.
 	Namespaces []string
-	// MetricsAddress, ProbeAddress and PprofAddress are host:port, or "0" for none.
-	MetricsAddress, ProbeAddress, PprofAddress string
+	// Metrics says how the metrics are served.
+	Metrics metrics.Serving
+	// ProbeAddress and PprofAddress are host:port, or "0" for none.
+	ProbeAddress, PprofAddress string
 	// LeaderElect is whether a leader is elected, by a Lease in LeaderElectionNamespace, or,
 	// where that is empty, in the operator's own namespace.
 	LeaderElect             bool
@@ -84,10 +85,14 @@ func New(ctx context.Context, cluster *rest.Config, options *Options) (manager.M
 	if err != nil {
 		return nil, err
 	}
+	certificate, err := options.Metrics.Certificate()
+	if err != nil {
+		return nil, err
+	}
 	m, err := manager.New(cluster, manager.Options{
 		Scheme:                  scheme,
 		Cache:                   cacheOptions(options.Namespaces),
-		Metrics:                 metricsserver.Options{BindAddress: options.MetricsAddress},
+		Metrics:                 options.Metrics.Options(certificate),
 		HealthProbeBindAddress:  options.ProbeAddress,
 		PprofBindAddress:        options.PprofAddress,
 		LeaderElection:          options.LeaderElect,
@@ -98,6 +103,11 @@ func New(ctx context.Context, cluster *rest.Config, options *Options) (manager.M
 	})
 	if err != nil {
 		return nil, fmt.Errorf("creating the manager: %w", err)
+	}
+	if certificate != nil {
+		if err := m.Add(certificate); err != nil {
+			return nil, fmt.Errorf("adding the watcher of the metrics' certificate: %w", err)
+		}
 	}
 	var collectors []prometheus.Collector
 	for _, controller := range kinds(m, options) {

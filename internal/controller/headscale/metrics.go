@@ -2,6 +2,7 @@ package headscale
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -88,19 +89,23 @@ func (c *collector) Describe(descs chan<- *prometheus.Desc) {
 }
 
 // Collect is called for each scrape. It does not wait for the cache: an operator that has
-// just started exposes little, and soon.
+// just started exposes little, and soon. Where the Headscales cannot be listed, that is an
+// invalid metric, which the metrics server logs and counts, and serves everything else.
 func (c *collector) Collect(found chan<- prometheus.Metric) {
 	c.errors.Collect(found)
 	ctx, cancel := context.WithTimeout(context.Background(), metrics.ScrapeTimeout)
 	defer cancel()
 	informer, err := c.headscales.GetInformer(ctx, &v1beta1.Headscale{}, cache.BlockUntilSynced(false))
-	if err != nil || !informer.HasSynced() {
-		return
-	}
 	list := &v1beta1.HeadscaleList{}
-	// Nothing below changes what is listed.
-	if err := c.headscales.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
-		found <- prometheus.NewInvalidMetric(infoDesc, err)
+	if err == nil {
+		if !informer.HasSynced() {
+			return
+		}
+		// Nothing below changes what is listed.
+		err = c.headscales.List(ctx, list, client.UnsafeDisableDeepCopy)
+	}
+	if err != nil {
+		found <- prometheus.NewInvalidMetric(infoDesc, fmt.Errorf("listing the Headscales for the metrics: %w", err))
 		return
 	}
 	for i := range list.Items {

@@ -214,6 +214,32 @@ var _ = Describe("The metrics", func() {
 		Eventually(seriesOf(follower)).WithContext(ctx).Should(HaveKey(o.ready(v1beta1.ReasonProgressing)))
 	})
 
+	It("are the rest, and an error, where the Headscales cannot be listed", func(ctx context.Context) {
+		elected := make(chan struct{})
+		close(elected)
+		options := cacheOptions()
+		options.Scheme = scheme
+		working, err := cache.New(adminConfig, options)
+		Expect(err).NotTo(HaveOccurred())
+		running, stop := context.WithCancel(context.Background())
+		DeferCleanup(stop)
+		go func() { _ = working.Start(running) }()
+		_, err = working.GetInformer(ctx, &v1beta1.Headscale{})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(working.WaitForCacheSync(ctx)).To(BeTrue())
+		away := errors.New("away")
+		for name, broken := range map[string]brokenCache{"the list": {working, nil, away}, "the informer": {working, away, nil}} {
+			r := &Reconciler{}
+			registry := prometheus.NewPedanticRegistry()
+			registry.MustRegister(metrics.New(elected, "v1.2.3", "abcdef", r.Collector(broken)))
+			r.metrics.count(&v1beta1.Headscale{ObjectMeta: metav1.ObjectMeta{Namespace: "vpn", Name: "headscale"}}, nil)
+			families, err := registry.Gather()
+			Expect(err).To(MatchError(ContainSubstring("listing the Headscales for the metrics: away")), name)
+			Expect(families).To(ConsistOf(HaveField("GetName()", "headscale_operator_build_info"),
+				HaveField("GetName()", "headscale_operator_reconcile_errors_total")), name)
+		}
+	})
+
 	It("do not wait for a cache that has not started", func(ctx context.Context) {
 		elected := make(chan struct{})
 		close(elected)
@@ -234,6 +260,21 @@ var _ = Describe("The metrics", func() {
 		}
 	})
 })
+
+// brokenCache is a cache that fails at a part of a scrape, as no API server has it do when asked.
+type brokenCache struct {
+	cache.Cache
+	informer, list error
+}
+
+func (b brokenCache) GetInformer(ctx context.Context, object client.Object, options ...cache.InformerGetOption) (cache.Informer, error) {
+	if b.informer != nil {
+		return nil, b.informer
+	}
+	return b.Cache.GetInformer(ctx, object, options...)
+}
+
+func (b brokenCache) List(context.Context, client.ObjectList, ...client.ListOption) error { return b.list }
 
 // startFollower starts an operator for a namespace that waits for a lease in it, for one
 // spec. It returns what that operator tells Prometheus.
