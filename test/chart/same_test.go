@@ -16,26 +16,62 @@ import (
 )
 
 // counterparts are values of the chart, each with what makes the same of the manifests:
-// a directory below config, or the list of namespaces for hack/render-installer.
+// directories below config, of which all but the first are components of it, or the list of
+// namespaces for hack/render-installer.
 var counterparts = map[string]struct{ values, directory, namespaces string }{
 	"all namespaces":  {values: `{crds: {keep: false}}`, directory: "default"},
 	"one namespace":   {values: `{crds: {keep: false}, watchNamespaces: [default]}`, directory: "namespaced"},
 	"some namespaces": {values: `{crds: {keep: false}, watchNamespaces: [team-a, team-b]}`, namespaces: "team-a,team-b"},
 	"a single file":   {values: `{crds: {keep: false}}`},
+	"plain HTTP":      {values: `{crds: {keep: false}, metrics: {secure: false}}`, directory: "default metrics-http"},
+	"plain HTTP, and one namespace": {
+		values: `{crds: {keep: false}, watchNamespaces: [default], metrics: {secure: false}}`, directory: "namespaced metrics-http",
+	},
+	"a certificate":    {values: `{crds: {keep: false}, metrics: {certificate: {secretName: metrics-server-cert}}}`, directory: "default metrics-certificate"},
+	"a network policy": {values: `{crds: {keep: false}, networkPolicy: {enabled: true}}`, directory: "default network-policy"},
 }
 
-// sameMonitoring asks the chart for what is in config/prometheus.
-const sameMonitoring = `{metrics: {podMonitor: {enabled: true}, headscales: {podMonitor: {enabled: true}}, prometheusRule: {enabled: true}}}`
+// sameMonitoring asks the chart for what is in config/prometheus, alone and beside a component
+// for config/default.
+var sameMonitoring = map[string]string{
+	"prometheus":                     `{` + monitors + `}}`,
+	"prometheus metrics-http":        `{` + monitors + `, secure: false}}`,
+	"prometheus metrics-certificate": `{` + monitors + `, certificate: {secretName: metrics-server-cert}}}`,
+}
+
+// monitors are values for what is in config/prometheus, which are to be closed.
+const monitors = `metrics: {serviceMonitor: {enabled: true}, headscales: {podMonitor: {enabled: true}}, prometheusRule: {enabled: true}`
 
 // manifests are the objects of config/ that are the counterpart of the chart's.
 func manifests(ctx context.Context, directory, namespaces string) map[string]*unstructured.Unstructured {
 	GinkgoHelper()
 	if directory != "" {
-		printed, err := tool(ctx, "kustomize", "build", filepath.Join(root, "config", directory))
-		Expect(err).NotTo(HaveOccurred())
-		return objects(printed)
+		return objects(kustomize(ctx, directory))
 	}
 	return objects(renderInstaller(ctx, releasedImages["operator"], releasedImages["apikey-manager"], namespaces))
+}
+
+// kustomize builds a directory below config with components: the names, with spaces between them.
+func kustomize(ctx context.Context, directories string) string {
+	GinkgoHelper()
+	dir, names := GinkgoT().TempDir(), strings.Fields(directories)
+	var text strings.Builder
+	text.WriteString("resources: [" + below(dir, names[0]) + "]\ncomponents:\n")
+	for _, component := range names[1:] {
+		text.WriteString("- " + below(dir, component) + "\n")
+	}
+	Expect(os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text.String()), 0o600)).To(Succeed())
+	printed, err := tool(ctx, "kustomize", "build", dir)
+	Expect(err).NotTo(HaveOccurred())
+	return printed
+}
+
+// below is the path of a directory below config, from another one: kustomize takes no other.
+func below(from, directory string) string {
+	GinkgoHelper()
+	relative, err := filepath.Rel(from, filepath.Join(root, "config", directory))
+	Expect(err).NotTo(HaveOccurred())
+	return relative
 }
 
 // releasedImages are the images that the chart and config/ name.
@@ -61,7 +97,7 @@ var _ = Describe("The chart and the manifests in config/", func() {
 			ofKustomize := manifests(ctx, test.directory, test.namespaces)
 			// Helm does not manage the namespace that it installs into.
 			delete(ofKustomize, "Namespace "+operatorNamespace)
-			if test.directory == "namespaced" {
+			if strings.HasPrefix(test.directory, "namespaced") {
 				addRights(ctx, ofKustomize, "default")
 			}
 			rendered, err := render(ctx, "helm4", test.values)
@@ -77,8 +113,7 @@ var _ = Describe("The chart and the manifests in config/", func() {
 	It("change both images where an overlay names them, also on top of another", func(ctx SpecContext) {
 		for _, base := range []string{"default", "namespaced"} {
 			dir := GinkgoT().TempDir()
-			relative, err := filepath.Rel(filepath.Join(dir, "first"), filepath.Join(root, "config", base))
-			Expect(err).NotTo(HaveOccurred())
+			relative := below(filepath.Join(dir, "first"), base)
 			overlay := strings.Replace(documented("yaml", "With kustomize")[0], "https://github.com/infrado/headscale-operator//config/default?ref=v0.1.0", relative, 1)
 			Expect(overlay).To(ContainSubstring(relative))
 			for layer, kustomization := range map[string]string{
@@ -99,24 +134,25 @@ var _ = Describe("The chart and the manifests in config/", func() {
 		}
 	})
 
-	It("have Prometheus watch the same", func(ctx SpecContext) {
-		manifests, err := tool(ctx, "kustomize", "build", filepath.Join(root, "config", "prometheus"))
-		Expect(err).NotTo(HaveOccurred())
-		ofKustomize := objects(manifests)
-		rendered, err := render(ctx, "helm4", sameMonitoring)
-		Expect(err).NotTo(HaveOccurred())
-		ofChart := objects(rendered)
-		maps.DeleteFunc(ofChart, func(_ string, object *unstructured.Unstructured) bool {
-			return !strings.HasPrefix(object.GetAPIVersion(), "monitoring.coreos.com/")
+	for directory, values := range sameMonitoring {
+		It("have Prometheus watch the same: "+directory, func(ctx SpecContext) {
+			ofKustomize := objects(kustomize(ctx, directory))
+			rendered, err := render(ctx, "helm4", values)
+			Expect(err).NotTo(HaveOccurred())
+			ofChart := objects(rendered)
+			maps.DeleteFunc(ofChart, func(_ string, object *unstructured.Unstructured) bool {
+				return object.GetKind() != "Service" && !strings.HasPrefix(object.GetAPIVersion(), "monitoring.coreos.com/")
+			})
+			Expect(slices.Sorted(maps.Keys(ofChart))).To(Equal(slices.Sorted(maps.Keys(ofKustomize))))
+			for name, object := range ofKustomize {
+				// By which the operator's pod is known beside the rest: its release.
+				unstructured.RemoveNestedField(ofChart[name].Object, "spec", "selector", "matchLabels", "app.kubernetes.io/instance")
+				unstructured.RemoveNestedField(ofChart[name].Object, "spec", "selector", "app.kubernetes.io/instance")
+				Expect(withoutLabels(ofChart[name])).To(Equal(withoutLabels(object)), name)
+			}
+			Expect(ofKustomize).To(HaveKey("PrometheusRule " + operatorNamespace + "/headscale-operator-alerts"))
 		})
-		Expect(slices.Sorted(maps.Keys(ofChart))).To(Equal(slices.Sorted(maps.Keys(ofKustomize))))
-		for name, object := range ofKustomize {
-			// By which the operator's pod is known beside the rest: its release.
-			unstructured.RemoveNestedField(ofChart[name].Object, "spec", "selector", "matchLabels", "app.kubernetes.io/instance")
-			Expect(withoutLabels(ofChart[name])).To(Equal(withoutLabels(object)), name)
-		}
-		Expect(ofKustomize).To(HaveKey("PrometheusRule " + operatorNamespace + "/headscale-operator-alerts"))
-	})
+	}
 
 	It("are refused where a namespace cannot be one", func(ctx SpecContext) {
 		command := exec.CommandContext(ctx, filepath.Join(root, "hack", "render-installer"))
@@ -133,6 +169,8 @@ var _ = Describe("The chart and the manifests in config/", func() {
 			"leader-election-role.yaml": "rbac/leader_election_role.yaml",
 			"editor-role.yaml":          "rbac/headscale_editor_role.yaml",
 			"viewer-role.yaml":          "rbac/headscale_viewer_role.yaml",
+			"metrics-auth-role.yaml":    "rbac/metrics_auth_role.yaml",
+			"metrics-reader-role.yaml":  "rbac/metrics_reader_role.yaml",
 			"rules.yaml":                "prometheus/rules.yaml",
 			"admission-policies.yaml":   "admission-policy/policies.yaml",
 		} {
@@ -172,6 +210,9 @@ func withoutLabels(object *unstructured.Unstructured) map[string]any {
 		labels = nil
 	}
 	object.SetLabels(labels)
+	if object.GetKind() == "NetworkPolicy" {
+		unstructured.RemoveNestedField(object.Object, "spec", "podSelector", "matchLabels", "app.kubernetes.io/instance")
+	}
 	if object.GetKind() == "Deployment" {
 		for _, path := range [][]string{{"spec", "selector", "matchLabels"}, {"spec", "template", "metadata", "labels"}} {
 			unstructured.RemoveNestedField(object.Object, append(path, "app.kubernetes.io/instance")...)

@@ -1,8 +1,10 @@
 package chart_test
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -26,11 +28,13 @@ var accepted = map[string]string{
 	"without roles":       `{rbac: {create: false}, serviceAccount: {create: false, name: mine}}`,
 	"without aggregation": `{rbac: {aggregate: false}}`,
 	"admission policies":  `{admissionPolicy: {enabled: true}}`,
-	"all of the metrics":  `{metrics: {port: 9100, service: {annotations: {a: b}}, serviceMonitor: {enabled: true, labels: {release: prom}, interval: 30s}, podMonitor: {enabled: true, labels: {release: prom}, interval: 1m}}}`,
+	"all of the metrics":  `{metrics: {port: 9100, service: {annotations: {a: b}}, serviceMonitor: {enabled: true, labels: {release: prom}, interval: 30s}, podMonitor: {enabled: true, labels: {release: prom}, interval: 1m}, certificate: {secretName: cert}, token: {secretName: token, key: t}}}`,
+	"plain metrics":       `{metrics: {secure: false, port: 8080, serviceMonitor: {enabled: true}, podMonitor: {enabled: true}}}`,
 	"all of monitoring":   `{metrics: {headscales: {serviceMonitor: {enabled: true, labels: {release: prom}, interval: 30s}, podMonitor: {enabled: true, labels: {release: prom}, interval: 1m}}, prometheusRule: {enabled: true, labels: {release: prom}}, dashboard: {enabled: true, labels: {mine: "1"}, annotations: {grafana_folder: VPN}}}}`,
 	"monitored in parts":  `{watchNamespaces: [team-a, team-b], fullnameOverride: hs, metrics: {enabled: false, headscales: {podMonitor: {enabled: true}}, prometheusRule: {enabled: true}}}`,
 	"no metrics":          `{metrics: {enabled: false}, networkPolicy: {enabled: true}}`,
 	"a network policy":    `{networkPolicy: {enabled: true, metricsFrom: [{namespaceSelector: {matchLabels: {a: b}}}], apiServer: {to: [{ipBlock: {cidr: 10.0.0.1/32}}], ports: [6443]}}}`,
+	"network policies":    `{networkPolicy: {headscales: {enabled: true, namespaces: [team-a, team-b], metricsFrom: [{namespaceSelector: {matchLabels: {a: b}}}]}}}`,
 	"digests":             `{image: {digest: "` + digest + `"}, managerImage: {digest: "` + digest + `", tag: ignored}}`,
 	"logs and flags":      `{log: {format: json, level: debug}, extraArgs: ["--pprof-bind-address=127.0.0.1:6060"], extraEnv: [{name: GOMEMLIMIT, value: 200MiB}]}`,
 	"a choice of nodes":   `{nodeSelector: {a: b}, tolerations: [{operator: Exists}], priorityClassName: system-cluster-critical, affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Exists}]}]}}}}`,
@@ -72,8 +76,8 @@ tolerations: [{operator: Exists}]
 affinity: {podAntiAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1, podAffinityTerm: {topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {a: b}}}}]}}
 topologySpreadConstraints: [{maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: ScheduleAnyway}]
 podDisruptionBudget: {enabled: true, maxUnavailable: 1}
-metrics: {port: 9100, service: {enabled: true, annotations: {a: b}}, serviceMonitor: {enabled: true, labels: {release: prom}, interval: 30s}, podMonitor: {enabled: true, labels: {release: prom}, interval: 1m}, headscales: {serviceMonitor: {enabled: true, labels: {release: prom}, interval: 30s}, podMonitor: {enabled: true, labels: {release: prom}, interval: 1m}}, prometheusRule: {enabled: true, labels: {release: prom}}, dashboard: {enabled: true, labels: {mine: "1"}, annotations: {grafana_folder: VPN}}}
-networkPolicy: {enabled: true, metricsFrom: [{namespaceSelector: {matchLabels: {a: b}}}], apiServer: {to: [{ipBlock: {cidr: 10.0.0.1/32}}], ports: [6443]}}
+metrics: {port: 9100, certificate: {secretName: cert}, token: {secretName: token}, service: {enabled: true, annotations: {a: b}}, serviceMonitor: {enabled: true, labels: {release: prom}, interval: 30s}, podMonitor: {enabled: true, labels: {release: prom}, interval: 1m}, headscales: {serviceMonitor: {enabled: true, labels: {release: prom}, interval: 30s}, podMonitor: {enabled: true, labels: {release: prom}, interval: 1m}}, prometheusRule: {enabled: true, labels: {release: prom}}, dashboard: {enabled: true, labels: {mine: "1"}, annotations: {grafana_folder: VPN}}}
+networkPolicy: {enabled: true, metricsFrom: [{namespaceSelector: {matchLabels: {a: b}}}], apiServer: {to: [{ipBlock: {cidr: 10.0.0.1/32}}], ports: [6443]}, headscales: {enabled: true}}
 admissionPolicy: {enabled: true}
 test: {image: registry.example.com/kubectl:v1}
 extraObjects: [{apiVersion: v1, kind: ConfigMap, metadata: {name: more, namespace: team-a}}]
@@ -104,6 +108,10 @@ var refused = map[string][2]string{
 	"a monitor of nothing":      {`{metrics: {enabled: false, serviceMonitor: {enabled: true}}}`, "serviceMonitor"},
 	"pods to scrape nothing of": {`{metrics: {enabled: false, podMonitor: {enabled: true}}}`, "podMonitor"},
 	"a Service of nothing":      {`{metrics: {enabled: false, service: {enabled: true}}}`, "service"},
+	"a token of nobody":         {`{metrics: {podMonitor: {enabled: true}}}`, "metrics.token.secretName must be set for metrics.podMonitor"},
+	"a certificate of nothing":  {`{metrics: {secure: false, certificate: {secretName: x}}}`, "leave one of the two out"},
+	"policies for no namespace": {`{networkPolicy: {headscales: {enabled: true}}}`, "networkPolicy.headscales.namespaces must be set"},
+	"a flag of the metrics":     {`{extraArgs: [--metrics-secure=false]}`, "extraArgs"},
 	"a flag that has a value":   {`{extraArgs: [--leader-elect]}`, "extraArgs"},
 	"a variable that has one":   {`{extraEnv: [{name: MANAGER_IMAGE, value: x}]}`, "extraEnv"},
 }
@@ -158,7 +166,12 @@ var _ = Describe("The chart's values", func() {
 		manifests, err := render(ctx, "helm4", accepted["some namespaces"])
 		Expect(err).NotTo(HaveOccurred())
 		rendered := objects(manifests)
-		Expect(rendered).NotTo(HaveKey(HavePrefix("ClusterRoleBinding ")))
+		Expect(clusterRoleBindings(rendered)).To(ConsistOf("ClusterRoleBinding headscale-operator-metrics-auth-rolebinding"), "of no right on an object")
+		for _, without := range []string{`{watchNamespaces: [team-a], metrics: {secure: false}}`, `{watchNamespaces: [team-a], metrics: {enabled: false}}`} {
+			manifests, err := render(ctx, "helm4", without)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(clusterRoleBindings(objects(manifests))).To(BeEmpty(), without)
+		}
 		Expect(rendered).To(And(HaveKey("Role team-a/headscale-operator-manager-role"), HaveKey("RoleBinding team-b/headscale-operator-manager-rolebinding")))
 		rules, _, err := unstructured.NestedSlice(rendered["Role team-a/headscale-operator-manager-role"].Object, "rules")
 		Expect(err).NotTo(HaveOccurred())
@@ -245,6 +258,12 @@ var _ = Describe("The chart's values", func() {
 		}
 	})
 })
+
+// clusterRoleBindings are the names of those among objects.
+func clusterRoleBindings(objects map[string]*unstructured.Unstructured) []string {
+	names := slices.Collect(maps.Keys(objects))
+	return slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, "ClusterRoleBinding ") })
+}
 
 // managerContainer is the operator's container in what the values give.
 func managerContainer(ctx SpecContext, values string) map[string]any {

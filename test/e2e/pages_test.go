@@ -71,7 +71,7 @@ func pagesSpecs() {
 	It("tells of an operator that runs, leads and is measured", func(ctx SpecContext) {
 		Expect(g.follow(ctx, marked("docs/troubleshooting.md")...)).To(And(
 			ContainSubstring("Successfully acquired lease"), MatchRegexp(`headscale-operator-controller-manager-\S+ +1/1 +Running`)))
-		needPort(ctx, "8080")
+		needPort(ctx, "8443")
 		Expect(g.follow(ctx, marked(runbooks+"HeadscaleOperatorDown.md")...)).To(And(
 			MatchRegexp(`Holder Identity: +headscale-operator-controller-manager-`), ContainSubstring("headscale_operator_build_info{")))
 	})

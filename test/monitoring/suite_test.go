@@ -62,7 +62,7 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	DeferCleanup(world.Close)
 	Expect(world.Build(ctx, GinkgoWriter)).To(Succeed())
 	Expect(world.StartPlane(nil)).To(Succeed())
-	Expect(world.StartOperator(ctx, "--metrics-bind-address="+metrics)).To(Succeed())
+	Expect(world.StartOperator(ctx, "--metrics-bind-address="+metrics, "--metrics-secure=false")).To(Succeed())
 	object := &unstructured.Unstructured{}
 	Expect(yaml.Unmarshal([]byte(shortLived), &object.Object)).To(Succeed())
 	Expect(world.Admin.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: object.GetNamespace()}})).To(Succeed())

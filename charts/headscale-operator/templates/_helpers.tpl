@@ -73,3 +73,26 @@ runAsGroup: 65532
 seccompProfile:
   type: RuntimeDefault
 {{- end -}}
+
+{{/* How monitors say who they are. */}}
+{{- define "headscale-operator.metricsToken" -}}
+authorization:
+  credentials:
+    name: {{ required "metrics.token.secretName must be set for metrics.podMonitor: a PodMonitor cannot send Prometheus' own token, as metrics.serviceMonitor does" .Values.metrics.token.secretName }}
+    key: {{ .Values.metrics.token.key }}
+{{- end -}}
+
+{{/* What monitors know of the operator's certificate. */}}
+{{- define "headscale-operator.metricsTLS" -}}
+tlsConfig:
+  {{- if .Values.metrics.certificate.secretName }}
+  ca:
+    secret:
+      name: {{ .Values.metrics.certificate.secretName }}
+      key: ca.crt
+  serverName: {{ include "headscale-operator.deployment" . }}-metrics.{{ .Release.Namespace }}.svc
+  {{- else }}
+  # The certificate is self-signed.
+  insecureSkipVerify: true
+  {{- end }}
+{{- end -}}

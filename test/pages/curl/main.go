@@ -4,6 +4,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -38,6 +39,7 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	format := flags.String("w", "", `what to print afterwards: %{http_code} and \n are known`)
 	tries := flags.Int("retry", 0, "how often a request is tried again")
 	refused := flags.Bool("retry-connrefused", false, "also where nobody listens")
+	unverified := flags.Bool("k", false, "take any certificate")
 	for len(args) > 0 {
 		if err := flags.Parse(args); err != nil {
 			return err
@@ -53,11 +55,12 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	response, err := http.DefaultClient.Do(request)
+	client := newClient(*unverified)
+	response, err := client.Do(request)
 	for pause := time.Second; errors.Is(err, syscall.ECONNREFUSED) && *refused && *tries > 0; pause *= 2 {
 		<-time.After(pause)
 		*tries--
-		response, err = http.DefaultClient.Do(request)
+		response, err = client.Do(request)
 	}
 	if err != nil {
 		return err
@@ -77,6 +80,14 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	}
 	_, _ = strings.NewReplacer("%{http_code}", fmt.Sprint(response.StatusCode), `\n`, "\n").WriteString(out, *format)
 	return err
+}
+
+// newClient takes any certificate where it is unverified.
+func newClient(unverified bool) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		Proxy:           http.ProxyFromEnvironment,
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: unverified}, //nolint:gosec // as asked for
+	}}
 }
 
 func newRequest(url, data string, headers []string, in io.Reader) (*http.Request, error) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -35,6 +36,15 @@ func TestARefusalIsAnErrorWhereThatIsAskedFor(t *testing.T) {
 	for option, want := range map[string]types.GomegaMatcher{"-sS": Succeed(), "-fsS": MatchError(ContainSubstring("404"))} {
 		g.Expect(run([]string{option, server.URL}, nil, io.Discard)).To(want, option)
 	}
+}
+
+func TestACertificateIsVerifiedUnlessToldOtherwise(t *testing.T) {
+	g := NewWithT(t)
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	t.Cleanup(server.Close)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	g.Expect(run([]string{"-s", server.URL}, nil, io.Discard)).To(MatchError(ContainSubstring("certificate")))
+	g.Expect(run([]string{"-s", "-k", server.URL}, nil, io.Discard)).To(Succeed())
 }
 
 func TestWhatIsNotKnownIsRefused(t *testing.T) {
