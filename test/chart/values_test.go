@@ -10,6 +10,8 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"infrado.cloud/headscale-operator/test/pages"
 )
 
 // digest is one that an image could have.
@@ -246,6 +248,26 @@ var _ = Describe("The chart's values", func() {
 		file, err := os.ReadFile(filepath.Join(chartDir(), "files", "dashboard.json"))
 		Expect(err).NotTo(HaveOccurred())
 		Expect(dashboard.Object).To(HaveKeyWithValue("data", HaveKeyWithValue("headscale-operator.json", MatchJSON(file))))
+	})
+
+	It("have the NetworkPolicy of the recipe in each namespace", func(ctx SpecContext) {
+		page, err := pages.Read(root, "docs/recipes.md")
+		Expect(err).NotTo(HaveOccurred())
+		recipe, err := page.Below("Metrics for Prometheus only", "yaml")
+		Expect(err).NotTo(HaveOccurred())
+		manifests, err := render(ctx, "helm4", `{watchNamespaces: [team-a, team-b], networkPolicy: {headscales: {enabled: true,
+			metricsFrom: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]}}}`)
+		Expect(err).NotTo(HaveOccurred())
+		for _, namespace := range []string{"team-a", "team-b"} {
+			Expect(objects(manifests)["NetworkPolicy "+namespace+"/headscale-operator-headscales"].Object["spec"]).To(
+				Equal(objects(recipe[0])["NetworkPolicy headscales"].Object["spec"]))
+		}
+	})
+
+	It("let nobody read the metrics of Headscales where nobody is named", func(ctx SpecContext) {
+		manifests, err := render(ctx, "helm4", `{networkPolicy: {headscales: {enabled: true, namespaces: [team-a]}}}`)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(manifests).To(And(ContainSubstring("port: stun"), Not(ContainSubstring("port: apikey-metrics"))))
 	})
 
 	It("keep the resource's definition unless told otherwise", func(ctx SpecContext) {

@@ -36,29 +36,29 @@ var _ = Describe("The pages", func() {
 		Expect(broken).To(BeEmpty())
 	})
 
-	It("are all within reach of the table of contents", func() {
-		reached := map[string]bool{}
-		var visit func(string)
-		visit = func(name string) {
-			for _, p := range allPages {
-				// GitHub shows a directory as a list of its files.
-				if reached[p.Path] || p.Path != name && path.Dir(p.Path) != name {
-					continue
-				}
-				reached[p.Path] = true
-				for _, l := range p.Links {
-					if target, _, _ := strings.Cut(l.Target, "#"); target != "" && !external.MatchString(target) {
-						visit(path.Join(path.Dir(p.Path), target))
-					}
-				}
-			}
-		}
-		visit("docs/README.md")
+	It("are all at most three clicks away from the README", func() {
+		clicks := clicksFrom("README.md")
 		for _, p := range allPages {
-			if strings.HasPrefix(p.Path, "docs/") {
-				Expect(reached).To(HaveKey(p.Path), "no page that can be reached from docs/README.md has a link to it")
+			Expect(clicks).To(HaveKeyWithValue(p.Path, BeNumerically("<=", 3)), p.Path)
+		}
+	})
+
+	It("are found by task: the table of contents has each of them, but for lists of their own", func() {
+		contents := allPages[slices.IndexFunc(allPages, func(p pages.Page) bool { return p.Path == "docs/README.md" })]
+		var linked []string
+		for _, l := range contents.Links {
+			target, _, _ := strings.Cut(l.Target, "#")
+			linked = append(linked, path.Join("docs", target))
+		}
+		for _, p := range allPages {
+			if path.Dir(p.Path) == "docs/runbooks" || path.Dir(p.Path) == "docs/decisions" {
+				Expect(linked).To(ContainElement(HavePrefix(path.Dir(p.Path))))
+			} else if strings.HasPrefix(p.Path, "docs/") && p.Path != contents.Path {
+				Expect(linked).To(ContainElement(p.Path))
 			}
 		}
+		drawn := slices.ContainsFunc(contents.Blocks, func(b pages.Block) bool { return b.Language == "mermaid" })
+		Expect(drawn).To(BeTrue(), "a picture of the whole")
 	})
 
 	It("name commands of make that there are", func() {
@@ -110,6 +110,40 @@ var _ = Describe("The pages", func() {
 		Expect(count[commands]).To(BeNumerically(">", 0))
 	})
 })
+
+// clicksFrom tells how many links lead from a page to each other one, at least. GitHub shows a
+// directory as a list of its files, which takes a click more.
+func clicksFrom(start string) map[string]int {
+	clicks := map[string]int{start: 0}
+	for queue := []string{start}; len(queue) > 0; queue = queue[1:] {
+		for _, target := range linksOf(queue[0]) {
+			if _, known := clicks[target]; !known {
+				clicks[target] = clicks[queue[0]] + 1
+				queue = append(queue, target)
+			}
+		}
+	}
+	return clicks
+}
+
+// linksOf is where the links of a page, or of the list of files of a directory, lead.
+func linksOf(name string) []string {
+	var targets []string
+	for _, p := range allPages {
+		if path.Dir(p.Path) == name {
+			targets = append(targets, p.Path)
+		}
+		if p.Path != name {
+			continue
+		}
+		for _, l := range p.Links {
+			if target, _, _ := strings.Cut(l.Target, "#"); target != "" && !external.MatchString(target) {
+				targets = append(targets, path.Join(path.Dir(p.Path), target))
+			}
+		}
+	}
+	return targets
+}
 
 // external matches links that lead out of the repository.
 var external = regexp.MustCompile(`^[a-z][a-z+.-]*:`)
