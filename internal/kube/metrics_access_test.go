@@ -86,7 +86,7 @@ func guard(user string) *guarded {
 	httpClient, err := rest.HTTPClientFor(as)
 	Expect(err).NotTo(HaveOccurred())
 	now := func() time.Time { return time.Now().Add(time.Duration(g.offset.Load())) }
-	filter, err := metrics.RequireAccessAt(now, as, httpClient)
+	filter, err := metrics.RequireAccess(now)(as, httpClient)
 	Expect(err).NotTo(HaveOccurred())
 	log := logr.FromSlogHandler(slog.NewTextHandler(g.log, nil))
 	g.handler, err = filter(log, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) }))

@@ -29,7 +29,7 @@ func serve(how metrics.Serving) func(Gomega) string {
 	Expect(err).NotTo(HaveOccurred())
 	httpClient, err := rest.HTTPClientFor(config)
 	Expect(err).NotTo(HaveOccurred())
-	server, err := metricsserver.NewServer(how.Options(certificate), config, httpClient)
+	server, err := metricsserver.NewServer(how.Options(certificate, time.Now), config, httpClient)
 	Expect(err).NotTo(HaveOccurred())
 	running, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 2)
@@ -43,7 +43,9 @@ func serve(how metrics.Serving) func(Gomega) string {
 		Eventually(ended).Should(Receive(BeNil()))
 	})
 	return func(g Gomega) string {
-		address := server.(interface{ GetBindAddr() string }).GetBindAddr()
+		bound, ok := server.(interface{ GetBindAddr() string })
+		g.Expect(ok).To(BeTrue())
+		address := bound.GetBindAddr()
 		g.Expect(address).NotTo(BeEmpty())
 		return address
 	}
@@ -54,7 +56,7 @@ func fetch(ctx context.Context, g Gomega, url string) (int, string) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	g.Expect(err).NotTo(HaveOccurred())
 	// Whose certificate it is is looked at elsewhere.
-	insecure := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}} //nolint:gosec // self-signed
+	insecure := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
 	response, err := insecure.Do(request)
 	g.Expect(err).NotTo(HaveOccurred())
 	defer func() { _ = response.Body.Close() }()
@@ -65,11 +67,13 @@ func fetch(ctx context.Context, g Gomega, url string) (int, string) {
 
 // names are those of the certificate that is served at an address.
 func names(ctx context.Context, g Gomega, address string) []string {
-	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // it is looked at below
+	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}
 	connection, err := dialer.DialContext(ctx, "tcp", address)
 	g.Expect(err).NotTo(HaveOccurred())
 	defer func() { _ = connection.Close() }()
-	state := connection.(*tls.Conn).ConnectionState()
+	secured, ok := connection.(*tls.Conn)
+	g.Expect(ok).To(BeTrue())
+	state := secured.ConnectionState()
 	g.Expect(state.NegotiatedProtocol).NotTo(Equal("h2"))
 	return state.PeerCertificates[0].DNSNames
 }

@@ -92,7 +92,7 @@ func New(ctx context.Context, cluster *rest.Config, options *Options) (manager.M
 	m, err := manager.New(cluster, manager.Options{
 		Scheme:                  scheme,
 		Cache:                   cacheOptions(options.Namespaces),
-		Metrics:                 options.Metrics.Options(certificate),
+		Metrics:                 options.Metrics.Options(certificate, options.Now),
 		HealthProbeBindAddress:  options.ProbeAddress,
 		PprofBindAddress:        options.PprofAddress,
 		LeaderElection:          options.LeaderElect,

@@ -274,7 +274,9 @@ func (b brokenCache) GetInformer(ctx context.Context, object client.Object, opti
 	return b.Cache.GetInformer(ctx, object, options...)
 }
 
-func (b brokenCache) List(context.Context, client.ObjectList, ...client.ListOption) error { return b.list }
+func (b brokenCache) List(context.Context, client.ObjectList, ...client.ListOption) error {
+	return b.list
+}
 
 // startFollower starts an operator for a namespace that waits for a lease in it, for one
 // spec. It returns what that operator tells Prometheus.

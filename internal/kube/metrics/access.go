@@ -53,16 +53,18 @@ type clock func() time.Time
 // Now is the time.
 func (c clock) Now() time.Time { return c() }
 
-// RequireAccess is a FilterProvider of controller-runtime's metrics server. It lets in who sends
-// the token of somebody with the right to the request's path and verb, such as
+// RequireAccess returns a FilterProvider of controller-runtime's metrics server. It lets in who
+// sends the token of somebody with the right to the request's path and verb, such as
 // nonResourceURLs: [/metrics], verbs: [get]. The operator needs the right to create TokenReviews
 // and SubjectAccessReviews.
-func RequireAccess(config *rest.Config, httpClient *http.Client) (metricsserver.Filter, error) {
-	return RequireAccessAt(time.Now, config, httpClient)
+func RequireAccess(now func() time.Time) func(*rest.Config, *http.Client) (metricsserver.Filter, error) {
+	return func(config *rest.Config, httpClient *http.Client) (metricsserver.Filter, error) {
+		return newFilter(now, config, httpClient)
+	}
 }
 
-// RequireAccessAt is RequireAccess by another clock.
-func RequireAccessAt(now func() time.Time, config *rest.Config, httpClient *http.Client) (metricsserver.Filter, error) {
+// newFilter creates the clients.
+func newFilter(now func() time.Time, config *rest.Config, httpClient *http.Client) (metricsserver.Filter, error) {
 	config = rest.CopyConfig(config)
 	config.QPS, config.RateLimiter = -1, nil // what is too much is refused, and does not wait
 	tokens, err := authenticationclient.NewForConfigAndClient(config, httpClient)

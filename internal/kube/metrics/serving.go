@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -42,8 +43,8 @@ func (s Serving) Certificate() (*certwatcher.CertWatcher, error) {
 }
 
 // Options are the settings of controller-runtime's metrics server; certificate is what
-// Certificate returned.
-func (s Serving) Options(certificate *certwatcher.CertWatcher) metricsserver.Options {
+// Certificate returned, and now the clock.
+func (s Serving) Options(certificate *certwatcher.CertWatcher, now func() time.Time) metricsserver.Options {
 	options := metricsserver.Options{
 		BindAddress: s.Address, SecureServing: s.Secure,
 		HandlerOpts: []func(*promhttp.HandlerOpts){serveTheRest},
@@ -51,7 +52,7 @@ func (s Serving) Options(certificate *certwatcher.CertWatcher) metricsserver.Opt
 	if !s.Secure {
 		return options
 	}
-	options.FilterProvider = RequireAccess
+	options.FilterProvider = RequireAccess(now)
 	options.TLSOpts = []func(*tls.Config){func(config *tls.Config) {
 		// A scrape needs no HTTP/2, whose streams are one more way to flood a server.
 		config.NextProtos = []string{"http/1.1"}
