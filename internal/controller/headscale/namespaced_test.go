@@ -79,12 +79,18 @@ var _ = Describe("The operator in named namespaces", func() {
 		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, ""))
 	})
 
-	It("has no role on the cluster, and is told its namespaces", func(ctx context.Context) {
+	It("has no role on objects of the cluster, and is told its namespaces", func(ctx context.Context) {
 		kinds := map[string]int{}
 		for _, object := range kustomized(ctx, "namespaced") {
 			kinds[object.GetKind()]++
-			if object.GetKind() == "ClusterRole" {
-				Expect(object.GetName()).To(BeElementOf("headscale-operator-headscale-editor-role", "headscale-operator-headscale-viewer-role"), "those are for people")
+			switch object.GetKind() {
+			case "ClusterRole":
+				Expect(object.GetName()).To(BeElementOf("headscale-operator-headscale-editor-role", "headscale-operator-headscale-viewer-role",
+					"headscale-operator-metrics-reader", "headscale-operator-metrics-auth-role"), "all but the last are for others")
+			case "ClusterRoleBinding":
+				role, _, err := unstructured.NestedString(object.Object, "roleRef", "name")
+				Expect(err).NotTo(HaveOccurred())
+				Expect(role).To(Equal("headscale-operator-metrics-auth-role"), "which is about who reads the metrics")
 			}
 			if object.GetKind() == "Deployment" {
 				containers, _, err := unstructured.NestedSlice(object.Object, "spec", "template", "spec", "containers")
@@ -92,6 +98,6 @@ var _ = Describe("The operator in named namespaces", func() {
 				Expect(containers).To(HaveExactElements(HaveKeyWithValue("env", ContainElement(map[string]any{"name": "WATCH_NAMESPACES", "value": "default"}))))
 			}
 		}
-		Expect(kinds).To(And(Not(HaveKey("ClusterRoleBinding")), HaveKeyWithValue("Deployment", 1), HaveKeyWithValue("RoleBinding", 1)))
+		Expect(kinds).To(And(HaveKeyWithValue("ClusterRoleBinding", 1), HaveKeyWithValue("Deployment", 1), HaveKeyWithValue("RoleBinding", 1)))
 	})
 })
