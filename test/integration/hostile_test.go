@@ -41,7 +41,7 @@ var hostileKinds = map[string]func(i int) string{
 	"deep": func(int) string { return configOf(`"x":` + strings.Repeat("[", 3000) + strings.Repeat("]", 3000)) },
 	"wide": func(int) string { return configOf(`"x":[` + strings.Repeat("[],", 330_000) + `[]]`) },
 	"long strings": func(i int) string {
-		return configOf(fmt.Sprintf(`"%s%d":"%s"`, strings.Repeat("key", 30_000), i, strings.Repeat("value", 30_000)))
+		return configOf(fmt.Sprintf(`%q:%q`, fmt.Sprint(strings.Repeat("key", 30_000), i), strings.Repeat("value", 30_000)))
 	},
 	"many references": func(i int) string {
 		name := fmt.Sprintf(`{"name":"missing-%d-%%d","key":"a"}`, i)
@@ -51,7 +51,7 @@ var hostileKinds = map[string]func(i int) string{
 	},
 	"many variables": func(i int) string {
 		return configOf(`"a":1`) + `,"pod":{"env":[` + list(64, func(n int) string {
-			return fmt.Sprintf(`{"name":"HEADSCALE_%d","value":"%s"}`, n, strings.Repeat("x", 1900+i*1500))
+			return fmt.Sprintf(`{"name":"HEADSCALE_%d","value":%q}`, n, strings.Repeat("x", 1900+i*1500))
 		}) + `]}`
 	},
 	"many volumes": func(int) string {
