@@ -196,7 +196,7 @@ var _ = Describe("A rotation that fails", func() {
 		annotateSecret(ctx, secret, map[string]any{v1beta1.AnnotationRotateHandled: "please", v1beta1.AnnotationKeyPrefix: "second"})
 		Eventually(ready).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, ""))
 		Eventually(recorded(ctx, o.namespace)).WithContext(ctx).Should(ConsistOf(
-			HavePrefix("Normal Created"), HavePrefix("Warning RotationFailing: No API key has come"), HavePrefix("Normal KeyStored"),
+			HavePrefix("Normal Created"), HavePrefix("Warning RotationFailing: No API key was stored"), HavePrefix("Normal KeyStored"),
 			Equal("Normal Recovered: Headscale is running with the desired configuration again, after RotationFailing"),
 			HavePrefix("Warning RotationFailing: The new API key that was requested"), HavePrefix("Normal KeyRotated"),
 			Equal("Normal Recovered: Headscale is running with the desired configuration again, after RotationFailing"),
