@@ -20,9 +20,6 @@ import (
 // small machine, which leaves room for one that is starved of CPU.
 const CallTimeout = 10 * time.Second
 
-// answerLimit is how many bytes an answer may have: a list of about 80 000 API keys.
-const answerLimit = 16 << 20
-
 // userAgent names this client in Headscale's log.
 const userAgent = "headscale-operator"
 
@@ -107,12 +104,22 @@ func connectAndAsk[Answer any](ctx context.Context, c *Client, m method[Answer])
 		return none, err
 	}
 	c.transport.Store(int32(transport))
+	received := newTraffic()
+	answer, err := ask(ctx, transport, received.limit(c.dial), m)
+	if err != nil && received.exhausted() {
+		return none, errTooLong
+	}
+	return answer, err
+}
+
+// ask connects and asks over a transport.
+func ask[Answer any](ctx context.Context, transport Transport, dial Dialer, m method[Answer]) (none Answer, err error) {
 	if transport == TransportHTTP {
-		conn := newHTTPConn(c.dial)
+		conn := newHTTPConn(dial)
 		defer conn.close()
 		return m.http(ctx, conn)
 	}
-	conn, err := newGRPCConn(c.dial)
+	conn, err := newGRPCConn(dial)
 	if err != nil {
 		return none, err
 	}

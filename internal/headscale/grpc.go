@@ -5,31 +5,30 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"time"
 
 	v1 "github.com/juanfont/headscale/gen/go/headscale/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/encoding"
+	protocodec "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// recordNotFound is what Headscale's database says of what it does not have.
-// Headscale up to 0.29 returns it with the code Unknown.
-const recordNotFound = "record not found"
-
 // grpcConn is a connection to the admin API over gRPC.
 type grpcConn struct {
-	conn *grpc.ClientConn
-	stub v1.HeadscaleServiceClient
+	conn  *grpc.ClientConn
+	stub  v1.HeadscaleServiceClient
+	codec *boundedCodec
 }
 
 // newGRPCConn prepares a connection that is made when it is first used. gRPC's target
 // names nothing: the dialer knows where to connect, so there is no URL to read, no name
 // to resolve and no proxy to ask.
 func newGRPCConn(dial Dialer) (*grpcConn, error) {
+	codec := &boundedCodec{CodecV2: encoding.GetCodecV2(protocodec.Name)}
 	conn, err := grpc.NewClient("passthrough:///headscale",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx) }),
@@ -37,12 +36,18 @@ func newGRPCConn(dial Dialer) (*grpcConn, error) {
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDisableRetry(),
 		grpc.WithUserAgent(userAgent),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(answerLimit)),
+		grpc.WithMaxHeaderListSize(headerLimit),
+		grpc.WithReadBufferSize(bufferSize), grpc.WithWriteBufferSize(bufferSize),
+		grpc.WithStaticStreamWindowSize(windowSize), grpc.WithStaticConnWindowSize(windowSize),
+		grpc.WithDefaultCallOptions(
+			grpc.MaxCallRecvMsgSize(answerLimit),
+			grpc.ForceCodecV2(codec),
+		),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("preparing a gRPC connection: %w", err)
 	}
-	return &grpcConn{conn: conn, stub: v1.NewHeadscaleServiceClient(conn)}, nil
+	return &grpcConn{conn: conn, stub: v1.NewHeadscaleServiceClient(conn), codec: codec}, nil
 }
 
 // withoutDeadline is a context whose deadline gRPC does not tell the server. A server that
@@ -57,21 +62,24 @@ func (g *grpcConn) close() {
 	_ = g.conn.Close() // says only that it was closed before
 }
 
-// saysNotFound reports whether an error says that Headscale does not have what it was
-// asked about.
-func saysNotFound(err error) bool {
-	answered := status.Convert(err)
-	unknown := answered.Code() == codes.Unknown && strings.Contains(answered.Message(), recordNotFound)
-	return unknown || answered.Code() == codes.NotFound
+// failure is grpcError, but for an answer that could not be decoded here.
+func (g *grpcConn) failure(err error) error {
+	if g.codec.failed != nil {
+		return g.codec.failed
+	}
+	return grpcError(err)
 }
 
 // grpcError tells an error that Headscale answered with from a connection that
-// failed. Canceled is of the second kind: Headscale does not cancel.
+// failed. Canceled is of the second kind: Headscale does not cancel. ResourceExhausted is
+// what gRPC itself says of an answer that is too long, and Headscale never.
 func grpcError(err error) error {
 	answered := status.Convert(err)
 	switch answered.Code() {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
 		return unavailable(answered.Message())
+	case codes.ResourceExhausted:
+		return errTooLong
 	default:
 		return errors.New(foreignText(
 			fmt.Sprintf("Headscale refused with code %s: %s", answered.Code(), answered.Message())))

@@ -31,8 +31,10 @@ type httpConn struct {
 func newHTTPConn(dial Dialer) *httpConn {
 	return &httpConn{client: http.Client{
 		Transport: &http.Transport{
-			DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
-			DisableKeepAlives: true,
+			DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+			DisableKeepAlives:      true,
+			DisableCompression:     true,
+			MaxResponseHeaderBytes: headerLimit,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -57,16 +59,44 @@ func (h *httpConn) exchange(ctx context.Context, method, path string, body, answ
 	case err != nil:
 		return unavailable("the answer broke off: " + err.Error())
 	case len(content) > answerLimit:
-		return fmt.Errorf("the answer of Headscale is longer than %d MiB", answerLimit>>20)
+		return errTooLong
 	case response.StatusCode != http.StatusOK:
 		return refusal(response, content)
 	case answer == nil:
 		return nil
-	case json.Unmarshal(content, answer) != nil: // its error may quote the content, and so a key
-		return fmt.Errorf("the answer of Headscale to %s %s is not the JSON that was expected", method, path)
-	default:
-		return nil
 	}
+	err = json.Unmarshal(content, answer)
+	if err == nil || errors.Is(err, errTooMany) {
+		return err
+	}
+	// The decoder's own error may quote the content, and so a key.
+	return fmt.Errorf("the answer of Headscale to %s %s is not the JSON that was expected", method, path)
+}
+
+// boundedList is a list in an answer, decoded one entry after the other up to entryLimit.
+type boundedList[Entry any] []Entry
+
+// UnmarshalJSON decodes the list; null is an empty one.
+func (l *boundedList[Entry]) UnmarshalJSON(content []byte) error {
+	*l = nil
+	decoder := json.NewDecoder(bytes.NewReader(content))
+	switch opening, err := decoder.Token(); {
+	case err != nil || opening == nil:
+		return err
+	case opening != json.Delim('['):
+		return errors.New("a list was expected")
+	}
+	for decoder.More() {
+		if len(*l) == entryLimit {
+			return errTooMany
+		}
+		var entry Entry
+		if err := decoder.Decode(&entry); err != nil {
+			return err
+		}
+		*l = append(*l, entry)
+	}
+	return nil
 }
 
 func newRequest(ctx context.Context, method, path string, body any) (*http.Request, error) {
@@ -101,12 +131,6 @@ type problem struct {
 	} `json:"errors"`
 }
 
-// hasStatus reports whether an error is a problem that Headscale answered with that status.
-func hasStatus(err error, status int) bool {
-	var refused *problem
-	return errors.As(err, &refused) && refused.Status == status
-}
-
 // Error says in one sentence what Headscale said in several places.
 func (p *problem) Error() string {
 	var text strings.Builder
@@ -129,7 +153,7 @@ func (p *problem) Error() string {
 func refusal(response *http.Response, content []byte) error {
 	kind, _, err := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	refused := &problem{}
-	if err != nil || kind != "application/problem+json" || json.Unmarshal(content, refused) != nil {
+	if err != nil || kind != "application/problem+json" || len(content) > problemLimit || json.Unmarshal(content, refused) != nil {
 		return fmt.Errorf("the answer has the unexpected status %d %s",
 			response.StatusCode, http.StatusText(response.StatusCode))
 	}

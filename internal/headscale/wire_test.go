@@ -1,11 +1,16 @@
 package headscale_test
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,9 +19,13 @@ import (
 	v1 "github.com/juanfont/headscale/gen/go/headscale/v1"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"infrado.cloud/headscale-operator/internal/headscale"
 )
@@ -103,8 +112,42 @@ var _ = Describe("Over HTTP", func() {
 		Entry("other JSON", reply(200, "application/json", `{"apiKey":["`+secretKey+`"]}`),
 			"the answer of Headscale to POST /api/v1/apikey is not the JSON that was expected"),
 		Entry("no key", reply(200, "application/json", `{}`), "the answer of Headscale holds no key"),
-		Entry("too long", reply(200, "application/json", strings.Repeat(" ", 16<<20)+"{}"),
-			"the answer of Headscale is longer than 16 MiB"),
+		Entry("too long", reply(200, "application/json", strings.Repeat(" ", 2<<20)+"{}"), tooLong),
+		Entry("a problem that is too long", reply(500, plainProblem, `{"errors":[`+strings.Repeat("{},", 30_000)+`{}]}`),
+			"the answer has the unexpected status 500 Internal Server Error"),
+	)
+
+	DescribeTable("takes no more of a list than there may be",
+		func(ctx SpecContext, body, sentence string) {
+			_, err := newClient(serveHTTP(reply(200, "application/json", body))).ListAPIKeys(ctx)
+			Expect(err).To(MatchError("listing API keys: " + sentence))
+		},
+		Entry("too many entries", `{"apiKeys":[`+strings.Repeat("{},", 20_000)+`{}]}`, tooMany),
+		Entry("nested", `{"apiKeys":[`+strings.Repeat("[", 1<<20), notJSON),
+		Entry("an object", `{"apiKeys":{}}`, notJSON),
+		Entry("a text", `{"apiKeys":"x"}`, notJSON),
+		Entry("entries that are none", `{"apiKeys":[7]}`, notJSON),
+	)
+
+	DescribeTable("takes for an empty list", func(ctx SpecContext, body string) {
+		Expect(newClient(serveHTTP(reply(200, "application/json", body))).ListAPIKeys(ctx)).To(BeEmpty())
+	},
+		Entry("none", `{}`), Entry("null", `{"apiKeys":null}`), Entry("nulls", `{"apiKeys":[null,null]}`),
+		Entry("lists that are taken back", `{"apiKeys":[`+strings.Repeat("{},", 15_000)+`{}],"apiKeys":[]}`),
+	)
+
+	DescribeTable("follows nobody elsewhere, and reads no endless headers",
+		func(ctx SpecContext, header, value, sentence string) {
+			_, err := newClient(serveHTTP(func(w http.ResponseWriter, r *http.Request) {
+				if r.UserAgent() != headscale.ProbeUserAgent {
+					w.Header().Set(header, value)
+					w.WriteHeader(http.StatusTemporaryRedirect)
+				}
+			})).CreateAPIKey(ctx, tomorrow())
+			Expect(err).To(MatchError(ContainSubstring(sentence)))
+		},
+		Entry("a redirection", "Location", "http://169.254.169.254/", "unexpected status 307"),
+		Entry("a long header", "X-Long", strings.Repeat("x", 100_000), "no answer from Headscale"),
 	)
 
 	DescribeTable("does not take another's 404 for a key that Headscale does not know",
@@ -149,7 +192,7 @@ var _ = Describe("Over HTTP", func() {
 var _ = Describe("Over gRPC", func() {
 	DescribeTable("tells answers from silence by the code",
 		func(ctx SpecContext, code codes.Code, message, sentence string, kind error) {
-			client := newClient(serveGRPC(&stubService{err: status.Error(code, message)}))
+			client := newClient(serveGRPC(&stubService{err: status.Error(code, message), keys: []*v1.ApiKey{{Prefix: "abcdefg***"}}}))
 			err := client.ExpireAPIKey(ctx, "abcdefg")
 			Expect(err).To(MatchError("expiring an API key: " + sentence))
 			for _, other := range []error{headscale.ErrNotFound, headscale.ErrUnavailable} {
@@ -164,12 +207,8 @@ var _ = Describe("Over gRPC", func() {
 			Expect(err).NotTo(MatchError(headscale.ErrNotFound))
 			expectNoKey(err)
 		},
-		Entry("not found", codes.Unknown, "record not found", "API key not known to Headscale", headscale.ErrNotFound),
-		Entry("not found, wrapped", codes.Unknown, "getting key: record not found",
-			"API key not known to Headscale", headscale.ErrNotFound),
-		Entry("not found, by its code", codes.NotFound, "x", "API key not known to Headscale", headscale.ErrNotFound),
-		Entry("the text with another code", codes.Internal, "record not found",
-			"Headscale refused with code Internal: record not found", nil),
+		Entry("words that say otherwise than the list", codes.Unknown, "record not found",
+			"Headscale refused with code Unknown: record not found", nil),
 		Entry("a database error with keys in it", codes.Unknown, "saving "+secretKey+" "+legacyKey,
 			"Headscale refused with code Unknown: saving hskey-api-0123456789ab-*** abc-d_f.***", nil),
 		Entry("a call that it does not have", codes.Unimplemented, "unknown method",
@@ -179,14 +218,41 @@ var _ = Describe("Over gRPC", func() {
 		Entry("cancelled by the other side", codes.Canceled, "gone", "no answer from Headscale: gone", headscale.ErrUnavailable),
 	)
 
-	It("reads a list that is longer than gRPC's own limit", func(ctx SpecContext) {
-		service := &stubService{}
-		for range 200_000 {
-			service.keys = append(service.keys, &v1.ApiKey{Id: 1, Prefix: "hskey-api-0123456789ab-***"})
+	DescribeTable("asks the list whether Headscale knows a prefix that it refuses", func(ctx SpecContext, code codes.Code, words string) {
+		err := newClient(serveGRPC(&stubService{err: status.Error(code, words)})).ExpireAPIKey(ctx, "abcdefg")
+		Expect(err).To(MatchError(headscale.ErrNotFound))
+	},
+		Entry("as releases up to 0.29 do", codes.Unknown, "record not found"),
+		Entry("in other words", codes.Internal, "Datensatz nicht gefunden"),
+		Entry("with its code", codes.NotFound, ""),
+	)
+
+	DescribeTable("takes a list as long as there may be, and no longer", func(ctx SpecContext, entries int, entry *v1.ApiKey, sentence string) {
+		service := &stubService{keys: slices.Repeat([]*v1.ApiKey{entry}, entries)}
+		keys, err := newClient(serveGRPC(service)).ListAPIKeys(ctx)
+		if sentence == "" {
+			Expect(err).NotTo(HaveOccurred())
+			Expect(keys).To(HaveLen(entries))
+			return
 		}
-		Expect(newClient(serveGRPC(service)).ListAPIKeys(ctx)).To(And(HaveLen(200_000),
-			HaveEach(headscale.APIKey{ID: 1, Prefix: "0123456789ab", Masked: true})))
-	})
+		Expect(err).To(MatchError("listing API keys: " + sentence))
+	},
+		Entry("long", 20_000, &v1.ApiKey{Id: 1, Prefix: "hskey-api-0123456789ab-***"}, ""),
+		Entry("too many entries", 20_001, &v1.ApiKey{}, tooMany),
+		Entry("too many bytes", 10_000, &v1.ApiKey{Prefix: strings.Repeat("x", 300)}, tooLong),
+	)
+
+	DescribeTable("reads no endless metadata", func(ctx SpecContext, send func(context.Context, metadata.MD) error) {
+		service := &stubService{announce: func(ctx context.Context) {
+			_ = send(ctx, metadata.Pairs("x-long", strings.Repeat("x", 1<<20)))
+		}}
+		_, err := newClient(serveGRPC(service)).ListAPIKeys(ctx)
+		Expect(err).To(HaveOccurred())
+		Expect(len(err.Error())).To(BeNumerically("<", 600))
+	},
+		Entry("headers", grpc.SetHeader),
+		Entry("trailers", grpc.SetTrailer),
+	)
 
 	It("says so when the answer holds no key", func(ctx SpecContext) {
 		_, err := newClient(serveGRPC(&stubService{})).CreateAPIKey(ctx, tomorrow())
@@ -249,6 +315,86 @@ var _ = Describe("The probe", func() {
 	)
 })
 
+// What the client says of answers that are larger than there may be.
+const (
+	tooLong = "the answer of Headscale is longer than 2 MiB; if these are expired API keys, delete them in Headscale"
+	tooMany = "the answer of Headscale has more than 20000 entries; if these are expired API keys, delete them in Headscale"
+	notJSON = "the answer of Headscale to GET /api/v1/apikey is not the JSON that was expected"
+)
+
+// A key that Headscale answers with gets into a Secret, and a prefix into the log.
+var _ = DescribeTable("A key that no Headscale makes is refused unseen", func(ctx SpecContext, key string) {
+	body, err := json.Marshal(map[string]string{"apiKey": key})
+	Expect(err).NotTo(HaveOccurred())
+	for _, path := range []string{
+		serveHTTP(reply(200, "application/json", string(body))),
+		serveGRPC(&stubService{key: strings.ToValidUTF8(key, "?")}),
+	} {
+		_, err := newClient(path).CreateAPIKey(ctx, tomorrow())
+		Expect(err).To(MatchError(ContainSubstring("is not an API key: one has at most 256 characters")))
+		expectNoKey(err)
+	}
+},
+	Entry("with a newline", secretKey+"\n"),
+	Entry("with a newline inside", secretKey[:30]+"\n"+secretKey[30:]),
+	Entry("with a space", " "+secretKey),
+	Entry("with control characters", secretKey+"\x1b[31m"),
+	Entry("with a zero byte", secretKey+"\x00"),
+	Entry("with letters beyond ASCII", secretKey+"\u202e"),
+	Entry("with a comma, as between the ledger's entries", secretKey+",x@2027-01-01T00:00:00Z"),
+	Entry("long", secretKey+strings.Repeat("5ecre7", 40)),
+)
+
+var _ = DescribeTable("An entry that no Headscale makes is left out of the list", func(ctx SpecContext, entry *v1.ApiKey) {
+	good := &v1.ApiKey{Id: 7, Prefix: "abcdefg"}
+	Expect(newClient(serveGRPC(&stubService{keys: []*v1.ApiKey{entry, good}})).ListAPIKeys(ctx)).To(Equal([]headscale.APIKey{{ID: 7, Prefix: "abcdefg"}}))
+},
+	Entry("without a prefix", &v1.ApiKey{}),
+	Entry("with a mask only", &v1.ApiKey{Prefix: "***"}),
+	Entry("with a newline", &v1.ApiKey{Prefix: "abc\ndef"}),
+	Entry("with control characters", &v1.ApiKey{Prefix: "\x1b[31mred"}),
+	Entry("with the ledger's separators", &v1.ApiKey{Prefix: "a@2027-01-01T00:00:00Z,b"}),
+	Entry("with a long prefix", &v1.ApiKey{Prefix: strings.Repeat("a", 65)}),
+	Entry("that expires in the year 292 277 026 596", &v1.ApiKey{Prefix: "abcdefh", Expiration: &timestamppb.Timestamp{Seconds: math.MaxInt64}}),
+	Entry("created before the year 1", &v1.ApiKey{Prefix: "abcdefh", CreatedAt: &timestamppb.Timestamp{Seconds: math.MinInt64 / 2}}),
+)
+
+var _ = It("cuts off an answer in the smallest pieces, of which each takes memory", func(ctx SpecContext) {
+	path := socketPath()
+	var sent atomic.Int64
+	listenRaw(path, func(conn net.Conn) {
+		defer func() { _ = conn.Close() }()
+		framer := http2.NewFramer(conn, bufio.NewReader(conn))
+		_ = framer.WriteSettings()
+		_ = framer.WriteSettingsAck()
+		fields := &bytes.Buffer{}
+		encoder := hpack.NewEncoder(fields)
+		_ = encoder.WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
+		_ = encoder.WriteField(hpack.HeaderField{Name: "content-type", Value: "application/grpc"})
+		if _, err := io.ReadFull(conn, make([]byte, len(http2.ClientPreface))); err != nil {
+			return
+		}
+		for { // until the call comes
+			frame, err := framer.ReadFrame()
+			if err != nil {
+				return
+			}
+			if frame.Header().Type == http2.FrameHeaders {
+				break
+			}
+		}
+		go func() { _, _ = io.Copy(io.Discard, conn) }()
+		_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: fields.Bytes(), EndHeaders: true})
+		_ = framer.WriteData(1, false, []byte{0, 0, 0x1f, 0xff, 0xff})
+		for framer.WriteData(1, false, []byte{0x0a}) == nil {
+			sent.Add(1)
+		}
+	})
+	_, err := newClient(path).ListAPIKeys(ctx)
+	Expect(err).To(MatchError("listing API keys: " + tooLong))
+	Expect(sent.Load()).To(BeNumerically("<", 300_000))
+})
+
 func expectNoKey(err error) {
 	GinkgoHelper()
 	Expect(err.Error()).NotTo(ContainSubstring("5ecre7"))
@@ -286,19 +432,24 @@ func serveGRPC(service v1.HeadscaleServiceServer) string {
 	return path
 }
 
-// stubService answers each call with its error, or else lists its keys.
+// stubService lists its keys, and answers each other call with its error or its key.
 type stubService struct {
 	v1.UnimplementedHeadscaleServiceServer
-	err  error
-	keys []*v1.ApiKey
+	err      error
+	keys     []*v1.ApiKey
+	key      string
+	announce func(context.Context) // before the list
 }
 
-func (s *stubService) ListApiKeys(context.Context, *v1.ListApiKeysRequest) (*v1.ListApiKeysResponse, error) { //nolint:revive // a name of the stubs
-	return &v1.ListApiKeysResponse{ApiKeys: s.keys}, s.err
+func (s *stubService) ListApiKeys(ctx context.Context, _ *v1.ListApiKeysRequest) (*v1.ListApiKeysResponse, error) { //nolint:revive // a name of the stubs
+	if s.announce != nil {
+		s.announce(ctx)
+	}
+	return &v1.ListApiKeysResponse{ApiKeys: s.keys}, nil
 }
 
 func (s *stubService) CreateApiKey(context.Context, *v1.CreateApiKeyRequest) (*v1.CreateApiKeyResponse, error) { //nolint:revive // a name of the stubs
-	return &v1.CreateApiKeyResponse{}, s.err
+	return &v1.CreateApiKeyResponse{ApiKey: s.key}, s.err
 }
 
 func (s *stubService) ExpireApiKey(context.Context, *v1.ExpireApiKeyRequest) (*v1.ExpireApiKeyResponse, error) { //nolint:revive // a name of the stubs
