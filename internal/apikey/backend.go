@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"infrado.cloud/headscale-operator/internal/headscale"
@@ -49,8 +50,26 @@ func (b backend) Create(ctx context.Context, expiration time.Time) (rotation.Tex
 	if err != nil {
 		return nil, "", err
 	}
-	prefix, _ := key.Prefix() // Where the text does not tell, the list does.
-	return key, prefix, nil
+	if prefix, known := key.Prefix(); known {
+		return key, prefix, nil
+	}
+	prefix, err := b.listedPrefix(ctx, key, expiration)
+	return key, prefix, err
+}
+
+// listedPrefix finds the prefix of a new key whose text does not tell it, because its format
+// is of a later release.
+func (b backend) listedPrefix(ctx context.Context, key headscale.Key, expiration time.Time) (string, error) {
+	keys, err := b.admin.ListAPIKeys(ctx)
+	if err != nil {
+		return "", fmt.Errorf("looking for the new key in Headscale's list: %w", err)
+	}
+	for _, listed := range keys {
+		if listed.Expiration.Equal(expiration) && strings.Contains(key.Reveal(), listed.Prefix) {
+			return listed.Prefix, nil
+		}
+	}
+	return "", errors.New("the key that Headscale created is not in Headscale's list by its expiration and a part of its text")
 }
 
 func (b backend) Expire(ctx context.Context, prefix string) error {

@@ -2,26 +2,32 @@ package apikey
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
+	"sync"
 	"time"
 
 	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
-// Bounds on a request to the Endpoint, so that nobody can hold on to its memory.
+// Bounds on requests to the Endpoint, so that nobody can hold on to its memory.
 const (
+	headerTimeout  = 5 * time.Second
 	requestTimeout = 10 * time.Second
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 8 << 10
+	// maxConnections are those of the kubelet, of a few Prometheus servers, and of a person.
+	maxConnections = 16
 )
 
 // maxRebind bounds the time between two attempts to listen on the address.
 const maxRebind = time.Minute
 
-// Endpoint serves /metrics, and /healthz: 200 while the Manager is alive, else 503 and
-// a sentence. It is a manager.Runnable of controller-runtime.
+// Endpoint serves /metrics, and /healthz: 200 while the Manager is alive, with its notice if
+// there is one, else 503 and a sentence. It is a manager.Runnable of controller-runtime.
 type Endpoint struct {
 	// Address is host:port; the host may be left out.
 	Address string
@@ -29,7 +35,9 @@ type Endpoint struct {
 	Metrics http.Handler
 	// Alive says whether the Manager is.
 	Alive func() error
-	Log   *slog.Logger
+	// Notice is shown by /healthz while the Manager is alive; it may be empty.
+	Notice func() string
+	Log    *slog.Logger
 }
 
 // Start serves until the context ends. It tries again and again where the address
@@ -64,14 +72,38 @@ func (e *Endpoint) serve(ctx context.Context, listening func(net.Addr)) error {
 	}
 	listening(listener.Addr())
 	server := &http.Server{
-		Handler:     e.handler(),
-		ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: idleTimeout,
+		Handler:           e.handler(),
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes,
+		ConnState:      new(connections).changed,
 		ErrorLog:       slog.NewLogLogger(e.Log.Handler(), slog.LevelDebug),
 	}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
 	return server.Serve(listener)
+}
+
+// connections are those that a server has open, from the oldest to the newest.
+type connections struct {
+	mu   sync.Mutex
+	open []net.Conn
+}
+
+// changed is the server's ConnState: it closes the oldest connection where there are too
+// many. Who holds connections open can so keep nobody out, the kubelet's probe least of all.
+func (c *connections) changed(conn net.Conn, state http.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch state {
+	case http.StateNew:
+		c.open = append(c.open, conn)
+		if len(c.open) > maxConnections {
+			_ = c.open[0].Close() // says only that it was closed before
+			c.open = slices.Delete(c.open, 0, 1)
+		}
+	case http.StateClosed:
+		c.open = slices.DeleteFunc(c.open, func(other net.Conn) bool { return other == conn })
+	}
 }
 
 func (e *Endpoint) handler() http.Handler {
@@ -82,7 +114,10 @@ func (e *Endpoint) handler() http.Handler {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
-		_, _ = w.Write([]byte("ok\n"))
+		_, _ = fmt.Fprintln(w, "ok")
+		if notice := e.Notice(); notice != "" {
+			_, _ = fmt.Fprintln(w, notice)
+		}
 	})
 	return mux
 }

@@ -24,6 +24,7 @@ import (
 var _ = Describe("The endpoint", func() {
 	var (
 		alive  atomic.Pointer[error]
+		notice atomic.Pointer[string]
 		log    *lockedBuffer
 		client *http.Client
 	)
@@ -39,6 +40,12 @@ var _ = Describe("The endpoint", func() {
 					return *err
 				}
 				return nil
+			},
+			Notice: func() string {
+				if said := notice.Load(); said != nil {
+					return *said
+				}
+				return ""
 			},
 		}
 		done := make(chan error, 1)
@@ -65,6 +72,7 @@ var _ = Describe("The endpoint", func() {
 
 	BeforeEach(func() {
 		alive.Store(nil)
+		notice.Store(nil)
 		log = &lockedBuffer{}
 		client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 		leaks := goleak.IgnoreCurrent()
@@ -87,6 +95,13 @@ var _ = Describe("The endpoint", func() {
 		Expect(code).To(Equal(200))
 		Expect(body).To(ContainSubstring(`headscale_apikey_build_info{commit="",go_version="go`))
 
+		said := "an annotation is ignored"
+		notice.Store(&said)
+		code, body, err = get("http://" + address + "/healthz")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(code).To(Equal(200))
+		Expect(body).To(Equal("ok\nan annotation is ignored\n"))
+
 		stuck := errors.New("the API Key Manager has been stuck for 4m0s")
 		alive.Store(&stuck)
 		code, body, err = get("http://" + address + "/healthz")
@@ -99,6 +114,27 @@ var _ = Describe("The endpoint", func() {
 		Expect(response.Body.Close()).To(Succeed())
 		Expect(response.StatusCode).To(Equal(405))
 		Expect(log.String()).To(BeEmpty())
+	})
+
+	It("answers while others hold connections open, of which it keeps the newest", func() {
+		address := freeAddress()
+		defer serve(address)()
+		Eventually(status).WithArguments("http://" + address + "/healthz").Should(BeEquivalentTo(200))
+		const held = 200
+		var ended atomic.Int64
+		for i := range held {
+			conn, err := net.Dial("tcp", address)
+			Expect(err).NotTo(HaveOccurred())
+			DeferCleanup(conn.Close)
+			_, _ = io.WriteString(conn, []string{"", "GET /metrics HTTP/1.1\r\nX-Slow: "}[i%2])
+			go func() {
+				_, _ = io.Copy(io.Discard, conn)
+				ended.Add(1)
+			}()
+		}
+		Expect(status("http://" + address + "/healthz")).To(Equal(200))
+		Eventually(ended.Load).Within(headerTimeout / 2).Should(BeNumerically(">=", held-maxConnections))
+		Eventually(ended.Load).Within(requestTimeout).Should(BeEquivalentTo(held), "who says nothing is cut off")
 	})
 
 	It("waits for an address that is taken, and says so once", func() {

@@ -10,7 +10,7 @@ import (
 )
 
 // stuckAfter is how long a Manager may take from one heartbeat to the next. It gives
-// one at least every clockInterval while it sleeps, and else before each list of keys and
+// one at least every pollInterval while it sleeps, and else before each list of keys and
 // before each key that it expires. Between two of these are at most five calls (list, read,
 // intend, create, store), each of which gives up after ten seconds: three minutes are more
 // than three times as much.
@@ -36,6 +36,15 @@ func (p *heartbeat) check(now time.Time) error {
 			silence.Truncate(time.Second), rotation.FormatTime(last.Truncate(time.Second)))
 	}
 	return nil
+}
+
+// Notice returns a sentence about what is wrong and hurts no key, empty if there is nothing.
+// It may be called at any time.
+func (m *Manager) Notice() string {
+	if notice := m.report.notice.Load(); notice != nil {
+		return *notice
+	}
+	return ""
 }
 
 // Alive returns nil while the Manager works or waits for its time, and a sentence when

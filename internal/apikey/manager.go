@@ -24,9 +24,11 @@ const (
 	// absentInterval is the same where there is no socket. The watch on the socket is
 	// quicker; this is for a system that cannot tell.
 	absentInterval = 100 * time.Millisecond
-	// clockInterval is how often the clock is compared with the time to wake up. A
-	// timer alone would be late by as long as the machine slept.
-	clockInterval = 30 * time.Second
+	// pollInterval is how often Headscale's list of keys is polled between two checks, for
+	// nothing tells of a key that somebody expires or deletes there, and how often the clock
+	// is compared with the time to wake up: a timer alone would be late by as long as the
+	// machine slept.
+	pollInterval = 30 * time.Second
 	// maxRetry bounds the time between two attempts at anything that failed, so that
 	// recovery is seen within seconds.
 	maxRetry = rotation.MaxRetryDelay
@@ -125,7 +127,7 @@ func (m *Manager) sleep(ctx context.Context, until time.Time, wake *waker) {
 			return
 		}
 		m.beat()
-		timer := time.NewTimer(min(left, clockInterval))
+		timer := time.NewTimer(min(left, pollInterval))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -139,14 +141,25 @@ func (m *Manager) sleep(ctx context.Context, until time.Time, wake *waker) {
 				return
 			}
 		case <-timer.C:
+			if left > pollInterval && !m.upToDate(ctx) {
+				return
+			}
 		}
 	}
+}
+
+// upToDate polls Headscale's list of keys, and reports whether a check would find nothing
+// to do. The Secret is as the last check or the watch left it, so Kubernetes is not asked.
+func (m *Manager) upToDate(ctx context.Context) bool {
+	upToDate, err := m.rotator.UpToDate(ctx)
+	return upToDate && err == nil
 }
 
 // check has the rotation do what is to be done, and returns when to check again.
 func (m *Manager) check(ctx context.Context) time.Time {
 	m.Observer.Began()
 	view, decision, err := m.rotator.Converge(ctx)
+	m.report.requested(m.store.request())
 	if err != nil {
 		return m.retry(ctx, err)
 	}

@@ -1,10 +1,14 @@
 package apikey
 
 import (
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 
+	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/headscale"
 	"infrado.cloud/headscale-operator/internal/rotation"
 )
@@ -22,6 +26,10 @@ type reporter struct {
 	state   string
 	// failing is whether the state is a failure.
 	failing bool
+	// ignored tells the last rotation request that was too long from the next, and notice is
+	// the sentence about it, which other goroutines read.
+	ignored [sha256.Size]byte
+	notice  atomic.Pointer[string]
 }
 
 var _ rotation.Observer[headscale.APIKey] = (*reporter)(nil)
@@ -83,6 +91,25 @@ func (r *reporter) Failed(err error) {
 		return
 	}
 	r.log.Warn("Cannot manage the API key; trying again", "reason", reason, "message", message)
+}
+
+// requested reports a rotation request that is too long to count, once for each value. It
+// does not quote what may be as long as a Secret.
+func (r *reporter) requested(value string) {
+	if len(value) <= v1beta1.MaxRotationRequest {
+		r.ignored = [sha256.Size]byte{}
+		r.notice.Store(nil)
+		return
+	}
+	digest := sha256.Sum256([]byte(value))
+	if digest == r.ignored {
+		return
+	}
+	r.ignored = digest
+	notice := fmt.Sprintf("the annotation %s of the Secret has %d bytes and is ignored: write at most %d, such as the time",
+		v1beta1.AnnotationRotateRequestedAt, len(value), v1beta1.MaxRotationRequest)
+	r.notice.Store(&notice)
+	r.log.Warn("Ignoring a rotation request", "message", notice)
 }
 
 // enter notes a state and reports whether it is a new one.

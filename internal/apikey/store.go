@@ -8,6 +8,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
@@ -91,6 +92,14 @@ func (s *secretStore) version() string {
 		return ""
 	}
 	return s.current.ResourceVersion
+}
+
+// request is the Secret's request for a rotation, of whatever length.
+func (s *secretStore) request() string {
+	if s.current == nil {
+		return ""
+	}
+	return s.current.Annotations[v1beta1.AnnotationRotateRequestedAt]
 }
 
 // values are all that the Secret holds, which no message may contain.

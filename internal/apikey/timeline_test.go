@@ -207,7 +207,7 @@ func TestASleepingMachineRotatesWhenItWakes(t *testing.T) {
 		w.start()
 		first := w.key()
 		w.skew.Store(int64(11 * day)) // Timers stood still; the wall clock did not.
-		w.pass(clockInterval)
+		w.pass(pollInterval)
 		w.Expect(w.key()).NotTo(Equal(first))
 		w.Expect(w.lines("reason=RotationDue")).To(Equal(1))
 	})
@@ -299,7 +299,7 @@ func TestDriftIsHealed(t *testing.T) {
 	}
 }
 
-func TestDriftInHeadscaleIsHealedAtTheNextCheck(t *testing.T) {
+func TestDriftInHeadscaleIsHealedWithinHalfAMinute(t *testing.T) {
 	for name, test := range map[string]struct {
 		drift  func(w *world)
 		reason rotation.Reason
@@ -317,12 +317,81 @@ func TestDriftInHeadscaleIsHealedAtTheNextCheck(t *testing.T) {
 			inWorld(t, defaults, func(w *world) {
 				w.start().pass(time.Minute)
 				test.drift(w)
-				w.pass(rotation.CheckInterval)
+				w.pass(pollInterval)
 				w.atRest()
 				w.Expect(w.lines("reason=" + string(test.reason))).To(BeNumerically(">=", 1))
 			})
 		})
 	}
+}
+
+func TestPollingHeadscaleAsksKubernetesForNothing(t *testing.T) {
+	inWorld(t, defaults, func(w *world) {
+		w.start().pass(time.Second)
+		requests, lists, log := w.secrets.count("get", "create", "update"), 0, w.log.String()
+		w.headscale.set(func() { w.headscale.failList = func() error { lists++; return nil } })
+		w.pass(rotation.CheckInterval - 2*time.Second)
+		w.Expect(w.secrets.count("get", "create", "update")).To(Equal(requests))
+		w.Expect(w.log.String()).To(Equal(log))
+		w.headscale.set(func() { w.Expect(lists).To(BeNumerically("~", rotation.CheckInterval/pollInterval, 1)) })
+	})
+}
+
+func TestAHeadscaleThatStopsAnsweringIsNoticedByPolling(t *testing.T) {
+	inWorld(t, defaults, func(w *world) {
+		w.start().pass(time.Minute)
+		w.headscale.set(func() { w.headscale.failList = func() error { return headscale.ErrUnavailable } })
+		w.pass(pollInterval)
+		w.Expect(w.lines(waitingMessage)).To(Equal(1))
+		w.Expect(w.value("headscale_up")).To(Equal(0.0))
+		w.headscale.set(func() { w.headscale.failList = nil })
+		w.pass(time.Second)
+		w.atRest()
+		w.Expect(w.value("headscale_up")).To(Equal(1.0))
+	})
+}
+
+func TestARotationRequestThatIsTooLongIsIgnoredAndSaidOnce(t *testing.T) {
+	inWorld(t, defaults, func(w *world) {
+		request := func(value string) {
+			w.secrets.edit(edited(func(s *corev1.Secret) { s.Annotations[v1beta1.AnnotationRotateRequestedAt] = value }))
+			w.pass(time.Second)
+		}
+		w.start()
+		w.Expect(w.manager.Notice()).To(BeEmpty())
+		request(strings.Repeat("x", v1beta1.MaxRotationRequest+1))
+		w.pass(2 * rotation.CheckInterval)
+		w.Expect(w.lines("Ignoring a rotation request")).To(Equal(1))
+		w.Expect(w.manager.Notice()).To(Equal("the annotation api-key.headscale.infrado.cloud/rotate-requested-at of the Secret has 257 bytes and is ignored: write at most 256, such as the time"))
+		w.Expect(w.log.String()).NotTo(ContainSubstring("xxx"))
+
+		request(strings.Repeat("y", 200_000))
+		w.Expect(w.lines("Ignoring a rotation request")).To(Equal(2), "another value")
+		w.Expect(w.headscale.mintedSoFar()).To(Equal(1))
+
+		request(strings.Repeat("z", v1beta1.MaxRotationRequest))
+		w.Expect(w.manager.Notice()).To(BeEmpty())
+		w.Expect(w.headscale.mintedSoFar()).To(Equal(2), "one that is short enough counts")
+		w.atRest()
+	})
+}
+
+func TestAKeyOfAFormatYetUnknownHasItsPrefixInItsText(t *testing.T) {
+	inWorld(t, defaults, func(w *world) {
+		text := randomHex(30)
+		w.headscale.newKey = func() headscale.Key { return headscale.NewKey(text) }
+		w.headscale.set(func() {
+			w.headscale.failList = func() error { // is called with the lock held
+				for i := range w.headscale.keys {
+					w.headscale.keys[i].Prefix = "zzzz"
+				}
+				return nil
+			}
+		})
+		w.start().pass(time.Second)
+		w.Expect(w.key()).To(BeEmpty())
+		w.Expect(w.log.String()).To(ContainSubstring("a part of its text"))
+	})
 }
 
 // toOlderDatabase puts Headscale back to before its last rotation: the key in the

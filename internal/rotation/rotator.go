@@ -130,6 +130,17 @@ func (r *Rotator[F]) Converge(ctx context.Context) (View[F], Decision, error) {
 	return View[F]{}, Decision{}, ErrUnsettled
 }
 
+// UpToDate lists the credentials and reports whether nothing is to be done, as far as the
+// record says that was last read or written: the Store is not asked. A caller that watches
+// the record notices so, at the price of a list, what happens to a credential in the backend.
+func (r *Rotator[F]) UpToDate(ctx context.Context) (bool, error) {
+	credentials, err := r.Backend.List(ctx)
+	if err != nil {
+		return false, err
+	}
+	return Decide(r.view(credentials)).AtRest(), nil
+}
+
 // observe gathers all that a decision depends on.
 func (r *Rotator[F]) observe(ctx context.Context) (View[F], error) {
 	credentials, err := r.Backend.List(ctx)
@@ -139,9 +150,14 @@ func (r *Rotator[F]) observe(ctx context.Context) (View[F], error) {
 	if r.record, err = r.Store.Read(ctx); err != nil {
 		return View[F]{}, fmt.Errorf("reading the Secret: %w", err)
 	}
+	return r.view(credentials), nil
+}
+
+// view is all that a decision depends on, with the record as it is known here.
+func (r *Rotator[F]) view(credentials []Credential[F]) View[F] {
 	view := View[F]{Now: r.now(), Record: r.record, Credentials: credentials, Tag: r.Tag, Settings: r.Settings, Rules: r.Rules}
-	take(r.State, &view)
-	return view, nil
+	reconcileState(r.State, &view)
+	return view
 }
 
 // now is the time by the wall clock: a sleeping machine's monotonic clock stands still.

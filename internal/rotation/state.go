@@ -41,9 +41,9 @@ func (s *State) Unsaved() Text {
 	return s.unsaved.Text
 }
 
-// take compares what is remembered with what was found, drops what is over, and makes
-// the rest part of the view.
-func take[F any](s *State, view *View[F]) {
+// reconcileState compares what is remembered with what was observed, drops what is over,
+// and makes the rest part of the view.
+func reconcileState[F any](s *State, view *View[F]) {
 	if s.unsaved != nil && view.Record != nil && view.Record.Intact() && reveal(view.Record.Text) == reveal(s.unsaved.Text) {
 		s.unsaved = nil // It was stored, and only the answer was lost.
 	}
