@@ -19,7 +19,6 @@ import (
 
 	"infrado.cloud/headscale-operator/internal/apikey"
 	"infrado.cloud/headscale-operator/internal/headscale"
-	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
 // What the linker knows of this build.
@@ -75,6 +74,10 @@ func run(arguments []string) error {
 	if err != nil {
 		return err
 	}
+	tag, err := apikey.NewTag(cluster, options.Namespace, options.SecretName)
+	if err != nil {
+		return err
+	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	klog.SetSlogLogger(log.With("from", "client-go"))
 
@@ -89,7 +92,7 @@ func run(arguments []string) error {
 		Admin:      admin,
 		Secrets:    secrets,
 		Settings:   options.Settings,
-		Tag:        rotation.NewTag(options.Namespace, options.SecretName),
+		Tag:        tag,
 		Owner:      options.Owner,
 		SocketPath: options.SocketPath,
 		Clock:      time.Now,

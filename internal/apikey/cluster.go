@@ -1,6 +1,7 @@
 package apikey
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +9,8 @@ import (
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
 // namespaceFile is where Kubernetes tells a pod its namespace.
@@ -24,6 +27,20 @@ func DefaultNamespace() string {
 		return ""
 	}
 	return strings.TrimSpace(string(content))
+}
+
+// NewTag returns the tag of the keys of one Secret in one cluster. Two clusters can have a
+// Secret of the same name each for a Headscale on the same database, so the tag follows from
+// what tells the clusters apart, too: the certificates by which the API server is known, or
+// its address if there are none. That of earlier versions followed from the name alone.
+func NewTag(cluster *rest.Config, namespace, secretName string) (rotation.Tag, error) {
+	cluster = rest.CopyConfig(cluster)
+	if err := rest.LoadTLSFiles(cluster); err != nil {
+		return rotation.Tag{}, fmt.Errorf("reading the certificates of the API server: %w", err)
+	}
+	identity := strings.TrimSpace(string(cluster.CAData))
+	secret := namespace + "/" + secretName
+	return rotation.NewTag(secret + "/" + cmp.Or(identity, cluster.Host)).After(rotation.NewTag(secret)), nil
 }
 
 // ClusterConfig says how to reach the API server: by the file that KUBECONFIG

@@ -27,7 +27,7 @@ type Metrics struct {
 	checks, revoked     float64
 	rotations, failures map[rotation.Reason]float64
 	// key is what the last decision was about, and blocked its reason if a person must
-	// clear the way.
+	// resolve a problem.
 	key     keyFacts
 	blocked rotation.Reason
 	// success is when a check last ended with the key in order and no other that
@@ -188,15 +188,15 @@ var (
 	descExpiration   = describe("expiration_timestamp_seconds", "When the stored API key expires.")
 	descCreation     = describe("creation_timestamp_seconds", "When the stored API key was created.")
 	descNextRotation = describe("next_rotation_timestamp_seconds", "When the stored API key is due to be replaced.")
-	descSuccess      = describe("last_success_timestamp_seconds", "When a check last ended with the API key in order and no other that Headscale fails to expire.")
-	descChecks       = describe("checks_total", "Checks begun; while Headscale does not answer, up to fifty a second.")
-	descRotations    = describe("rotations_total", "API keys stored, by the reason for a new one; KeyUnsaved: one that had been created before and could not be stored.", "reason")
+	descSuccess      = describe("last_success_timestamp_seconds", "When a check last ended with a valid API key and no other that Headscale fails to expire.")
+	descChecks       = describe("checks_total", "Checks started; while Headscale does not answer, up to fifty a second.")
+	descRotations    = describe("rotations_total", "API keys stored, by the reason for the rotation; KeyUnsaved: a key created earlier, which could not be stored then.", "reason")
 	descFailures     = describe("failures_total", "Attempts that failed or were blocked, by reason.", "reason")
-	descRevoked      = describe("keys_revoked_total", "API keys that were expired in Headscale.")
-	descRetiring     = describe("retiring_keys", "API keys that were replaced and are not expired yet.")
-	descPending      = describe("pending_keys", "API keys that Headscale was asked for and that may still appear in its list.")
-	descBlocked      = describe("blocked", "1 while a person must clear the way, by reason.", "reason")
-	descUp           = describe("headscale_up", "1 if Headscale answered the last call on its socket, which may be an hour ago: at rest there is one an hour.")
+	descRevoked      = describe("keys_revoked_total", "API keys expired in Headscale.")
+	descRetiring     = describe("retiring_keys", "Replaced API keys that are not expired yet.")
+	descPending      = describe("pending_keys", "API keys requested from Headscale that may still appear in its list.")
+	descBlocked      = describe("blocked", "1 while a person must resolve a problem, by reason.", "reason")
+	descUp           = describe("headscale_up", "1 if Headscale answered the last call on its socket; when idle there is one every 30 seconds.")
 	descHeadscale    = describe("headscale_info", "The Headscale next to this API Key Manager.", "version", "transport")
 	descBuild        = describe("build_info", "The build of this API Key Manager.", "version", "commit", "go_version")
 )

@@ -10,7 +10,7 @@ type Observer interface {
 	Decided(view View, d rotation.Decision)
 	// Did is called after a step has been taken.
 	Did(step rotation.Step, reason rotation.Reason)
-	// Failed is called after an attempt failed, or had to be put off.
+	// Failed is called after an attempt failed, or was deferred.
 	Failed(reason rotation.Reason)
 }
 

@@ -12,6 +12,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"k8s.io/client-go/rest"
 
 	"infrado.cloud/headscale-operator/internal/rotation"
 )
@@ -179,5 +180,41 @@ var _ = Describe("The way to the cluster", func() {
 		Expect(DefaultNamespace()).To(BeEmpty())
 		GinkgoT().Setenv("POD_NAMESPACE", "here")
 		Expect(DefaultNamespace()).To(Equal("here"))
+	})
+})
+
+var _ = Describe("The tag of the keys", func() {
+	tag := func(config rest.Config, namespace, name string) rotation.Tag {
+		GinkgoHelper()
+		tag, err := NewTag(&config, namespace, name)
+		Expect(err).NotTo(HaveOccurred())
+		return tag
+	}
+	cluster := func(ca string) rest.Config {
+		return rest.Config{Host: "https://10.96.0.1:443", TLSClientConfig: rest.TLSClientConfig{CAData: []byte(ca)}}
+	}
+
+	It("differs between clusters, namespaces and Secrets, and is the same in a pod and by a kubeconfig", func() {
+		ours := tag(cluster("a"), "default", "headscale-api-key")
+		file := filepath.Join(GinkgoT().TempDir(), "ca.crt")
+		Expect(os.WriteFile(file, []byte("a\n"), 0o600)).To(Succeed())
+		Expect(tag(rest.Config{Host: "https://example.com", TLSClientConfig: rest.TLSClientConfig{CAFile: file}}, "default", "headscale-api-key")).To(Equal(ours))
+		Expect(tag(cluster("b"), "default", "headscale-api-key")).NotTo(Equal(ours))
+		Expect(tag(cluster("a"), "other", "headscale-api-key")).NotTo(Equal(ours))
+		Expect(tag(cluster("a"), "default", "other")).NotTo(Equal(ours))
+		Expect(tag(rest.Config{Host: "http://a"}, "n", "s")).NotTo(Equal(tag(rest.Config{Host: "http://b"}, "n", "s")), "without certificates")
+	})
+
+	It("knows the keys of earlier versions", func() {
+		expiration := rotation.NewTag("default/headscale-api-key").Expiration(time.Now())
+		ours := tag(cluster("a"), "default", "headscale-api-key")
+		Expect(ours.Owns(expiration)).To(BeFalse())
+		Expect(ours.OwnedBefore(expiration)).To(BeTrue())
+		Expect(rotation.NewTag("x").OwnedBefore(expiration)).To(BeFalse())
+	})
+
+	It("says so where the certificates cannot be read", func() {
+		_, err := NewTag(&rest.Config{TLSClientConfig: rest.TLSClientConfig{CAFile: "/absent"}}, "n", "s")
+		Expect(err).To(MatchError(ContainSubstring("reading the certificates of the API server")))
 	})
 })

@@ -37,9 +37,9 @@ var (
 		rotation.ReasonSecretMissing, rotation.ReasonKeyMissing, ReasonValueMalformed, rotation.ReasonValueChanged, rotation.ReasonKeyUnknown,
 		ReasonKeyNotAccepted, rotation.ReasonKeyExpired, rotation.ReasonLifetimeShortened, rotation.ReasonRequested, rotation.ReasonDue, rotation.ReasonUnsaved,
 	}
-	// blockingReasons are those for which a person must clear the way.
+	// blockingReasons are those for which a person must resolve a problem.
 	blockingReasons = []rotation.Reason{rotation.ReasonNotOurs, rotation.ReasonImmutable}
-	// failureReasons are those for which an attempt fails or is put off.
+	// failureReasons are those for which an attempt fails or is deferred.
 	failureReasons = append([]rotation.Reason{
 		ReasonHeadscaleUnavailable, ReasonSocketForbidden, ReasonHeadscaleFailed, ReasonForbidden, ReasonQuotaExceeded,
 		ReasonNamespaceTerminating, ReasonKubernetesRefused, ReasonKubernetesUnavailable, rotation.ReasonThrottled, rotation.ReasonUnsettled,

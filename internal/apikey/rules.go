@@ -17,6 +17,7 @@ const retiredPrefixLength = 10
 // Rules are what is peculiar to API keys.
 func Rules() rotation.Rules[headscale.APIKey] {
 	return rotation.Rules[headscale.APIKey]{
+		Noun: "key", Issuer: "Headscale",
 		Policies: []rotation.Policy[headscale.APIKey]{
 			rotation.SecretMissing[headscale.APIKey],
 			rotation.KeyMissing[headscale.APIKey],

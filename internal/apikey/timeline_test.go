@@ -39,6 +39,7 @@ type world struct {
 	secrets   *fakeSecrets
 	settings  rotation.Settings
 	owner     *Owner
+	tag       rotation.Tag
 	log       *lockedBuffer
 	// manager and metrics are those of the last start.
 	manager *Manager
@@ -50,7 +51,7 @@ type world struct {
 
 // newWorld must be called in a synctest bubble.
 func newWorld(t *testing.T, settings rotation.Settings) *world {
-	w := &world{WithT: NewWithT(t), t: t, settings: settings, log: &lockedBuffer{}, secrets: newFakeSecrets(), stop: func() {}}
+	w := &world{WithT: NewWithT(t), t: t, settings: settings, tag: testTag, log: &lockedBuffer{}, secrets: newFakeSecrets(), stop: func() {}}
 	w.headscale = newFakeHeadscale(time.Now)
 	return w
 }
@@ -60,7 +61,7 @@ func (w *world) start() *world {
 	ctx, cancel := context.WithCancel(context.Background())
 	w.metrics = NewMetrics(MetricsFacts{Version: "v1", Commit: "abc", HeadscaleVersion: "v0.29.3", Transport: w.headscale.spoken})
 	manager := New(Config{
-		Admin: w.metrics.Watch(w.headscale), Observer: w.metrics, Secrets: w.secrets, Settings: w.settings, Tag: rotation.NewTag("test", "test"), Owner: w.owner,
+		Admin: w.metrics.Watch(w.headscale), Observer: w.metrics, Secrets: w.secrets, Settings: w.settings, Tag: w.tag, Owner: w.owner,
 		Clock: func() time.Time { return time.Now().Add(time.Duration(w.skew.Load())) },
 		Log:   slog.New(slog.NewTextHandler(w.log, nil)),
 	})
@@ -391,6 +392,31 @@ func TestAKeyOfAFormatYetUnknownHasItsPrefixInItsText(t *testing.T) {
 		w.start().pass(time.Second)
 		w.Expect(w.key()).To(BeEmpty())
 		w.Expect(w.log.String()).To(ContainSubstring("a part of its text"))
+	})
+}
+
+func TestKeysOfAnEarlierVersionAreStillOurs(t *testing.T) {
+	inWorld(t, defaults, func(w *world) {
+		former := rotation.NewTag("test/test")
+		w.tag = former
+		w.start().pass(time.Minute)
+		first := w.key()
+		w.stop()
+
+		orphan := w.headscale.add(w.headscale.newKey(), former.Expiration(time.Now().Add(30*day)))
+		w.tag = rotation.NewTag("test/test/cluster").After(former)
+		w.start().pass(time.Minute)
+		w.Expect(w.key()).To(Equal(first), "it is good as it is")
+		w.Expect(w.headscale.accepts([]byte(orphan.Reveal()))).To(BeFalse())
+		w.atRest()
+
+		w.pass(11 * day)
+		w.Expect(w.key()).NotTo(Equal(first))
+		w.atRest()
+		others := w.headscale.add(w.headscale.newKey(), former.Expiration(time.Now().Add(30*day)))
+		w.pass(time.Hour)
+		w.Expect(w.headscale.accepts([]byte(others.Reveal()))).To(BeTrue(), "it may be another cluster's")
+		w.Expect(w.headscale.accepts(w.key())).To(BeTrue())
 	})
 }
 

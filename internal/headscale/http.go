@@ -42,8 +42,8 @@ func newHTTPConn(dial Dialer) *httpConn {
 
 func (h *httpConn) close() { h.client.CloseIdleConnections() }
 
-// exchange sends a request and decodes the answer, where one is wanted. It returns a
-// *problem when Headscale answered with one.
+// exchange sends a request and decodes the answer into a value, unless that is nil. It
+// returns a *problem when Headscale answered with one.
 func (h *httpConn) exchange(ctx context.Context, method, path string, body, answer any) error {
 	request, err := newRequest(ctx, method, path, body)
 	if err != nil {

@@ -49,7 +49,7 @@ type Action int
 const (
 	// None: the stored credential is good.
 	None Action = iota
-	// Blocked: something is to be done, and a person must clear the way.
+	// Blocked: something is to be done, and a person must resolve a problem.
 	Blocked
 	// Revoke: credentials are to be expired, and their entries in the ledger to be dropped.
 	Revoke
@@ -108,9 +108,9 @@ func Decide[F any](v View[F]) Decision {
 func (v View[F]) outlook() string {
 	key := v.Stored()
 	if key == nil {
-		return "there is no key, and none is to be created"
+		return fmt.Sprintf("there is no %s, and none is to be created", v.Rules.Noun)
 	}
-	return fmt.Sprintf("the key is valid until %s and will be replaced at %s", FormatTime(key.Expiration), FormatTime(v.Due()))
+	return fmt.Sprintf("the %s is valid until %s and will be replaced at %s", v.Rules.Noun, FormatTime(key.Expiration), FormatTime(v.Due()))
 }
 
 // finish continues what was begun: a credential that is not saved yet, pending and
@@ -129,7 +129,7 @@ func (v View[F]) finish() (Decision, bool) {
 	if len(remaining.Pending) == len(v.Record.Pending) && len(remaining.Retiring) == len(v.Record.Retiring) {
 		return Decision{}, false
 	}
-	return Decision{Action: Revoke, Reason: ReasonSettling, Message: "a key that is not to be used any more is expired",
+	return Decision{Action: Revoke, Reason: ReasonSettling, Message: fmt.Sprintf("a %s that is not to be used any more is expired", v.Rules.Noun),
 		Expire: expire, Record: &remaining}, true
 }
 
@@ -137,10 +137,10 @@ func (v View[F]) finish() (Decision, bool) {
 // was created for is not the same any more.
 func (v View[F]) finishUnsaved() Decision {
 	if v.Record != nil && slices.ContainsFunc(v.Record.Pending, func(p PendingEntry) bool { return p.Expiration.Equal(v.Unsaved.Expiration) }) {
-		return Decision{Action: Save, Reason: ReasonUnsaved, Message: "a key that was created is not in the Secret yet",
+		return Decision{Action: Save, Reason: ReasonUnsaved, Message: fmt.Sprintf("a %s that was created is not in the Secret yet", v.Rules.Noun),
 			Predecessors: v.predecessors()}
 	}
-	return Decision{Action: Revoke, Reason: ReasonSettling, Message: "a key that was created for a Secret that is gone is expired",
+	return Decision{Action: Revoke, Reason: ReasonSettling, Message: fmt.Sprintf("a %s that was created for a Secret that is gone is expired", v.Rules.Noun),
 		Expire: []string{v.Unsaved.ID}}
 }
 
@@ -148,7 +148,7 @@ func (v View[F]) revokePending(expire []string) ([]PendingEntry, []string) {
 	var kept []PendingEntry
 	for _, entry := range v.Record.Pending {
 		i := slices.IndexFunc(v.Credentials, func(k Credential[F]) bool {
-			return k.Expiration.Equal(entry.Expiration) && v.owns(k) && k.ID != v.storedID()
+			return k.Expiration.Equal(entry.Expiration) && v.tagged(k) && k.ID != v.storedID()
 		})
 		switch {
 		case i >= 0 && v.stuck(v.Credentials[i].ID), i < 0 && v.mayAppear(entry):
@@ -161,7 +161,7 @@ func (v View[F]) revokePending(expire []string) ([]PendingEntry, []string) {
 }
 
 // mayAppear reports whether a pending credential may still appear in the list. An entry
-// from the future is one of a clock that was put right since.
+// from the future is one of a clock that was corrected since.
 func (v View[F]) mayAppear(entry PendingEntry) bool {
 	return v.Now.Before(entry.Written.Add(PendingTimeout)) && !entry.Written.After(v.Now.Add(maxClockSkew))
 }
@@ -182,7 +182,7 @@ func (v View[F]) revokeRetiring(expire []string) ([]RetiringEntry, []string) {
 }
 
 // retires reports whether a replaced credential is to be expired now. A time further away
-// than the delay allows is one of a clock that was put right since, or of a longer
+// than the delay allows is one of a clock that was corrected since, or of a longer
 // delay.
 func (v View[F]) retires(entry RetiringEntry) bool {
 	return !v.Now.Before(entry.NotBefore) || entry.NotBefore.After(v.Now.Add(v.Settings.RevocationDelay+maxClockSkew))
@@ -194,7 +194,8 @@ func (v View[F]) stuck(id string) bool { return v.Now.Before(v.Stuck[id]) }
 // replace decides for a new credential.
 func (v View[F]) replace(reason Reason, message string) Decision {
 	if v.Record != nil && v.Record.Immutable {
-		return v.blocked(ReasonImmutable, "the Secret is immutable and its key must be replaced ("+message+"); delete the Secret, and a new one is created")
+		return v.blocked(ReasonImmutable, fmt.Sprintf(
+			"the Secret is immutable and its %s must be replaced (%s); delete the Secret, and a new one is created", v.Rules.Noun, message))
 	}
 	return Decision{Action: Create, Reason: reason, Message: message, Predecessors: v.predecessors()}
 }
@@ -208,7 +209,7 @@ func (v View[F]) predecessors() []string {
 		stored := v.Record != nil && key.ID == v.storedID()
 		switch {
 		case v.refused(key):
-		case stored && (v.owns(key) || v.Record.ID != "" || v.Record.Intact()),
+		case stored && (v.tagged(key) || v.Record.ID != "" || v.Record.Intact()),
 			v.Record == nil && v.Rules.LostRecord == RetireAfterDelay && v.owns(key):
 			ids = append(ids, key.ID)
 		}
@@ -228,7 +229,7 @@ func (v View[F]) sweep() (Decision, bool) {
 			expire = append(expire, key.ID)
 		}
 	}
-	return Decision{Action: Revoke, Reason: ReasonOrphaned, Message: "a key with this Secret's tag that no Secret holds is expired",
+	return Decision{Action: Revoke, Reason: ReasonOrphaned, Message: fmt.Sprintf("a %s with this Secret's tag that no Secret holds is expired", v.Rules.Noun),
 		Expire: expire}, len(expire) > 0
 }
 
@@ -247,7 +248,7 @@ func (v View[F]) repair() (Decision, bool) {
 	same := v.Record.Regular && repaired.ID == v.Record.ID && repaired.CreatedAt.Equal(v.Record.CreatedAt) &&
 		repaired.Expiration.Equal(v.Record.Expiration)
 	return Decision{Action: Repair, Reason: ReasonAnnotationsDiffer, Record: &repaired,
-		Message: "the Secret's annotations differ from what Headscale's list says about the key"}, !same
+		Message: fmt.Sprintf("the Secret's annotations differ from what %s's list says about the %s", v.Rules.Issuer, v.Rules.Noun)}, !same
 }
 
 func (v View[F]) blocked(reason Reason, message string) Decision {
@@ -270,9 +271,20 @@ func (v View[F]) find(id string) *Credential[F] {
 	return &v.Credentials[i]
 }
 
-// owns reports whether a credential is one of ours.
+// owns reports whether a credential is one of ours even if no ledger names it. The former tag
+// may be another owner's, too, so it counts no longer than the record needs it: until it
+// holds a credential with the present one.
 func (v View[F]) owns(key Credential[F]) bool {
-	return v.Tag.Owns(key.Expiration) && (v.Rules.Foreign == nil || !v.Rules.Foreign(key))
+	if v.Tag.Owns(key.Expiration) {
+		return v.tagged(key)
+	}
+	stored := v.Stored()
+	return v.tagged(key) && (stored == nil || !v.Tag.Owns(stored.Expiration))
+}
+
+// tagged reports whether a credential carries our tag, the present or the former one.
+func (v View[F]) tagged(key Credential[F]) bool {
+	return (v.Tag.Owns(key.Expiration) || v.Tag.OwnedBefore(key.Expiration)) && (v.Rules.Foreign == nil || !v.Rules.Foreign(key))
 }
 
 // refused reports whether the backend does not accept a credential any more, by whichever
@@ -281,7 +293,7 @@ func (v View[F]) owns(key Credential[F]) bool {
 // database.
 func (v View[F]) refused(key Credential[F]) bool {
 	over := !key.Expiration.IsZero() && !v.Now.Before(key.Expiration.Add(maxClockSkew))
-	return over || v.Expired[key.ID] && !v.Tag.Owns(key.Expiration)
+	return over || v.Expired[key.ID] && !v.Tag.Owns(key.Expiration) && !v.Tag.OwnedBefore(key.Expiration)
 }
 
 // Due is when the stored credential is to be replaced, the zero time if there is none.

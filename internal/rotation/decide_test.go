@@ -21,8 +21,10 @@ func (t text) Reveal() string { return string(t) }
 
 // plainKind is credentials that can be used again and again, and whose text tells their ID.
 var plainKind = rotationtest.Kind[struct{}]{
-	Rules: rotation.Rules[struct{}]{Policies: standard[struct{}](), Expected: expected, IDOf: idOf, NotOurs: "theirs"},
-	Text:  func(id string) rotation.Text { return text(id + ".secret") },
+	Rules: rotation.Rules[struct{}]{
+		Noun: "token", Issuer: "The issuer", Policies: standard[struct{}](), Expected: expected, IDOf: idOf, NotOurs: "theirs",
+	},
+	Text: func(id string) rotation.Text { return text(id + ".secret") },
 }
 
 // onceFacts are what the list says of a credential that may be used once.
@@ -37,12 +39,13 @@ const reasonUsed, reasonUserChanged rotation.Reason = "KeyUsed", "UserChanged"
 // not tell their ID.
 var onceKind = rotationtest.Kind[onceFacts]{
 	Rules: rotation.Rules[onceFacts]{
+		Noun: "ticket", Issuer: "The office",
 		Policies: append(standard[onceFacts](),
 			func(v rotation.View[onceFacts]) (rotation.Reason, string, bool) {
-				return reasonUsed, "the key was used", v.Stored().Facts.used
+				return reasonUsed, "the ticket was used", v.Stored().Facts.used
 			},
 			func(v rotation.View[onceFacts]) (rotation.Reason, string, bool) {
-				return reasonUserChanged, "the key is another user's", v.Stored().Facts.user != "alice"
+				return reasonUserChanged, "the ticket is another user's", v.Stored().Facts.user != "alice"
 			}),
 		Expected: append([]rotation.Reason{reasonUsed, reasonUserChanged}, expected...),
 		NotOurs:  "theirs",
@@ -81,6 +84,7 @@ func checkDecisions[F any](t *testing.T, kind rotationtest.Kind[F]) {
 			g.Expect(decision.Action).To(Equal(row.Action), decision.Message)
 			g.Expect(decision.Reason).To(Equal(row.Reason), decision.Message)
 			g.Expect(decision.Message).NotTo(BeEmpty())
+			g.Expect(decision.Message).NotTo(MatchRegexp(`Headscale|\bkeys?\b`), "the words of another kind")
 			if decision.AtRest() {
 				g.Expect(decision.Next).To(BeTemporally(">", row.View.Now))
 				g.Expect(decision.Next).To(BeTemporally("<=", row.View.Now.Add(rotation.CheckInterval)))
@@ -108,7 +112,7 @@ func TestAKindsOwnPolicies(t *testing.T) {
 	view.Credentials = nil
 	decision = rotation.Decide(view)
 	g.Expect(decision.Action).To(Equal(rotation.None))
-	g.Expect(decision.Message).To(Equal("there is no key, and none is to be created"))
+	g.Expect(decision.Message).To(Equal("there is no ticket, and none is to be created"))
 	view.Record = nil
 	g.Expect(rotation.Decide(view).Action).To(Equal(rotation.None))
 }

@@ -47,30 +47,30 @@ type limiter struct {
 
 func newLimiter(backoff wait.Backoff) limiter { return limiter{initial: backoff, next: backoff} }
 
-// wait is how long no credential may be asked for. A time further away than the longest
-// delay is one of a clock that was put right since.
-func (l *limiter) wait(now time.Time) time.Duration {
+// remaining is how long no credential may be created. A time further away than the longest
+// delay is one of a clock that was corrected since.
+func (l *limiter) remaining(now time.Time) time.Duration {
 	if left := l.notBefore.Sub(now); left > 0 && left <= MaxCreateDelay {
 		return left
 	}
 	return 0
 }
 
-// spend notes that a credential is asked for.
-func (l *limiter) spend(now time.Time) {
+// reserve notes that a credential is about to be created.
+func (l *limiter) reserve(now time.Time) {
 	l.delay = l.next.Step()
 	l.notBefore = now.Add(l.delay)
 }
 
-// forgive notes that the credential was wanted and is in place, so that the next one is
-// free again after the shortest delay.
-func (l *limiter) forgive(now time.Time) {
+// forget notes that the last credential was created because it was expected and is valid, so
+// that the next one may follow after the shortest delay.
+func (l *limiter) forget(now time.Time) {
 	l.reset()
 	l.notBefore = now.Add(MinDelay)
 }
 
-// rest notes that all is well, which ends the doubling when it lasts.
-func (l *limiter) rest(now time.Time) {
+// idle notes that no credential is needed, which resets the delay once it lasts.
+func (l *limiter) idle(now time.Time) {
 	if now.After(l.notBefore.Add(l.delay)) {
 		l.reset()
 	}

@@ -14,22 +14,22 @@ var _ = Describe("The limiter of new credentials", func() {
 		limiter := newLimiter(backoff(MinDelay, MaxCreateDelay, 0))
 		now := noon
 		for _, seconds := range []int{1, 2, 4, 8, 16, 32, 60, 60} {
-			limiter.spend(now)
+			limiter.reserve(now)
 			Expect(limiter.notBefore.Sub(now)).To(Equal(time.Duration(seconds) * time.Second))
 			now = limiter.notBefore
-			limiter.rest(now)
+			limiter.idle(now)
 		}
-		limiter.rest(now.Add(2 * time.Minute))
-		limiter.spend(now)
+		limiter.idle(now.Add(2 * time.Minute))
+		limiter.reserve(now)
 		Expect(limiter.notBefore.Sub(now)).To(Equal(time.Second))
 	})
 
 	It("waits no longer than the longest delay, whatever the clock does", func() {
 		limiter := newLimiter(NewBackoff(MaxCreateDelay))
-		limiter.spend(noon)
-		Expect(limiter.wait(noon)).To(BeNumerically(">", 0))
-		Expect(limiter.wait(noon.Add(-time.Hour))).To(BeZero())
-		Expect(limiter.wait(noon.Add(time.Minute))).To(BeZero())
+		limiter.reserve(noon)
+		Expect(limiter.remaining(noon)).To(BeNumerically(">", 0))
+		Expect(limiter.remaining(noon.Add(-time.Hour))).To(BeZero())
+		Expect(limiter.remaining(noon.Add(time.Minute))).To(BeZero())
 	})
 })
 

@@ -14,6 +14,11 @@ type Policy[F any] func(v View[F]) (reason Reason, message string, violated bool
 
 // Rules are what differs between kinds of credentials.
 type Rules[F any] struct {
+	// Noun is what messages call a credential of this kind, after "a" and without one:
+	// "key". Its plural is formed with an s.
+	Noun string
+	// Issuer is what messages call the backend: "Headscale".
+	Issuer string
 	// Policies are asked in their order; the first that is violated has the credential
 	// replaced. A kind that is not to be replaced for a reason leaves out its policy.
 	Policies []Policy[F]
@@ -60,47 +65,47 @@ func (r Rules[F]) expects(reason Reason) bool { return slices.Contains(r.Expecte
 
 // SecretMissing is violated where there is no record.
 func SecretMissing[F any](v View[F]) (Reason, string, bool) {
-	return ReasonSecretMissing, "there is no Secret with a key yet", v.Record == nil
+	return ReasonSecretMissing, fmt.Sprintf("there is no Secret with a %s yet", v.Rules.Noun), v.Record == nil
 }
 
 // KeyMissing is violated where the record holds no text.
 func KeyMissing[F any](v View[F]) (Reason, string, bool) {
-	return ReasonKeyMissing, "the Secret holds no key", reveal(v.Record.Text) == ""
+	return ReasonKeyMissing, fmt.Sprintf("the Secret holds no %s", v.Rules.Noun), reveal(v.Record.Text) == ""
 }
 
 // ValueChanged is violated where the text is another one than was stored.
 func ValueChanged[F any](v View[F]) (Reason, string, bool) {
-	return ReasonValueChanged, "the Secret's value is not the key that was stored there", !v.Record.Intact()
+	return ReasonValueChanged, fmt.Sprintf("the Secret's value is not the %s that was stored there", v.Rules.Noun), !v.Record.Intact()
 }
 
 // NotListed is violated where the backend does not know the credential.
 func NotListed[F any](v View[F]) (Reason, string, bool) {
-	return ReasonKeyUnknown, fmt.Sprintf("Headscale does not list the key %s; its database may be another one", v.storedID()), v.Stored() == nil
+	return ReasonKeyUnknown, fmt.Sprintf("%s does not list the %s %s; its database may be another one", v.Rules.Issuer, v.Rules.Noun, v.storedID()), v.Stored() == nil
 }
 
 // NeverExpires is violated by a credential without an expiration.
 func NeverExpires[F any](v View[F]) (Reason, string, bool) {
 	key := v.Stored()
-	return ReasonLifetimeShortened, fmt.Sprintf("the key %s never expires", key.ID), key.Expiration.IsZero()
+	return ReasonLifetimeShortened, fmt.Sprintf("the %s %s never expires", v.Rules.Noun, key.ID), key.Expiration.IsZero()
 }
 
 // Expired is violated from the instant on at which the credential expires.
 func Expired[F any](v View[F]) (Reason, string, bool) {
 	key := v.Stored()
-	return ReasonKeyExpired, fmt.Sprintf("the key %s expired at %s", key.ID, FormatTime(key.Expiration)), !v.Now.Before(key.Expiration)
+	return ReasonKeyExpired, fmt.Sprintf("the %s %s expired at %s", v.Rules.Noun, key.ID, FormatTime(key.Expiration)), !v.Now.Before(key.Expiration)
 }
 
 // Due is violated from the instant on at which the credential is to be replaced.
 func Due[F any](v View[F]) (Reason, string, bool) {
 	key := v.Stored()
-	return ReasonDue, fmt.Sprintf("the key %s expires at %s and is replaced %s before", key.ID, FormatTime(key.Expiration), v.Settings.RotationBuffer), !v.Now.Before(v.Due())
+	return ReasonDue, fmt.Sprintf("the %s %s expires at %s and is replaced %s before", v.Rules.Noun, key.ID, FormatTime(key.Expiration), v.Settings.RotationBuffer), !v.Now.Before(v.Due())
 }
 
 // Outlives is violated by a credential that would live longer than the settings allow.
 func Outlives[F any](v View[F]) (Reason, string, bool) {
 	key := v.Stored()
 	return ReasonLifetimeShortened,
-		fmt.Sprintf("the key %s would live until %s, longer than the %s that are set now", key.ID, FormatTime(key.Expiration), v.Settings.Expiration),
+		fmt.Sprintf("the %s %s would live until %s, longer than the %s that are set now", v.Rules.Noun, key.ID, FormatTime(key.Expiration), v.Settings.Expiration),
 		key.Expiration.Sub(v.Now) > v.Settings.Expiration+maxClockSkew
 }
 

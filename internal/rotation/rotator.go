@@ -36,7 +36,7 @@ var (
 	ErrChanged = errors.New("the Secret was changed meanwhile")
 
 	// ErrUnsettled says that decisions went round in a circle.
-	ErrUnsettled = errors.New("the Secret or Headscale's keys keep changing while they are being corrected; something else is writing to them")
+	ErrUnsettled = errors.New("something else is writing to them")
 )
 
 // ObserveError says that it failed already to find out how things are: nothing was done.
@@ -51,13 +51,15 @@ func (e *ObserveError) Unwrap() error { return e.Err }
 type ThrottledError struct {
 	// Until is when it may be.
 	Until time.Time
-	// Cause is the decision that wants it.
+	// Cause is the decision to create it.
 	Cause Decision
+	// Noun is what it is called.
+	Noun string
 }
 
 func (e *ThrottledError) Error() string {
-	return fmt.Sprintf("a new key is needed (%s), and keys were created too often lately; the next one is created at %s",
-		e.Cause.Message, FormatTime(e.Until.Truncate(time.Second)))
+	return fmt.Sprintf("a new %s is needed (%s), and %ss were created too often lately; the next one is created at %s",
+		e.Noun, e.Cause.Message, e.Noun, FormatTime(e.Until.Truncate(time.Second)))
 }
 
 // Observer is told what a Rotator does.
@@ -119,7 +121,7 @@ func (r *Rotator[F]) Converge(ctx context.Context) (View[F], Decision, error) {
 		r.Observer.Decided(view, decision)
 		if decision.AtRest() {
 			if decision.Action == None {
-				r.State.rest(view.Now)
+				r.State.upToDate(view.Now)
 			}
 			return view, decision, nil
 		}
@@ -127,7 +129,8 @@ func (r *Rotator[F]) Converge(ctx context.Context) (View[F], Decision, error) {
 			return view, decision, err
 		}
 	}
-	return View[F]{}, Decision{}, ErrUnsettled
+	return View[F]{}, Decision{}, fmt.Errorf("the Secret or %s's %ss keep changing while they are being corrected; %w",
+		r.Rules.Issuer, r.Rules.Noun, ErrUnsettled)
 }
 
 // UpToDate lists the credentials and reports whether nothing is to be done, as far as the

@@ -58,11 +58,11 @@ func reconcileState[F any](s *State, view *View[F]) {
 	})
 }
 
-// rest notes that the credential was found good.
-func (s *State) rest(now time.Time) {
+// upToDate notes that nothing is to be done.
+func (s *State) upToDate(now time.Time) {
 	if s.expected {
-		s.creating.forgive(now)
+		s.creating.forget(now)
 	}
 	s.expected = false
-	s.creating.rest(now)
+	s.creating.idle(now)
 }

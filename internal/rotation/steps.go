@@ -48,14 +48,14 @@ func (r *Rotator[F]) execute(ctx context.Context, view View[F], d Decision) erro
 
 // replace creates a new credential and stores it.
 func (r *Rotator[F]) replace(ctx context.Context, view View[F], d Decision) error {
-	if wait := r.State.creating.wait(view.Now); wait > 0 {
-		return &ThrottledError{Until: view.Now.Add(wait), Cause: d}
+	if wait := r.State.creating.remaining(view.Now); wait > 0 {
+		return &ThrottledError{Until: view.Now.Add(wait), Cause: d, Noun: r.Rules.Noun}
 	}
 	expiration := view.newExpiration()
 	if err := r.intend(ctx, view, expiration); err != nil {
 		return err
 	}
-	r.State.creating.spend(r.now())
+	r.State.creating.reserve(r.now())
 	if err := r.create(ctx, expiration); err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (r *Rotator[F]) intend(ctx context.Context, view View[F], expiration time.T
 		record = *view.Record
 	}
 	if err := r.write(ctx, record.withPending(PendingEntry{Expiration: expiration, Written: view.Now})); err != nil {
-		return fmt.Errorf("noting a new key in the Secret: %w", err)
+		return fmt.Errorf("noting a new %s in the Secret: %w", r.Rules.Noun, err)
 	}
 	r.Observer.Reached(StepIntend)
 	return nil
@@ -113,14 +113,14 @@ func (r *Rotator[F]) create(ctx context.Context, expiration time.Time) error {
 func (r *Rotator[F]) listedID(ctx context.Context, expiration time.Time) (string, error) {
 	credentials, err := r.Backend.List(ctx)
 	if err != nil {
-		return "", fmt.Errorf("looking for the new key in Headscale's list: %w", err)
+		return "", fmt.Errorf("looking for the new %s in %s's list: %w", r.Rules.Noun, r.Rules.Issuer, err)
 	}
 	for _, credential := range credentials {
 		if credential.Expiration.Equal(expiration) {
 			return credential.ID, nil
 		}
 	}
-	return "", errors.New("the key that Headscale created is not in Headscale's list, and nothing else tells its name")
+	return "", fmt.Errorf("the %s that %s created is not in its list, and nothing else tells its name", r.Rules.Noun, r.Rules.Issuer)
 }
 
 // store puts the credential into the Secret.
@@ -128,7 +128,7 @@ func (r *Rotator[F]) store(ctx context.Context, d Decision) error {
 	created := *r.State.unsaved
 	record := r.record.withCredential(created, d.Predecessors, r.now().Add(r.Settings.RevocationDelay))
 	if err := r.write(ctx, record); err != nil {
-		return fmt.Errorf("storing the new key in the Secret: %w", err)
+		return fmt.Errorf("storing the new %s in the Secret: %w", r.Rules.Noun, err)
 	}
 	r.State.unsaved = nil
 	r.Observer.Reached(StepStore)
@@ -138,7 +138,7 @@ func (r *Rotator[F]) store(ctx context.Context, d Decision) error {
 }
 
 // revoke expires credentials, and then drops the entries that said so. One that cannot be
-// expired is put off: the next decision leaves it, and its entry, alone for a while.
+// expired is deferred: the next decision leaves it, and its entry, alone for a while.
 func (r *Rotator[F]) revoke(ctx context.Context, d Decision) error {
 	r.dropUnsaved(d.Expire)
 	var failed error
@@ -154,7 +154,7 @@ func (r *Rotator[F]) revoke(ctx context.Context, d Decision) error {
 		return nil
 	}
 	if err := r.write(ctx, *d.Record); err != nil {
-		return fmt.Errorf("noting in the Secret that a key was expired: %w", err)
+		return fmt.Errorf("noting in the Secret that a %s was expired: %w", r.Rules.Noun, err)
 	}
 	r.Observer.Reached(StepForget)
 	return nil

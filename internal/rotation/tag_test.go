@@ -12,8 +12,8 @@ var _ = Describe("A tag", func() {
 		seen := map[Tag]string{}
 		for _, namespace := range []string{"a", "b", "default", "headscale"} {
 			for _, name := range []string{"headscale-api-key", "test", "a"} {
-				tag := NewTag(namespace, name)
-				Expect(tag).To(Equal(NewTag(namespace, name)))
+				tag := NewTag(namespace + "/" + name)
+				Expect(tag).To(Equal(NewTag(namespace + "/" + name)))
 				Expect(seen).NotTo(HaveKey(tag))
 				seen[tag] = namespace + name
 				Expect(tag.fraction%time.Millisecond).NotTo(BeZero(), "others' expirations are often whole milliseconds")

@@ -288,3 +288,37 @@ func TestTwoRecordsWithOneTag(t *testing.T) {
 	}
 	first.Expect(first.created()).To(BeNumerically("~", 18, 2))
 }
+
+// Two owners of the same name on one backend, as two clusters with one database have them,
+// are told apart by their tags. What an earlier version created may be either's, until each
+// has created a credential of its own.
+func TestTwoOwnersOnOneBackend(t *testing.T) {
+	former := rotation.NewTag("test")
+	for name, tags := range map[string][2]rotation.Tag{
+		"new":                               {rotation.NewTag("a").After(former), rotation.NewTag("b").After(former)},
+		"upgraded from one tag":             {former, former},
+		"one upgraded, and a new one":       {former, rotation.NewTag("b").After(former)},
+		"one never upgraded, and a new one": {former, rotation.NewTag("b").After(former)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			first, second := newWorld(t, plainKind), newWorld(t, plainKind)
+			second.issuer = first.issuer
+			first.tag, second.tag = tags[0], tags[1]
+			first.converge()
+			second.converge()
+			if name != "one never upgraded, and a new one" {
+				first.tag, second.tag = rotation.NewTag("a").After(former), rotation.NewTag("b").After(former)
+			}
+			first.pass(10 * time.Second)
+			second.pass(10 * time.Second)
+			before := first.created()
+			for range 10 {
+				first.pass(time.Hour)
+				second.pass(time.Hour)
+				first.Expect(first.works() && second.works()).To(BeTrue())
+				first.Expect(first.accepted()).To(ConsistOf(first.store.record.ID, second.store.record.ID))
+			}
+			first.Expect(first.created()-before).To(BeNumerically("<=", 1), "they fight over their keys")
+		})
+	}
+}

@@ -122,6 +122,7 @@ type world[F any] struct {
 	settings rotation.Settings
 	// usable reports whether the backend accepts a credential that has not expired.
 	usable func(F) bool
+	tag    rotation.Tag
 	state  *rotation.State
 	// kill is asked after each step whether the process ends there.
 	kill    func(step rotation.Step) bool
@@ -131,7 +132,7 @@ type world[F any] struct {
 
 func newWorld[F any](t *testing.T, kind rotationtest.Kind[F]) *world[F] {
 	w := &world[F]{
-		WithT: NewWithT(t), t: t, now: rotationtest.Noon, kind: kind, state: rotation.NewState(),
+		WithT: NewWithT(t), t: t, now: rotationtest.Noon, kind: kind, tag: rotationtest.Tag, state: rotation.NewState(),
 		settings: rotation.Settings{Expiration: 24 * time.Hour, RotationBuffer: 12 * time.Hour},
 		usable:   func(F) bool { return true },
 		kill:     func(rotation.Step) bool { return false },
@@ -165,7 +166,7 @@ func (w *world[F]) Did(event rotation.Event) {
 // process that is killed loses its State, and starts again.
 func (w *world[F]) converge() (next time.Time) {
 	rotator := rotation.Rotator[F]{
-		Backend: w.issuer, Store: w.store, Observer: w, Rules: w.kind.Rules, Settings: w.settings, Tag: rotationtest.Tag,
+		Backend: w.issuer, Store: w.store, Observer: w, Rules: w.kind.Rules, Settings: w.settings, Tag: w.tag,
 		Clock: func() time.Time { return w.now }, State: w.state,
 	}
 	defer func() {

@@ -82,7 +82,6 @@ func newWorld(ctx context.Context, h installation, options ...worldOption) *worl
 		namespace: newNamespace(ctx), headscale: h, socket: h.SocketPath(),
 		list: headscale.NewClient(headscale.UnixSocket(h.SocketPath())), printed: process.NewLog(GinkgoWriter),
 	}
-	w.tag = rotation.NewTag(w.namespace, v1beta1.DefaultSecretName)
 	w.dir = newDir()
 	for _, option := range options {
 		option(w)
@@ -92,6 +91,8 @@ func newWorld(ctx context.Context, h installation, options ...worldOption) *worl
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(w.api.Leave)
 	w.kubeconfig = writeKubeconfig(ctx, w.namespace, w.dir, w.api.Config())
+	w.tag, err = apikey.NewTag(w.api.Config(), w.namespace, v1beta1.DefaultSecretName)
+	Expect(err).NotTo(HaveOccurred())
 	w.seen = watchKeys(w.namespace)
 	w.foreign = w.makeForeignKey(ctx)
 	DeferCleanup(w.end)

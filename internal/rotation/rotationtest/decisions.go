@@ -12,8 +12,11 @@ import (
 // Noon is the time of every view that does not say another one.
 var Noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
-// Tag is the tag of the views.
-var Tag = rotation.NewTag("test", "test")
+// Tag is the tag of the views, and former that of an earlier version.
+var (
+	Tag    = rotation.NewTag("test").After(former)
+	former = rotation.NewTag("former")
+)
 
 // The IDs of the views' credentials: the stored one, and another.
 const (
@@ -172,6 +175,14 @@ func (t *table[F]) orphans() {
 		t.list(OtherID, Tag.Expiration(Noon.Add(-5*time.Minute))))
 	t.add("a key of ours that expired long ago", rotation.None, rotation.ReasonUpToDate,
 		t.list(OtherID, Tag.Expiration(Noon.Add(-time.Hour))))
+	earlier := func(v *view) {
+		v.Credentials[0].Expiration = former.Expiration(Noon.Add(time.Hour))
+		v.Record.Expiration = v.Credentials[0].Expiration
+	}
+	before := t.list(OtherID, former.Expiration(Noon.Add(48*time.Hour)))
+	t.add("an orphan of an earlier version, whose key is stored", rotation.Revoke, rotation.ReasonOrphaned, earlier, before)
+	t.add("a key with the former tag, which may be another's by now", rotation.None, rotation.ReasonUpToDate, before)
+	t.add("an orphan of ours beside the stored key of an earlier version", rotation.Revoke, rotation.ReasonOrphaned, earlier, orphan)
 	t.add("others' keys", rotation.None, rotation.ReasonUpToDate,
 		t.list(OtherID, Noon.Add(87600*time.Hour)), t.list("never", time.Time{}))
 	t.add("a key with our tag that belongs to another record", rotation.None, rotation.ReasonUpToDate, orphan, func(v *view) {
@@ -190,6 +201,8 @@ func (t *table[F]) ledger() {
 	due, soon, later := t.kind.Due(), Noon.Add(time.Hour), Noon.Add(2*time.Hour)
 	t.add("a pending key appeared", rotation.Revoke, rotation.ReasonSettling,
 		t.pend(Tag.Expiration(later), Noon), t.list(OtherID, Tag.Expiration(later)))
+	t.add("a pending key of an earlier version appeared", rotation.Revoke, rotation.ReasonSettling,
+		t.pend(former.Expiration(later), Noon), t.list(OtherID, former.Expiration(later)))
 	t.add("a pending key did not appear yet", rotation.None, rotation.ReasonUpToDate,
 		t.pend(soon, Noon.Add(-rotation.PendingTimeout+1)))
 	t.add("a pending key did not appear in time", rotation.Revoke, rotation.ReasonSettling,
