@@ -35,6 +35,9 @@ func reasonOf(err error) rotation.Reason {
 	}
 }
 
+// kubernetesReason tells the answers of the API server apart. RBAC, a quota and an admission
+// plugin all refuse with the reason Forbidden, and nothing but their words differs; these are
+// tried on a real API server in test/reliability.
 func kubernetesReason(err error) rotation.Reason {
 	switch {
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):

@@ -72,12 +72,13 @@ func (g *grpcConn) failure(err error) error {
 
 // grpcError tells an error that Headscale answered with from a connection that
 // failed. Canceled is of the second kind: Headscale does not cancel. ResourceExhausted is
-// what gRPC itself says of an answer that is too long, and Headscale never.
+// what gRPC itself says of an answer that is too long, and Headscale never. Where there was no
+// answer, gRPC may quote what came instead of one.
 func grpcError(err error) error {
 	answered := status.Convert(err)
 	switch answered.Code() {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
-		return unavailable(answered.Message())
+		return unavailable("the call ended with code " + answered.Code().String())
 	case codes.ResourceExhausted:
 		return errTooLong
 	default:

@@ -51,13 +51,13 @@ func (h *httpConn) exchange(ctx context.Context, method, path string, body, answ
 	}
 	response, err := h.client.Do(request)
 	if err != nil {
-		return unavailable(err.Error())
+		return brokenOff(err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	content, err := io.ReadAll(io.LimitReader(response.Body, answerLimit+1))
 	switch {
 	case err != nil:
-		return unavailable("the answer broke off: " + err.Error())
+		return brokenOff(err)
 	case len(content) > answerLimit:
 		return errTooLong
 	case response.StatusCode != http.StatusOK:
@@ -71,6 +71,20 @@ func (h *httpConn) exchange(ctx context.Context, method, path string, body, answ
 	}
 	// The decoder's own error may quote the content, and so a key.
 	return fmt.Errorf("the answer of Headscale to %s %s is not the JSON that was expected", method, path)
+}
+
+// brokenOff returns the error of an exchange in which no whole answer came. Package net/http
+// quotes what it cannot read, so of its errors only those of the connection are quoted.
+func brokenOff(err error) error {
+	var system *net.OpError
+	switch {
+	case errors.As(err, &system):
+		return unavailable("the answer broke off: " + system.Error())
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return unavailable("the answer broke off")
+	default:
+		return unavailable("the answer is not HTTP/1.1, or its headers are too long")
+	}
 }
 
 // boundedList is a list in an answer, decoded one entry after the other up to entryLimit.

@@ -16,7 +16,7 @@ import (
 )
 
 // What an answer may be. A Headscale that was taken over can send whatever it likes, and
-// the API Key Manager next to it has 64 MiB: docs/security.md.
+// the API Key Manager next to it has 64 MiB: docs/key-lifecycle.md.
 const (
 	// answerLimit is how many bytes an answer may have: a list of more than 10 000 API keys.
 	answerLimit = 2 << 20

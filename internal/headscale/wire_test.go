@@ -171,7 +171,7 @@ var _ = Describe("Over HTTP", func() {
 		expectNoKey(err)
 	})
 
-	It("keeps a key out of the error when the answer is not HTTP at all", func(ctx SpecContext) {
+	DescribeTable("quotes nothing of an answer that is not HTTP at all", func(ctx SpecContext, sent string) {
 		path := socketPath()
 		var probed atomic.Bool
 		listenRaw(path, func(conn net.Conn) {
@@ -181,12 +181,21 @@ var _ = Describe("Over HTTP", func() {
 				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
 				return
 			}
-			_, _ = io.WriteString(conn, secretKey+"\r\n\r\n")
+			_, _ = io.WriteString(conn, sent)
 		})
 		_, err := newClient(path).CreateAPIKey(ctx, tomorrow())
 		Expect(err).To(MatchError(headscale.ErrUnavailable))
+		Expect(err).To(MatchError(ContainSubstring("the answer is not HTTP/1.1")))
 		expectNoKey(err)
-	})
+		Expect(err.Error()).NotTo(ContainSubstring("evil"))
+	},
+		Entry("a key", secretKey+"\r\n\r\n"),
+		Entry("another protocol", "SSH-2.0-evil\r\n\r\n"),
+		Entry("a strange status", "HTTP/1.1 evil evil\r\n\r\n"),
+		Entry("a strange header", "HTTP/1.1 200 OK\r\nevil evil\r\n\r\n"),
+		Entry("a strange length", "HTTP/1.1 200 OK\r\nContent-Length: evil\r\n\r\n"),
+		Entry("strange trailers", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nevil evil\r\n\r\n"),
+	)
 })
 
 var _ = Describe("Over gRPC", func() {
@@ -213,9 +222,9 @@ var _ = Describe("Over gRPC", func() {
 			"Headscale refused with code Unknown: saving hskey-api-0123456789ab-*** abc-d_f.***", nil),
 		Entry("a call that it does not have", codes.Unimplemented, "unknown method",
 			"Headscale refused with code Unimplemented: unknown method", nil),
-		Entry("unavailable", codes.Unavailable, "going down", "no answer from Headscale: going down", headscale.ErrUnavailable),
-		Entry("too late", codes.DeadlineExceeded, "too late", "no answer from Headscale: too late", headscale.ErrUnavailable),
-		Entry("cancelled by the other side", codes.Canceled, "gone", "no answer from Headscale: gone", headscale.ErrUnavailable),
+		Entry("unavailable", codes.Unavailable, "going down", "no answer from Headscale: the call ended with code Unavailable", headscale.ErrUnavailable),
+		Entry("too late", codes.DeadlineExceeded, "too late", "no answer from Headscale: the call ended with code DeadlineExceeded", headscale.ErrUnavailable),
+		Entry("cancelled by the other side", codes.Canceled, "gone", "no answer from Headscale: the call ended with code Canceled", headscale.ErrUnavailable),
 	)
 
 	DescribeTable("asks the list whether Headscale knows a prefix that it refuses", func(ctx SpecContext, code codes.Code, words string) {

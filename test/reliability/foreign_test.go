@@ -1,16 +1,33 @@
 package reliability_test
 
 import (
+	"time"
+
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/headscale"
 	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
 const sectionForeign = "foreign"
+
+// Headscale up to 0.29 refuses a prefix that it does not know with the code of everything else.
+var _ = Describe("An unknown key", func() {
+	eachHeadscale("is told from one that cannot be expired", func(ctx SpecContext, version string) {
+		list := headscale.NewClient(headscale.UnixSocket(sharedHeadscale(ctx, version).SocketPath()))
+		DeferCleanup(list.Close)
+		Expect(list.ExpireAPIKey(ctx, "abcdefghijkl")).To(MatchError(headscale.ErrNotFound), version)
+		key, err := list.CreateAPIKey(ctx, time.Now().Add(time.Hour))
+		Expect(err).NotTo(HaveOccurred())
+		prefix, known := key.Prefix()
+		Expect(known).To(BeTrue())
+		Expect(list.ExpireAPIKey(ctx, prefix)).To(Succeed(), version)
+	})
+})
 
 var _ = Describe("When something is not ours, a manager", func() {
 	eachHeadscale("leaves a Secret of that name alone until it is gone", func(ctx SpecContext, version string) {

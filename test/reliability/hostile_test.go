@@ -77,6 +77,8 @@ var tricks = []trick{
 		{"id": "1", "prefix": evil + unprintable}, {"id": "2", "prefix": evil + "@2020-01-01T00:00:00Z,x"}, {"id": "3", "prefix": strings.Repeat(evil, 99)},
 		{"id": "4", "prefix": "", "expiration": "0000-01-01T00:00:00Z"},
 	}}))},
+	{name: "a strange status", on: headscaletest.List, play: func(v *victim) { _, _ = io.WriteString(v, "HTTP/1.1 "+evil+" "+evil+"\r\n\r\n") }},
+	{name: "a strange header", on: headscaletest.List, play: func(v *victim) { v.say("200 OK", evil+" "+evil+"\r\n", "{}") }},
 	{name: "endless headers", on: headscaletest.List, play: func(v *victim) { v.flood("HTTP/1.1 200 OK\r\n", "X-"+evil+": "+evil+"\r\n") }},
 	{name: "an endless header", on: headscaletest.List, play: func(v *victim) { v.flood("HTTP/1.1 200 OK\r\nX: ", evil) }},
 	{name: "endless news", on: headscaletest.List, play: func(v *victim) { v.flood("", "HTTP/1.1 103 Early Hints\r\nLink: <"+evil+">\r\n\r\n") }},
@@ -134,6 +136,11 @@ var tricks = []trick{
 	{name: "gRPC: a refusal with strange words", grpc: true, on: headscaletest.List, play: func(v *victim) {
 		v.headers()
 		v.trailers("grpc-status", "2", "grpc-message", "%1b[31m%0a"+spoken+evilKey+"%e2%80%ae"+strings.Repeat("x", 5000))
+	}},
+	{name: "gRPC: another type of content", grpc: true, on: headscaletest.List, play: func(v *victim) {
+		v.headers("content-type", spoken+"/html")
+		v.message([]byte(spoken + unprintable))
+		v.trailers("grpc-status", spoken)
 	}},
 	{name: "gRPC: a key with a line of its own", grpc: true, on: headscaletest.Create, play: func(v *victim) {
 		v.headers()
