@@ -75,6 +75,8 @@ type Manager struct {
 	store   *secretStore
 	rotator rotation.Rotator[headscale.APIKey]
 	failing wait.Backoff
+	// poll is pollInterval, but in tests of a year.
+	poll time.Duration
 	// heartbeat is when the Manager last gave a heartbeat.
 	heartbeat heartbeat
 }
@@ -88,6 +90,7 @@ func New(config Config) *Manager {
 		Config:  config,
 		store:   &secretStore{secrets: config.Secrets, owner: config.Owner},
 		failing: rotation.NewBackoff(maxRetry),
+		poll:    pollInterval,
 	}
 	m.report = &reporter{log: config.Log, observer: config.Observer, secrets: m.secrets}
 	m.rotator = rotation.Rotator[headscale.APIKey]{
@@ -127,7 +130,7 @@ func (m *Manager) sleep(ctx context.Context, until time.Time, wake *waker) {
 			return
 		}
 		m.beat()
-		timer := time.NewTimer(min(left, pollInterval))
+		timer := time.NewTimer(min(left, m.poll))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -141,7 +144,7 @@ func (m *Manager) sleep(ctx context.Context, until time.Time, wake *waker) {
 				return
 			}
 		case <-timer.C:
-			if left > pollInterval && !m.upToDate(ctx) {
+			if left > m.poll && !m.upToDate(ctx) {
 				return
 			}
 		}

@@ -40,6 +40,7 @@ type world struct {
 	settings  rotation.Settings
 	owner     *Owner
 	tag       rotation.Tag
+	poll      time.Duration
 	log       *lockedBuffer
 	// manager and metrics are those of the last start.
 	manager *Manager
@@ -51,7 +52,7 @@ type world struct {
 
 // newWorld must be called in a synctest bubble.
 func newWorld(t *testing.T, settings rotation.Settings) *world {
-	w := &world{WithT: NewWithT(t), t: t, settings: settings, tag: testTag, log: &lockedBuffer{}, secrets: newFakeSecrets(), stop: func() {}}
+	w := &world{WithT: NewWithT(t), t: t, settings: settings, tag: testTag, poll: pollInterval, log: &lockedBuffer{}, secrets: newFakeSecrets(), stop: func() {}}
 	w.headscale = newFakeHeadscale(time.Now)
 	return w
 }
@@ -66,6 +67,7 @@ func (w *world) start() *world {
 		Log:   slog.New(slog.NewTextHandler(w.log, nil)),
 	})
 	w.manager = manager
+	manager.poll = w.poll
 	done := make(chan error)
 	go func() { done <- manager.Start(ctx) }()
 	w.stop = func() {
@@ -153,6 +155,7 @@ func TestAYearOfRotations(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, rotation.Settings{Expiration: 2160 * time.Hour, RotationBuffer: test.buffer}, func(w *world) {
+				w.poll = rotation.CheckInterval // A million polls take a minute.
 				w.start()
 				for elapsed := time.Duration(0); elapsed < 365*day; elapsed += day {
 					w.atRest()

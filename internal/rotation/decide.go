@@ -275,11 +275,15 @@ func (v View[F]) find(id string) *Credential[F] {
 // may be another owner's, too, so it counts no longer than the record needs it: until it
 // holds a credential with the present one.
 func (v View[F]) owns(key Credential[F]) bool {
-	if v.Tag.Owns(key.Expiration) {
-		return v.tagged(key)
+	switch {
+	case !v.tagged(key):
+		return false
+	case v.Tag.Owns(key.Expiration):
+		return true
+	default:
+		stored := v.Stored()
+		return stored == nil || !v.Tag.Owns(stored.Expiration)
 	}
-	stored := v.Stored()
-	return v.tagged(key) && (stored == nil || !v.Tag.Owns(stored.Expiration))
 }
 
 // tagged reports whether a credential carries our tag, the present or the former one.
