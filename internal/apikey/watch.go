@@ -20,9 +20,9 @@ import (
 // resource version.
 const unknownVersion = "?"
 
-// waker carries news to the Manager. Each channel holds the latest only.
+// waker notifies the Manager of changes. Each channel holds the latest only.
 type waker struct {
-	// socket says that Headscale's socket came or went.
+	// socket says that Headscale's socket was created or removed.
 	socket chan struct{}
 	// secret carries the Secret's resource version, empty when it was deleted.
 	secret chan string
@@ -39,7 +39,7 @@ func (w *waker) socketChanged() {
 	}
 }
 
-// secretChanged replaces news that nobody has read yet.
+// secretChanged replaces a version that was not received yet.
 func (w *waker) secretChanged(version string) {
 	select {
 	case <-w.secret:
@@ -102,7 +102,7 @@ func follow(ctx context.Context, watcher watch.Interface, version string, wake *
 	}
 }
 
-// watchSocket reports when Headscale's socket comes and goes, until the context
+// watchSocket reports when Headscale's socket is created or removed, until the context
 // ends. Where the system cannot tell, it looks once a second.
 func watchSocket(ctx context.Context, path string, wake *waker, log *slog.Logger) {
 	watcher, err := fsnotify.NewWatcher()

@@ -40,7 +40,7 @@ type APIKey struct {
 func appendAPIKey(keys []APIKey, id uint64, listed string, expiration, created *time.Time) []APIKey {
 	key := APIKey{ID: id}
 	key.Prefix, key.Masked = unmaskPrefix(listed)
-	if !checkPrefix(key.Prefix) || expiration != nil && !checkTime(*expiration) || created != nil && !checkTime(*created) {
+	if !validPrefix(key.Prefix) || expiration != nil && !validTime(*expiration) || created != nil && !validTime(*created) {
 		return keys
 	}
 	if expiration != nil {

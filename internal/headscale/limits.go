@@ -103,14 +103,14 @@ func checkKey(text string) error {
 	}
 }
 
-// checkPrefix reports whether a prefix, without its mask, may come from a Headscale.
-func checkPrefix(prefix string) bool {
+// validPrefix reports whether a prefix, without its mask, may come from a Headscale.
+func validPrefix(prefix string) bool {
 	return prefix != "" && len(prefix) <= prefixLimit && isURLSafe(prefix)
 }
 
-// checkTime reports whether a time may come from a Headscale: RFC 3339 has four digits for
+// validTime reports whether a time may come from a Headscale: RFC 3339 has four digits for
 // the year.
-func checkTime(instant time.Time) bool {
+func validTime(instant time.Time) bool {
 	year := instant.UTC().Year()
 	return 1 <= year && year <= 9999
 }
