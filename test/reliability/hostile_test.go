@@ -178,8 +178,10 @@ func marshal(value any) string {
 type hostility struct {
 	*world
 	server *hostileServer
-	// address is where the manager serves its metrics.
+	// address is where the manager serves its metrics, and held the connections that are held
+	// open there.
 	address string
+	held    []net.Conn
 	// peak is the largest resident set of all its processes, in MiB.
 	peak float64
 }
@@ -210,6 +212,7 @@ func newHostility(ctx context.Context) *hostility {
 	h := &hostility{world: newWorld(ctx, freshHeadscale(ctx, contractServer), faulty)}
 	h.server = &hostileServer{path: filepath.Join(h.dir, "hostile.sock"), headscale: h.socket}
 	DeferCleanup(h.server.stop)
+	DeferCleanup(h.leave)
 	h.socket = h.server.path
 	var err error
 	h.address, err = env.FreeAddress()
@@ -229,15 +232,23 @@ func (h *hostility) restart() {
 
 // crowd holds connections to the manager's port open, with and without a beginning of a request.
 func (h *hostility) crowd() {
-	GinkgoHelper()
+	h.leave()
 	for i := range 100 {
 		conn, err := net.Dial("tcp", h.address)
 		if err != nil {
 			return // It does not listen yet.
 		}
 		_, _ = io.WriteString(conn, []string{"", "GET /metrics HTTP/1.1\r\nX-" + evil + ": ", "GET /" + evil}[i%3])
-		DeferCleanup(func() { _ = conn.Close() })
+		h.held = append(h.held, conn)
 	}
+}
+
+// leave closes what is held open.
+func (h *hostility) leave() {
+	for _, conn := range h.held {
+		_ = conn.Close()
+	}
+	h.held = nil
 }
 
 // endures plays a trick until it has been played once, and for a while longer.
