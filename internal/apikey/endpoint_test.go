@@ -116,14 +116,14 @@ var _ = Describe("The endpoint", func() {
 		Expect(log.String()).To(BeEmpty())
 	})
 
-	It("answers while others hold connections open, of which it keeps the newest", func() {
+	It("answers while others hold connections open, of which it keeps the newest", func(ctx SpecContext) {
 		address := freeAddress()
 		defer serve(address)()
 		Eventually(status).WithArguments("http://" + address + "/healthz").Should(BeEquivalentTo(200))
 		const held = 200
 		var ended atomic.Int64
 		for i := range held {
-			conn, err := net.Dial("tcp", address)
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 			Expect(err).NotTo(HaveOccurred())
 			DeferCleanup(conn.Close)
 			_, _ = io.WriteString(conn, []string{"", "GET /metrics HTTP/1.1\r\nX-Slow: "}[i%2])

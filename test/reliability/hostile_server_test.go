@@ -3,6 +3,7 @@ package reliability_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"io"
 	"net"
@@ -143,7 +144,7 @@ func (s *hostileServer) serveHTTP(v *victim, t *trick) {
 
 // pass passes a connection on to Headscale, of which the beginning was read.
 func (s *hostileServer) pass(conn net.Conn, head []byte) {
-	server, err := net.Dial("unix", s.headscale)
+	server, err := new(net.Dialer).DialContext(context.Background(), "unix", s.headscale)
 	if err != nil {
 		return
 	}
@@ -213,16 +214,16 @@ func (v *victim) forever(pause time.Duration, do func() error) {
 
 // flood sends the same again and again.
 func (v *victim) flood(head, again string) {
-	_, _ = io.WriteString(v.Conn, head)
+	_, _ = io.WriteString(v, head)
 	block := []byte(strings.Repeat(again, 1+(32<<10)/len(again)))
 	for err := error(nil); err == nil; {
-		_, err = v.Conn.Write(block)
+		_, err = v.Write(block)
 	}
 }
 
 // say answers over HTTP.
 func (v *victim) say(status, header, body string) {
-	_, _ = io.WriteString(v.Conn, "HTTP/1.1 "+status+"\r\nContent-Type: application/json\r\n"+header+"\r\n"+body)
+	_, _ = io.WriteString(v, "HTTP/1.1 "+status+"\r\nContent-Type: application/json\r\n"+header+"\r\n"+body)
 }
 
 // headers begins an answer over gRPC, with more fields.

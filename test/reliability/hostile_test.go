@@ -218,23 +218,23 @@ func newHostility(ctx context.Context) *hostility {
 	h.address, err = env.FreeAddress()
 	Expect(err).NotTo(HaveOccurred())
 	h.server.set(&tricks[0])
-	h.restart()
+	h.restart(ctx)
 	return h
 }
 
 // restart starts the manager anew, whose next attempt to create a key has not to wait then.
-func (h *hostility) restart() {
+func (h *hostility) restart(ctx context.Context) {
 	GinkgoHelper()
 	h.kill()
 	h.run(append([]string{"--metrics-bind-address=" + h.address}, calm...)...)
-	h.crowd()
+	h.crowd(ctx)
 }
 
 // crowd holds connections to the manager's port open, with and without a beginning of a request.
-func (h *hostility) crowd() {
+func (h *hostility) crowd(ctx context.Context) {
 	h.leave()
 	for i := range 100 {
-		conn, err := net.Dial("tcp", h.address)
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", h.address)
 		if err != nil {
 			return // It does not listen yet.
 		}
@@ -258,7 +258,7 @@ func (h *hostility) endures(ctx context.Context, t *trick, dwell time.Duration) 
 	h.server.set(t)
 	if t.on == headscaletest.Create {
 		h.deleteSecret(ctx)
-		h.restart()
+		h.restart(ctx)
 	}
 	Eventually(ctx, h.server.struck).Should(BeNumerically(">", 0), t.name)
 	Consistently(ctx, h.manager.Running).WithTimeout(dwell).WithPolling(dwell / 4).Should(BeTrue())
@@ -268,7 +268,7 @@ func (h *hostility) endures(ctx context.Context, t *trick, dwell time.Duration) 
 		AddReportEntry(fmt.Sprintf("%.1f MiB after %s", now, t.name))
 	}
 	Expect(now).To(BeNumerically("<", containerLimit), t.name)
-	h.crowd()
+	h.crowd(ctx)
 	h.expectNothingOf(ctx)
 }
 
@@ -323,7 +323,7 @@ func (h *hostility) read(path string) string {
 func (h *hostility) recovers(ctx context.Context, played int) {
 	GinkgoHelper()
 	h.server.set(nil)
-	h.restart()
+	h.restart(ctx)
 	h.heals(ctx)
 	note(observation{Section: sectionHostile, Failure: fmt.Sprintf("%d tricks of a Headscale that was taken over", played), Headscale: contractServer,
 		Times: played, Note: fmt.Sprintf("at most %.1f MiB", h.peak)})
