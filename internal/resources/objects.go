@@ -6,7 +6,11 @@ import (
 	rbacv1 "k8s.io/client-go/applyconfigurations/rbac/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/redact"
 )
+
+// maxIssuer is how much of an identity provider's address is shown, in bytes.
+const maxIssuer = 200
 
 // Options is what the operator's own settings add to a Headscale.
 type Options struct {
@@ -38,6 +42,8 @@ type Objects struct {
 	MetricsService *corev1.ServiceApplyConfiguration
 	// StatefulSet runs the pod.
 	StatefulSet *appsv1.StatefulSetApplyConfiguration
+	// OIDCIssuer is the identity provider of the config, fit to be shown, or "".
+	OIDCIssuer string
 	// Warnings are sentences about what works and should be otherwise.
 	Warnings []string
 }
@@ -99,7 +105,12 @@ func (d *Draft) Build(options Options) (*Objects, error) {
 	if unknown != "" {
 		warnings = append(warnings, unknown)
 	}
+	issuer, err := d.config.text("oidc.issuer")
+	if err != nil {
+		return nil, err
+	}
 	objects := &Objects{
+		OIDCIssuer:     redact.Line(issuer, maxIssuer),
 		ServiceAccount: serviceAccount(headscale),
 		ConfigMap:      configMap(headscale, text),
 		Service:        service(headscale, &plan),

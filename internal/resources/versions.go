@@ -66,6 +66,18 @@ func parseRelease(text string) (*version.Version, bool) {
 	return version.MajorMinor(parsed.Major(), parsed.Minor()), true
 }
 
+// OtherRelease is the version that a Headscale tells of itself, in the form of spec.version,
+// where it is of another minor release than the one that was declared; "" where it is of the
+// same, or one of them is no release.
+func OtherRelease(told, declared string) string {
+	is, known := parseRelease(told)
+	should, declaredOne := parseRelease(declared)
+	if !known || !declaredOne || is.EqualTo(should) {
+		return ""
+	}
+	return "v" + version.MustParseGeneric(told).String()
+}
+
 // removedKey is a key of config.yaml that Headscale refuses to start with.
 type removedKey struct {
 	// since is the first release that refuses it; nil: every supported one.

@@ -138,3 +138,19 @@ func FuzzCheckUpgrade(f *testing.F) {
 		}
 	})
 }
+
+func TestOtherRelease(t *testing.T) {
+	g := NewWithT(t)
+	for _, test := range []struct{ told, declared, want string }{
+		{"v0.29.3", "v0.28.0", "v0.29.3"},
+		{"0.29.3", "v0.28.0", "v0.29.3"},
+		{"v0.29.3-rc.1", "v0.28.0", "v0.29.3"},
+		{"v0.29.3", "v0.29.0", ""},
+		{"v0.29.3", "0.29.3-debug", ""},
+		{"", "v0.29.3", ""},
+		{"dev", "v0.29.3", ""},
+		{"\x1b[31m0.1.2", "v0.29.3", ""},
+	} {
+		g.Expect(OtherRelease(test.told, test.declared)).To(Equal(test.want), "%+v", test)
+	}
+}

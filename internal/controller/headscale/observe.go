@@ -32,6 +32,10 @@ type observed struct {
 	secretTaken string
 	// forwarded is the rotation request that the Secret has, or "".
 	forwarded string
+	// server is what Headscale has told of itself; zero while nothing is known.
+	server serverInfo
+	// oidcIssuer is the identity provider of the config, or "".
+	oidcIssuer string
 	// warnings are sentences about what works and should be otherwise.
 	warnings []string
 }

@@ -53,6 +53,8 @@ type Reconciler struct {
 
 	// watches are those of the objects that Headscales refer to; made by SetupWithManager.
 	watches *refwatch.Watches
+	// inquirer asks Headscales what they are; made by SetupWithManager.
+	inquirer *inquirer
 	// secrets says which Headscale manages which API key Secret.
 	secrets secretOwners
 	// metrics count the errors of reconciles; nil where nobody asked for Collector.
@@ -76,6 +78,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 
 	syncErr := recovered(ctx, func() error { return r.sync(ctx, *s, &o) })
 	observeErr := r.observe(ctx, *s, &o)
+	r.observeServer(*s, &o)
 	forwardErr := r.forwardRotationRequest(ctx, *s, &o)
 	return result, errors.Join(syncErr, observeErr, forwardErr, r.recordVersion(ctx, *s, o))
 }
@@ -102,6 +105,7 @@ func (r *Reconciler) fetch(ctx context.Context, request reconcile.Request) (*sco
 func (r *Reconciler) forget(headscale client.ObjectKey) {
 	r.watches.Sync(headscale, nil)
 	r.secrets.release(headscale, client.ObjectKey{})
+	r.inquirer.forget(headscale)
 	r.metrics.forget(headscale)
 }
 
@@ -118,7 +122,7 @@ func (r *Reconciler) sync(ctx context.Context, s scope, o *observed) error {
 	if err != nil {
 		return err
 	}
-	o.warnings = want.Warnings
+	o.warnings, o.oidcIssuer = want.Warnings, want.OIDCIssuer
 	changed, err := r.apply(ctx, s, o, want)
 	if err != nil {
 		return err
@@ -142,7 +146,7 @@ func (r *Reconciler) build(ctx context.Context, s scope, o *observed) (*resource
 	if err := draft.CheckConfigKeys(); err != nil {
 		return nil, err
 	}
-	if err := resources.CheckUpgrade(lastVersion(s, *o), s.headscale.Spec.Version); err != nil {
+	if err := checkUpgrade(s, *o); err != nil {
 		return nil, err
 	}
 	options := r.Options

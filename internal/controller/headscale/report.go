@@ -92,7 +92,7 @@ func describeStatus(reported *v1beta1.HeadscaleStatus, s scope, o observed, f fi
 		status.SetWhileTrue(&reported.Conditions, kind, condition, s.headscale.Generation, s.now)
 	}
 	progressing := progress(s, o, f)
-	set(v1beta1.ConditionReady, withWarnings(readiness(f), append(slices.Clone(o.warnings), longRequests(s, o)...)))
+	set(v1beta1.ConditionReady, withWarnings(readiness(f), slices.Concat(o.warnings, serverWarnings(s, o), longRequests(s, o))))
 	set(v1beta1.ConditionAvailable, f.available)
 	set(v1beta1.ConditionAPIKeyReady, f.key)
 	set(v1beta1.ConditionProgressing, progressing)

@@ -206,7 +206,7 @@ func stripPod(object any) (any, error) {
 		},
 		Spec: corev1.PodSpec{NodeName: pod.Spec.NodeName},
 		Status: corev1.PodStatus{
-			Phase: pod.Status.Phase, Reason: pod.Status.Reason, Message: pod.Status.Message, Conditions: pod.Status.Conditions,
+			PodIP: pod.Status.PodIP, Phase: pod.Status.Phase, Reason: pod.Status.Reason, Message: pod.Status.Message, Conditions: pod.Status.Conditions,
 			ContainerStatuses: pod.Status.ContainerStatuses, InitContainerStatuses: pod.Status.InitContainerStatuses,
 		},
 	}, nil
@@ -227,6 +227,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, m manager.Manager) er
 	if r.watches, err = refwatch.New(ctx, m.GetConfig(), m.GetHTTPClient()); err != nil {
 		return fmt.Errorf("setting up the watches of references: %w", err)
 	}
+	r.inquirer = newInquirer(ctx)
 	requested := builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}, sizeChanged))
 	changed := builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})
 	return builder.ControllerManagedBy(m).
@@ -243,6 +244,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, m manager.Manager) er
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(instanceOf), changed).
 		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.managersOf), changed).
 		WatchesRawSource(source.Channel(r.watches.Events(), &handler.EnqueueRequestForObject{})).
+		WatchesRawSource(source.Channel(r.inquirer.events, &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: maxConcurrentReconciles, ReconciliationTimeout: reconcileTimeout,
 			RateLimiter: status.NewRateLimiter(), RecoverPanic: ptr.To(true),

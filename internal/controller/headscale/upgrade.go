@@ -1,6 +1,7 @@
 package headscale
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -29,6 +30,15 @@ func lastVersion(s scope, o observed) string {
 	}
 }
 
+// checkUpgrade refuses a version that may not follow on the last one. One that is applied is no
+// change, even where the image holds another release than the spec says.
+func checkUpgrade(s scope, o observed) error {
+	if o.statefulSet != nil && appliedVersion(o.statefulSet) == s.headscale.Spec.Version {
+		return nil
+	}
+	return resources.CheckUpgrade(lastVersion(s, o), s.headscale.Spec.Version)
+}
+
 // recordVersion writes the version that runs to the claim of the data volume.
 func (r *Reconciler) recordVersion(ctx context.Context, s scope, o observed) error {
 	version := runningVersion(s, o)
@@ -49,13 +59,13 @@ func (r *Reconciler) recordVersion(ctx context.Context, s scope, o observed) err
 	return nil
 }
 
-// runningVersion is the version of Headscale that answers, as its pod says, or "" where
-// none does or one is being replaced by another.
+// runningVersion is the version of Headscale that answers, as itself or its pod says, or ""
+// where none does or one is being replaced by another.
 func runningVersion(s scope, o observed) string {
 	if !availability(s, o).True || !rollout(o).True {
 		return ""
 	}
-	return resources.VersionOf(o.pod.Labels)
+	return cmp.Or(otherVersion(o), resources.VersionOf(o.pod.Labels))
 }
 
 // appliedVersion is the version of Headscale that a StatefulSet runs.

@@ -1,0 +1,229 @@
+package headscale
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/resources"
+)
+
+// serverInfo is what a Headscale tells everybody over HTTP, and nothing in Kubernetes says.
+type serverInfo struct {
+	// version is its release, such as v0.29.3; "" where it does not tell, as 0.26 does not.
+	version string
+	// withoutOIDC tells that it started without the identity provider of its config.
+	withoutOIDC bool
+}
+
+const (
+	// askTimeout ends a request that hangs.
+	askTimeout = 3 * time.Second
+	// maxAsking is how many Headscales are asked at once.
+	maxAsking = 16
+	// maxVersionAnswer is how much of an answer is read, in bytes; Headscale's has some 200.
+	maxVersionAnswer = 4 << 10
+)
+
+// askBackoff is when a Headscale is asked that did not answer, before it is left until the next
+// start of its container or of the operator: where it cannot be reached, nothing is missing but
+// the two warnings.
+var askBackoff = wait.Backoff{Duration: 2 * time.Second, Factor: 5, Steps: 3}
+
+// inquirer asks each Headscale what it is, once after every start of its container. It does not
+// keep a reconcile waiting: the answer triggers one. A nil inquirer asks nobody.
+type inquirer struct {
+	// ctx ends all requests.
+	ctx    context.Context
+	client *http.Client
+	// events name the Headscales that have answered.
+	events chan event.GenericEvent
+	// slots limit how many are asked at once.
+	slots chan struct{}
+
+	lock sync.Mutex
+	// asked are the inquiries, the newest of each Headscale.
+	asked map[client.ObjectKey]*inquiry
+}
+
+// inquiry is what is known of one run of a Headscale.
+type inquiry struct {
+	// container identifies the run: the container's ID.
+	container string
+	answer    serverInfo
+}
+
+// newInquirer returns an inquirer that asks until the context ends.
+func newInquirer(ctx context.Context) *inquirer {
+	return &inquirer{
+		ctx: ctx,
+		client: &http.Client{
+			Timeout: askTimeout,
+			Transport: &http.Transport{
+				DisableKeepAlives: true,
+				// The certificate is for the name that clients use, and what is asked is no secret.
+				TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see above
+			},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		events: make(chan event.GenericEvent),
+		slots:  make(chan struct{}, maxAsking),
+		asked:  map[client.ObjectKey]*inquiry{},
+	}
+}
+
+// about returns what the Headscale in a pod has told; nothing while it has not been asked.
+func (i *inquirer) about(headscale *v1beta1.Headscale, pod *corev1.Pod, live *appsv1.StatefulSet) serverInfo {
+	container := containerStatus(pod, resources.ContainerHeadscale)
+	url := urlOf(pod, live)
+	if i == nil || container == nil || container.ContainerID == "" || url == "" {
+		return serverInfo{}
+	}
+	i.lock.Lock()
+	defer i.lock.Unlock()
+	key := client.ObjectKeyFromObject(headscale)
+	known := i.asked[key]
+	if known == nil || known.container != container.ContainerID {
+		known = &inquiry{container: container.ContainerID}
+		i.asked[key] = known
+		go i.ask(key, known, url)
+	}
+	return known.answer
+}
+
+// forget drops what is known of a Headscale.
+func (i *inquirer) forget(headscale client.ObjectKey) {
+	if i == nil {
+		return
+	}
+	i.lock.Lock()
+	defer i.lock.Unlock()
+	delete(i.asked, headscale)
+}
+
+// ask asks a Headscale until it answers, and triggers a reconcile then.
+func (i *inquirer) ask(key client.ObjectKey, about *inquiry, url string) {
+	i.slots <- struct{}{}
+	defer func() { <-i.slots }()
+	var answer serverInfo
+	err := wait.ExponentialBackoffWithContext(i.ctx, askBackoff, func(ctx context.Context) (bool, error) {
+		var err error
+		answer, err = askHeadscale(ctx, i.client, url)
+		return err == nil, nil
+	})
+	if err != nil || answer == (serverInfo{}) {
+		return
+	}
+	i.lock.Lock()
+	about.answer = answer
+	i.lock.Unlock()
+	headscale := &v1beta1.Headscale{}
+	headscale.Namespace, headscale.Name = key.Namespace, key.Name
+	select {
+	case i.events <- event.GenericEvent{Object: headscale}:
+	case <-i.ctx.Done():
+	}
+}
+
+// askHeadscale asks the Headscale at an address, which is that of its HTTP port.
+func askHeadscale(ctx context.Context, client *http.Client, url string) (serverInfo, error) {
+	code, body, err := getPage(ctx, client, url+"/version")
+	if err != nil {
+		return serverInfo{}, err
+	}
+	var told struct{ Version string }
+	if code == http.StatusOK {
+		// What is no version of Headscale's is as good as none.
+		_ = json.Unmarshal(body, &told)
+	}
+	code, _, err = getPage(ctx, client, url+"/oidc/callback")
+	if err != nil {
+		return serverInfo{}, err
+	}
+	// With an identity provider Headscale misses the parameters (400). Without one it has no such
+	// page, which 0.28 answers with an empty one.
+	return serverInfo{version: told.Version, withoutOIDC: code == http.StatusNotFound || code == http.StatusOK}, nil
+}
+
+// getPage reads a page.
+func getPage(ctx context.Context, client *http.Client, url string) (code int, body []byte, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer func() { err = errors.Join(err, response.Body.Close()) }()
+	body, err = io.ReadAll(io.LimitReader(response.Body, maxVersionAnswer))
+	return response.StatusCode, body, err
+}
+
+// urlOf is where the Headscale of a pod can be reached over HTTP, or "" where that cannot be
+// told. One that gets its certificate itself answers to its own host name only.
+func urlOf(pod *corev1.Pod, live *appsv1.StatefulSet) string {
+	if pod == nil || live == nil || pod.Status.PodIP == "" {
+		return ""
+	}
+	for _, container := range live.Spec.Template.Spec.Containers {
+		if container.Name != resources.ContainerHeadscale || container.ReadinessProbe == nil || container.ReadinessProbe.HTTPGet == nil {
+			continue
+		}
+		scheme := "http"
+		if container.ReadinessProbe.HTTPGet.Scheme == corev1.URISchemeHTTPS {
+			scheme = "https"
+		}
+		for _, port := range container.Ports {
+			if port.Name == container.ReadinessProbe.HTTPGet.Port.StrVal {
+				return scheme + "://" + net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(int(port.ContainerPort)))
+			}
+		}
+	}
+	return ""
+}
+
+// observeServer asks a Headscale that has become available what it is.
+func (r *Reconciler) observeServer(s scope, o *observed) {
+	if runningVersion(s, *o) != "" {
+		o.server = r.inquirer.about(s.headscale, o.pod, o.statefulSet)
+	}
+}
+
+// otherVersion is the release that runs where it is of another minor release than the pod says,
+// as behind a tag that moves; "" where it is not, or is not known.
+func otherVersion(o observed) string {
+	if o.pod == nil {
+		return ""
+	}
+	return resources.OtherRelease(o.server.version, resources.VersionOf(o.pod.Labels))
+}
+
+// serverWarnings say what a Headscale that works has told of itself and should be otherwise.
+func serverWarnings(s scope, o observed) []string {
+	var warnings []string
+	if other := otherVersion(o); other != "" {
+		warnings = append(warnings, fmt.Sprintf("Headscale in pod %s is %s, and spec.version is %s: "+
+			"set spec.version to the release of the image, because upgrades and config keys are checked against it", o.pod.Name, other, s.headscale.Spec.Version))
+	}
+	if o.server.withoutOIDC && o.oidcIssuer != "" {
+		warnings = append(warnings, fmt.Sprintf("Headscale in pod %[1]s runs without OIDC, because the issuer %[2]s could not be reached when it started: "+
+			"when it can be reached, restart Headscale with kubectl delete pod %[1]s", o.pod.Name, o.oidcIssuer))
+	}
+	return warnings
+}
