@@ -3,6 +3,7 @@ package resources
 import (
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/client-go/applyconfigurations/meta/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
@@ -15,6 +16,9 @@ const (
 	labelVersion  = "app.kubernetes.io/version"
 )
 
+// nameHeadscale is the value of labelName.
+const nameHeadscale = "headscale"
+
 // Values of the component label.
 const (
 	componentServer  = "server"
@@ -25,6 +29,19 @@ const (
 // AnnotationVersion is on the claim of the data volume: the version of Headscale that last
 // ran with it and answered. The volume outlives the Headscale, and its status.
 const AnnotationVersion = v1beta1.GroupName + "/version"
+
+// LabelHeadscale is on the claim of the data volume: the name of the Headscale whose data it
+// has. The claim outlives the Headscale and nothing owns it, so it does not keep the label
+// app.kubernetes.io/instance: Argo CD may be configured to prune by that one.
+const LabelHeadscale = v1beta1.GroupName + "/headscale"
+
+// annotationArgoSync is what Argo CD may do with an object. Its value on the claim of the
+// data volume is neverPruned: the StatefulSet's controller copies the labels of its selector
+// to the claims that it makes, with app.kubernetes.io/instance among them.
+const (
+	annotationArgoSync = "argocd.argoproj.io/sync-options"
+	neverPruned        = "Prune=false,Delete=false"
+)
 
 // AnnotationConfigHash is on the pod: the SHA-256 digest of config.yaml in
 // hexadecimal, so that a changed config makes a new pod.
@@ -52,7 +69,7 @@ func IsChildName(headscale, name string) bool {
 // never change: a StatefulSet's selector cannot.
 func selectorLabels(headscale *v1beta1.Headscale) map[string]string {
 	return map[string]string{
-		labelName:              "headscale",
+		labelName:              nameHeadscale,
 		labelInstance:          headscale.Name,
 		v1beta1.LabelManagedBy: v1beta1.ManagedBy,
 	}
@@ -82,6 +99,39 @@ func owner(headscale *v1beta1.Headscale) *metav1.OwnerReferenceApplyConfiguratio
 // or "".
 func InstanceOf(labels map[string]string) string {
 	return labels[labelInstance]
+}
+
+// HeadscaleOfClaim is the name of the Headscale whose data volume a claim of that name is
+// for, or "".
+func HeadscaleOfClaim(claim string) string {
+	pod, isData := strings.CutPrefix(claim, volumeData+"-")
+	name, first := strings.CutSuffix(pod, "-0")
+	if !isData || !first {
+		return ""
+	}
+	return name
+}
+
+// ClaimMetadata is what the labels and annotations of the claim of a Headscale's data volume
+// are changed to, as a merge patch: nil removes. Both are nil where that was done before:
+// what others write to the claim afterwards stays.
+func ClaimMetadata(headscale *v1beta1.Headscale, claim *corev1.PersistentVolumeClaim) (labels, annotations map[string]any) {
+	if claim.Labels[LabelHeadscale] == headscale.Name && claim.Labels[v1beta1.LabelManagedBy] == v1beta1.ManagedBy {
+		return nil, nil
+	}
+	labels = map[string]any{
+		LabelHeadscale:         headscale.Name,
+		labelName:              nameHeadscale,
+		v1beta1.LabelManagedBy: v1beta1.ManagedBy,
+	}
+	if claim.Labels[labelInstance] == headscale.Name {
+		labels[labelInstance] = nil
+	}
+	annotations = map[string]any{}
+	if claim.Annotations[annotationArgoSync] == "" {
+		annotations[annotationArgoSync] = neverPruned
+	}
+	return labels, annotations
 }
 
 // VersionOf is the version of Headscale that an object with these labels was made

@@ -34,8 +34,8 @@ func replicas(headscale *v1beta1.Headscale) int32 {
 	return *headscale.Spec.Replicas
 }
 
-// dataClaim asks for the volume with the database and the private keys. Its labels
-// are the ones that never change, as the claim cannot.
+// dataClaim asks for the volume with the database and the private keys. Its labels are the
+// ones that never change, as the template cannot; ClaimMetadata has the rest.
 func dataClaim(headscale *v1beta1.Headscale) *corev1ac.PersistentVolumeClaimApplyConfiguration {
 	claim := headscale.Spec.PersistentVolumeClaim
 	size := claim.Size
@@ -51,7 +51,8 @@ func dataClaim(headscale *v1beta1.Headscale) *corev1ac.PersistentVolumeClaimAppl
 		spec.WithStorageClassName(*claim.StorageClassName)
 	}
 	template := corev1ac.PersistentVolumeClaim(volumeData, "").
-		WithLabels(selectorLabels(headscale)).
+		WithLabels(map[string]string{labelName: nameHeadscale, v1beta1.LabelManagedBy: v1beta1.ManagedBy}).
+		WithAnnotations(map[string]string{annotationArgoSync: neverPruned}).
 		WithSpec(spec)
 	template.Namespace = nil
 	return template

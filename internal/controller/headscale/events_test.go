@@ -101,7 +101,7 @@ var _ = Describe("Events", func() {
 		setPod(ctx, pod, unready(corev1.PodScheduled))
 		sees("pod has unbound immediate PersistentVolumeClaims")
 		claim.Status.Phase = corev1.ClaimBound
-		Expect(admin.Status().Update(ctx, claim)).To(Succeed())
+		setClaimStatus(ctx, claim)
 		sees("No node accepts pod")
 		setPod(ctx, pod, nil)
 		sees("is being started")

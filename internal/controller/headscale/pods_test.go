@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/internal/resources"
@@ -114,13 +115,29 @@ func makeClaim(ctx context.Context, namespace, name, class string, phase corev1.
 	var live *appsv1.StatefulSet
 	Eventually(func(g Gomega) { live = get[appsv1.StatefulSet](ctx, namespace, name)(g) }).WithContext(ctx).Should(Succeed())
 	claim := live.Spec.VolumeClaimTemplates[0].DeepCopy()
+	// As the StatefulSet controller does, whatever labels the template has.
+	maps.Copy(claim.Labels, live.Spec.Selector.MatchLabels)
 	claim.Namespace, claim.Name = namespace, "data-"+name+"-0"
 	claim.Spec.StorageClassName = &class
 	claim.Spec.VolumeName = "volume-" + namespace
 	Expect(admin.Create(ctx, claim)).To(Succeed())
 	claim.Status = corev1.PersistentVolumeClaimStatus{Phase: phase, Capacity: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}}
-	Expect(admin.Status().Update(ctx, claim)).To(Succeed())
+	setClaimStatus(ctx, claim)
 	return claim
+}
+
+// setClaimStatus writes the status of a claim, as the volume controller would, beside an
+// operator that writes to its metadata.
+func setClaimStatus(ctx context.Context, claim *corev1.PersistentVolumeClaim) {
+	GinkgoHelper()
+	Expect(retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		live := &corev1.PersistentVolumeClaim{}
+		if err := admin.Get(ctx, client.ObjectKeyFromObject(claim), live); err != nil {
+			return err
+		}
+		live.Status = claim.Status
+		return admin.Status().Update(ctx, live)
+	})).To(Succeed())
 }
 
 // keepClaim makes the claim of a Headscale that is not there yet, of a class that is named
@@ -136,7 +153,7 @@ func keepClaim(ctx context.Context, namespace string, annotations map[string]str
 	}
 	Expect(admin.Create(ctx, claim)).To(Succeed())
 	claim.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimBound, Capacity: claim.Spec.Resources.Requests}
-	Expect(admin.Status().Update(ctx, claim)).To(Succeed())
+	setClaimStatus(ctx, claim)
 	return claim
 }
 

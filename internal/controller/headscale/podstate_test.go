@@ -145,7 +145,7 @@ var _ = Describe("The status, when the pod fails,", func() {
 		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonVolumePending, "kubectl describe pvc data-headscale-0"))
 
 		claim.Status.Phase = corev1.ClaimBound
-		Expect(admin.Status().Update(ctx, claim)).To(Succeed())
+		setClaimStatus(ctx, claim)
 		setPod(ctx, pod, []corev1.PodCondition{{Type: corev1.PodScheduled, Status: "False", Reason: corev1.PodReasonUnschedulable, Message: "0/1 nodes are available"}})
 		Eventually(available).WithContext(ctx).Should(be("False", v1beta1.ReasonUnschedulable, "0/1 nodes are available"))
 

@@ -130,6 +130,9 @@ func (r *Reconciler) sync(ctx context.Context, s scope, o *observed) error {
 	if err := r.prune(ctx, s, want, changed); err != nil {
 		return err
 	}
+	if err := r.labelClaim(ctx, s, o); err != nil {
+		return err
+	}
 	return r.resize(ctx, s, *o, want)
 }
 

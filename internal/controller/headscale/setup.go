@@ -241,7 +241,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, m manager.Manager) er
 		Owns(&rbacv1.RoleBinding{}, changed).
 		Watches(&rbacv1.Role{}, handler.EnqueueRequestsFromMapFunc(r.waitingFor), changed).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(instanceOf), changed).
-		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(instanceOf), changed).
+		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(headscaleOfClaim), changed).
 		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.managersOf), changed).
 		WatchesRawSource(source.Channel(r.watches.Events(), &handler.EnqueueRequestForObject{})).
 		WatchesRawSource(source.Channel(r.inquirer.events, &handler.EnqueueRequestForObject{})).
@@ -269,13 +269,22 @@ func secretNameOf(object client.Object) []string {
 	return []string{headscale.Spec.APIKey.EffectiveSecretName()}
 }
 
-// instanceOf finds the Headscale that a pod or a claim says it is for.
-func instanceOf(_ context.Context, object client.Object) []reconcile.Request {
-	name := resources.InstanceOf(object.GetLabels())
+// instanceOf finds the Headscale that a pod says it is for.
+func instanceOf(_ context.Context, pod client.Object) []reconcile.Request {
+	return requestFor(pod.GetNamespace(), resources.InstanceOf(pod.GetLabels()))
+}
+
+// headscaleOfClaim finds the Headscale whose data volume a claim is for.
+func headscaleOfClaim(_ context.Context, claim client.Object) []reconcile.Request {
+	return requestFor(claim.GetNamespace(), resources.HeadscaleOfClaim(claim.GetName()))
+}
+
+// requestFor asks to reconcile the Headscale of a name, if there is a name.
+func requestFor(namespace, name string) []reconcile.Request {
 	if name == "" {
 		return nil
 	}
-	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: object.GetNamespace(), Name: name}}}
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: namespace, Name: name}}}
 }
 
 // managersOf finds the Headscales whose API key a Secret holds, or whose sidecar has rights

@@ -3,12 +3,8 @@ package headscale
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/internal/resources"
 )
@@ -45,18 +41,7 @@ func (r *Reconciler) recordVersion(ctx context.Context, s scope, o observed) err
 	if version == "" || o.claim == nil || o.claim.Annotations[resources.AnnotationVersion] == version {
 		return nil
 	}
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"uid":         o.claim.UID,
-		"annotations": map[string]string{resources.AnnotationVersion: version},
-	}})
-	if err != nil {
-		return fmt.Errorf("encoding the version for claim %s: %w", o.claim.Name, err)
-	}
-	err = r.Client.Patch(ctx, o.claim.DeepCopy(), client.RawPatch(types.MergePatchType, patch), client.FieldOwner(FieldManager))
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("recording the version on claim %s: %w", o.claim.Name, err)
-	}
-	return nil
+	return r.patchClaim(ctx, &o, map[string]any{"annotations": map[string]string{resources.AnnotationVersion: version}})
 }
 
 // runningVersion is the version of Headscale that answers, as itself or its pod says, or ""

@@ -120,11 +120,9 @@ func (r *Reconciler) resize(ctx context.Context, s scope, o observed, want *reso
 		return err
 	}
 	if o.claim != nil && storageOf(o.claim).Cmp(expand.to) < 0 {
-		if err := r.expandClaim(ctx, o.claim, expand); err != nil {
+		if err := r.expandClaim(ctx, s, o.claim, expand); err != nil {
 			return err
 		}
-		status.Record(r.Events, s.headscale, status.Event{Action: status.ActionReconcile, Reason: v1beta1.EventVolumeGrown, Note: fmt.Sprintf(
-			"Claim %s requests %s instead of %s", o.claim.Name, expand.to.String(), expand.from.String())})
 	}
 	if !expand.recreate || !o.statefulSet.DeletionTimestamp.IsZero() {
 		return nil
@@ -144,8 +142,9 @@ func (r *Reconciler) recreateStatefulSet(ctx context.Context, statefulSet *appsv
 	return &status.WaitError{Because: v1beta1.ReasonProgressing, Message: "Recreating the StatefulSet to expand the volume; the pod keeps running"}
 }
 
-// expandClaim writes the new size to the claim, where its storage class allows it.
-func (r *Reconciler) expandClaim(ctx context.Context, claim *corev1.PersistentVolumeClaim, expand *expansion) error {
+// expandClaim writes the new size to the claim, where its storage class allows it. A claim
+// that is gone is made again by the StatefulSet, and expanded then.
+func (r *Reconciler) expandClaim(ctx context.Context, s scope, claim *corev1.PersistentVolumeClaim, expand *expansion) error {
 	if claim.Status.Phase != corev1.ClaimBound {
 		return &status.WaitError{Because: v1beta1.ReasonVolumeWaiting, Message: fmt.Sprintf(
 			"Claim %s must be bound before its volume can be expanded; kubectl describe pvc %[1]s tells why it is not", claim.Name)}
@@ -161,12 +160,16 @@ func (r *Reconciler) expandClaim(ctx context.Context, claim *corev1.PersistentVo
 		return fmt.Errorf("encoding the size of claim %s: %w", claim.Name, err)
 	}
 	err = r.Client.Patch(ctx, claim.DeepCopy(), client.RawPatch(types.MergePatchType, patch), client.FieldOwner(FieldManager))
-	if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) {
+	switch {
+	case apierrors.IsForbidden(err) || apierrors.IsInvalid(err):
 		return cannotExpand(expand, "the API server refuses it: "+err.Error(), "fix the cause")
-	}
-	if client.IgnoreNotFound(err) != nil {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err != nil:
 		return fmt.Errorf("expanding claim %s: %w", claim.Name, err)
 	}
+	status.Record(r.Events, s.headscale, status.Event{Action: status.ActionReconcile, Reason: v1beta1.EventVolumeGrown, Note: fmt.Sprintf(
+		"Claim %s requests %s instead of %s", claim.Name, expand.to.String(), expand.from.String())})
 	return nil
 }
 

@@ -11,9 +11,13 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/kube/status"
+	"infrado.cloud/headscale-operator/internal/resources"
 )
 
 var _ = Describe("A larger data volume", func() {
@@ -144,8 +148,8 @@ var _ = Describe("A larger data volume", func() {
 		makeClass(ctx, o.namespace, true)
 		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
 		claim := makeClaim(ctx, o.namespace, "headscale", o.namespace, corev1.ClaimBound)
-		claim.Labels = nil
-		Expect(admin.Update(ctx, claim)).To(Succeed())
+		Eventually(get[corev1.PersistentVolumeClaim](ctx, o.namespace, claim.Name)).WithContext(ctx).Should(HaveField("Labels", HaveKey(resources.LabelHeadscale)))
+		Expect(admin.Patch(ctx, claim, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":null}}`)))).To(Succeed())
 		runPod(ctx, o.namespace, "headscale", 1)
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {persistent_volume_claim: {size: 2Gi}}}`)).To(Succeed())
 		Eventually(get[corev1.PersistentVolumeClaim](ctx, o.namespace, claim.Name)).WithContext(ctx).Should(have("2Gi"))
@@ -169,7 +173,25 @@ var _ = Describe("A larger data volume", func() {
 		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(
 			be("False", v1beta1.ReasonVolumeWaiting, "Claim data-headscale-0 must be bound before its volume can be expanded"))
 		claim.Status.Phase = corev1.ClaimBound
-		Expect(admin.Status().Update(ctx, claim)).To(Succeed())
+		setClaimStatus(ctx, claim)
 		Eventually(get[corev1.PersistentVolumeClaim](ctx, o.namespace, claim.Name)).WithContext(ctx).Should(have("2Gi"))
 	})
+
+	It("is not told of where the claim is gone", func(ctx context.Context) {
+		o := startOperator(ctx)
+		makeClass(ctx, o.namespace, true)
+		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
+		claim := makeClaim(ctx, o.namespace, "headscale", o.namespace, corev1.ClaimBound)
+		claim.Name = "data-deleted-0"
+		o.reconciler.Events = failingRecorder{}
+		Expect(o.reconciler.expandClaim(ctx, scope{headscale: get[v1beta1.Headscale](ctx, o.namespace, "headscale")(NewGomega(Fail))},
+			claim, &expansion{from: resource.MustParse("1Gi"), to: resource.MustParse("2Gi")})).To(Succeed())
+	})
 })
+
+// failingRecorder fails the spec that records an event.
+type failingRecorder struct{}
+
+func (failingRecorder) Eventf(_, _ runtime.Object, _, reason, _, _ string, _ ...any) {
+	Fail("an event " + reason)
+}
