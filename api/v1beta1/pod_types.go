@@ -55,6 +55,11 @@ type PodSpec struct {
 	// +kubebuilder:validation:MaxProperties=64
 	Labels map[string]string `json:"labels,omitempty"`
 
+	// User and groups of both containers. Left out: 65532. Empty ({}): what is left out here
+	// is left to the platform, such as OpenShift, or to the images.
+	// +optional
+	SecurityContext *PodSecurityContext `json:"security_context,omitempty"`
+
 	// Further environment variables of Headscale.
 	// +optional
 	// +listType=map
@@ -86,6 +91,27 @@ type PodResources struct {
 	// What is set aside for the container.
 	// +optional
 	Requests corev1.ResourceList `json:"requests,omitempty"`
+}
+
+// PodSecurityContext says as which user both containers run, and which group owns the pod's
+// volumes. The rest of a pod's security context is what the restricted Pod Security Standard
+// asks for, and cannot be changed.
+type PodSecurityContext struct {
+	// User id of both containers; not 0.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=2147483647
+	RunAsUser *int64 `json:"runAsUser,omitempty"`
+	// Group id of both containers.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=2147483647
+	RunAsGroup *int64 `json:"runAsGroup,omitempty"`
+	// Group that owns the volumes: the data, and the directory of the socket.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=2147483647
+	FSGroup *int64 `json:"fsGroup,omitempty"`
 }
 
 // PodVolume is a volume of a kind that the restricted Pod Security Standard permits.

@@ -22,9 +22,10 @@ const (
 	volumeToken  = "token"
 )
 
-// userID is the user and the group of both containers: the "nonroot" of distroless
-// images. As they share it, the sidecar can open Headscale's socket.
-const userID = 65532
+// userID is the user and the group of both containers where the user writes nothing: the
+// "nonroot" of distroless images. Both containers have the same, so that the sidecar can open
+// Headscale's socket.
+const userID = int64(65532)
 
 // defaultVolumeSize is the CRD's default of persistent_volume_claim.size.
 var defaultVolumeSize = resource.MustParse("1Gi")
@@ -45,7 +46,7 @@ func podTemplate(headscale *v1beta1.Headscale, l *layout, config string) *corev1
 		WithServiceAccountName(headscale.Name).
 		WithAutomountServiceAccountToken(false).
 		WithEnableServiceLinks(false).
-		WithSecurityContext(podSecurity(l)).
+		WithSecurityContext(podSecurity(headscale, l)).
 		WithContainers(headscaleContainer(headscale, l)).
 		WithVolumes(
 			corev1ac.Volume().WithName(volumeConfig).WithConfigMap(corev1ac.ConfigMapVolumeSource().
@@ -131,14 +132,17 @@ func tcpProbe() *corev1ac.ProbeApplyConfiguration {
 }
 
 // podSecurity is what the restricted Pod Security Standard asks of a pod.
-func podSecurity(l *layout) *corev1ac.PodSecurityContextApplyConfiguration {
+func podSecurity(headscale *v1beta1.Headscale, l *layout) *corev1ac.PodSecurityContextApplyConfiguration {
+	ids := headscale.Spec.Pod.SecurityContext
+	if ids == nil {
+		id := userID
+		ids = &v1beta1.PodSecurityContext{RunAsUser: &id, RunAsGroup: &id, FSGroup: &id}
+	}
 	security := corev1ac.PodSecurityContext().
 		WithRunAsNonRoot(true).
-		WithRunAsUser(userID).
-		WithRunAsGroup(userID).
-		WithFSGroup(userID).
 		WithFSGroupChangePolicy(corev1.FSGroupChangeOnRootMismatch).
 		WithSeccompProfile(corev1ac.SeccompProfile().WithType(corev1.SeccompProfileTypeRuntimeDefault))
+	security.RunAsUser, security.RunAsGroup, security.FSGroup = ids.RunAsUser, ids.RunAsGroup, ids.FSGroup
 	if l.privileged() {
 		// A sysctl of the pod's own network that the standard allows.
 		security.WithSysctls(corev1ac.Sysctl().WithName("net.ipv4.ip_unprivileged_port_start").WithValue("0"))

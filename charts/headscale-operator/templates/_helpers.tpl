@@ -68,8 +68,6 @@ capabilities:
 
 {{- define "headscale-operator.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
 seccompProfile:
   type: RuntimeDefault
 {{- end -}}
