@@ -106,6 +106,9 @@ const (
 	EventSecretLeft = "SecretLeft"
 	// EventVolumeGrown says that a larger data volume was requested.
 	EventVolumeGrown = "VolumeGrown"
+	// EventReferenceChanged says for which Secret or ConfigMap with changed data the pod is
+	// replaced.
+	EventReferenceChanged = "ReferenceChanged"
 	// EventConfigWarning says what works and should be otherwise, such as a config key that
 	// Headscale ignores because it does not know it.
 	EventConfigWarning = "ConfigWarning"

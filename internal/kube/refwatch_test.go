@@ -2,6 +2,12 @@ package kube_test
 
 import (
 	"context"
+	"fmt"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -14,22 +20,61 @@ import (
 	"infrado.cloud/headscale-operator/internal/kube/refwatch"
 )
 
+// openWatches counts the watches that an API server was asked for and that have not ended.
+type openWatches struct {
+	next  http.RoundTripper
+	count *atomic.Int32
+}
+
+func (o openWatches) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := o.next.RoundTrip(request)
+	if err == nil && strings.Contains(request.URL.RawQuery, "watch=true") {
+		o.count.Add(1)
+		context.AfterFunc(request.Context(), func() { o.count.Add(-1) })
+	}
+	return response, err
+}
+
 var _ = Describe("The watches of references", func() {
-	It("tell of a change to those that refer to the object, for as long as they do", func(ctx context.Context) {
-		namespace := newNamespace(ctx)
-		http, err := rest.HTTPClientFor(config)
+	var watches *refwatch.Watches
+	var open *atomic.Int32
+
+	start := func(everywhere bool) {
+		GinkgoHelper()
+		open = &atomic.Int32{}
+		user := rest.CopyConfig(config)
+		user.QPS = -1
+		user.Wrap(func(next http.RoundTripper) http.RoundTripper { return openWatches{next, open} })
+		client, err := rest.HTTPClientFor(user)
 		Expect(err).NotTo(HaveOccurred())
 		running, stop := context.WithCancel(context.Background())
-		defer stop()
-		watches, err := refwatch.New(running, config, http)
+		DeferCleanup(stop)
+		watches, err = refwatch.New(running, user, client, everywhere)
 		Expect(err).NotTo(HaveOccurred())
+	}
+	// drain takes every event for as long as the spec runs.
+	drain := func(ctx context.Context) {
+		go func() {
+			for {
+				select {
+				case <-watches.Events():
+				case <-ctx.Done():
+					return
+				}
+			}
+		}()
+	}
+
+	It("tell of a change to those that refer to the object, for as long as they do", func(ctx context.Context) {
+		namespace := newNamespace(ctx)
+		start(false)
 		first, second := types.NamespacedName{Namespace: namespace, Name: "first"}, types.NamespacedName{Namespace: namespace, Name: "second"}
 		references := []refwatch.Reference{{Resource: "secrets", Name: "shared"}}
 
 		watches.Sync(first, references)
 		Eventually(watches.Events()).WithContext(ctx).Should(Receive(HaveField("Object.GetName()", "first")), "what is there when the watch starts")
-		watches.Sync(second, references)
-		Expect(watches.Len()).To(Equal(1), "one watch for one object")
+		watches.Sync(second, append(references, refwatch.Reference{Resource: "secrets", Name: "own"}))
+		Expect(watches.Len()).To(Equal(1), "one watch for all Secrets of a namespace")
 
 		heard := func(g Gomega) string {
 			var e event.GenericEvent
@@ -50,4 +95,32 @@ var _ = Describe("The watches of references", func() {
 		Expect(watches.Len()).To(BeZero())
 		Consistently(watches.Events(), "200ms").WithContext(ctx).ShouldNot(Receive())
 	})
+
+	DescribeTable("are few, however many refer to something", func(ctx context.Context, namespaces int, everywhere bool, wanted int) {
+		start(everywhere)
+		drain(ctx)
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		goroutines := runtime.NumGoroutine()
+		begun := time.Now()
+		for i := range 500 {
+			user := types.NamespacedName{Namespace: fmt.Sprintf("team-%d", i%namespaces), Name: fmt.Sprintf("headscale-%d", i)}
+			watches.Sync(user, []refwatch.Reference{
+				{Resource: "secrets", Name: fmt.Sprintf("keys-%d", i)}, {Resource: "secrets", Name: fmt.Sprintf("tls-%d", i)},
+				{Resource: "configmaps", Name: fmt.Sprintf("policy-%d", i)},
+			})
+		}
+		Expect(watches.Len()).To(Equal(wanted))
+		Eventually(open.Load).WithContext(ctx).Should(BeEquivalentTo(wanted))
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		AddReportEntry("measured", fmt.Sprintf("%d watches, %d goroutines, %d KiB in use, after %s",
+			wanted, runtime.NumGoroutine()-goroutines, (int64(after.HeapInuse+after.StackInuse)-int64(before.HeapInuse+before.StackInuse))/1024, time.Since(begun).Round(time.Millisecond)))
+	},
+		Entry("in one namespace", 1, true, 2),
+		Entry("in fifty", 50, true, 100),
+		Entry("in five hundred", 500, true, 2),
+		Entry("in five hundred of which each is watched by itself", 500, false, 1000),
+	)
 })

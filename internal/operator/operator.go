@@ -73,7 +73,8 @@ func kinds(m manager.Manager, options *Options) []kind {
 	return []kind{
 		&headscale.Reconciler{
 			Client: m.GetClient(), Live: m.GetAPIReader(), Now: options.Now,
-			Options: resources.Options{ManagerImage: options.ManagerImage},
+			Options:       resources.Options{ManagerImage: options.ManagerImage},
+			AllNamespaces: len(options.Namespaces) == 0,
 		},
 	}
 }

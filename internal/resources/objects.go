@@ -16,7 +16,7 @@ const maxIssuer = 200
 type Options struct {
 	// ManagerImage is the image of the API Key Manager where the resource names none.
 	ManagerImage string
-	// References is a digest of the versions of what the resource refers to, or "" where
+	// References is a digest of the data of what the resource refers to, or "" where
 	// it refers to nothing. Another digest makes a new pod.
 	References string
 	// SecretIsForeign is whether the API key Secret exists and is somebody else's. The Role

@@ -3,7 +3,9 @@ package resources
 import (
 	"cmp"
 
-	corev1 "k8s.io/client-go/applyconfigurations/core/v1"
+	corev1 "k8s.io/api/core/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	"k8s.io/utils/ptr"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
@@ -15,7 +17,7 @@ const (
 )
 
 // AnnotationReferences is on the pod where the Headscale refers to Secrets or
-// ConfigMaps: a digest of their versions, so that a change of one makes a new pod.
+// ConfigMaps: a digest of their data, so that a change of it makes a new pod.
 const AnnotationReferences = v1beta1.GroupName + "/references-hash"
 
 // filesDir is where the files that a Headscale refers to are mounted.
@@ -33,28 +35,96 @@ type Reference struct {
 	Kind string
 	// Name is the object's name.
 	Name string
+	// Keys are the entries of its data that the pod gets; none: all.
+	Keys []string
+	// Optional is whether the pod starts without it.
+	Optional bool
 }
 
-// References lists the objects that a Headscale refers to, each once for every field
-// that does.
-func References(headscale *v1beta1.Headscale) []Reference {
-	var references []Reference
-	if password := headscale.Spec.Secrets.DatabasePassword; password != nil {
-		references = append(references, Reference{"secrets.database_password", KindSecret, string(password.Name)})
-	}
-	for _, f := range referencedFiles(&headscale.Spec) {
-		if len(references) == 0 || references[len(references)-1] != f.Reference {
-			references = append(references, f.Reference)
+// String names the object for people.
+func (r *Reference) String() string { return r.Kind + " " + r.Name }
+
+// references is a list with one Reference for each object and field.
+type references []Reference
+
+// add adds a reference to some entries of an object, or to all where there are no keys.
+func (r *references) add(added Reference) {
+	for i := range *r {
+		known := &(*r)[i]
+		if known.Field == added.Field && known.Kind == added.Kind && known.Name == added.Name && known.Optional == added.Optional &&
+			len(known.Keys) > 0 && len(added.Keys) > 0 {
+			known.Keys = append(known.Keys, added.Keys...)
+			return
 		}
 	}
-	return references
+	*r = append(*r, added)
+}
+
+// References lists the objects that a Headscale refers to, once for every field that does.
+func References(headscale *v1beta1.Headscale) []Reference {
+	var all references
+	if password := headscale.Spec.Secrets.DatabasePassword; password != nil {
+		all.add(Reference{Field: "secrets.database_password", Kind: KindSecret, Name: string(password.Name), Keys: []string{password.Key}})
+	}
+	for _, f := range referencedFiles(&headscale.Spec) {
+		all.add(Reference{Field: f.field, Kind: f.kind, Name: f.name, Keys: []string{f.key}})
+	}
+	addEnvReferences(&all, headscale.Spec.Pod.Env)
+	addVolumeReferences(&all, headscale.Spec.Pod.Volumes)
+	return all
+}
+
+// addEnvReferences adds what variables come from.
+func addEnvReferences(all *references, env []corev1.EnvVar) {
+	for i := range env {
+		if env[i].ValueFrom == nil {
+			continue
+		}
+		if from := env[i].ValueFrom.SecretKeyRef; from != nil {
+			all.add(Reference{"pod.env", KindSecret, from.Name, []string{from.Key}, ptr.Deref(from.Optional, false)})
+		}
+		if from := env[i].ValueFrom.ConfigMapKeyRef; from != nil {
+			all.add(Reference{"pod.env", KindConfigMap, from.Name, []string{from.Key}, ptr.Deref(from.Optional, false)})
+		}
+	}
+}
+
+// addVolumeReferences adds what the files of volumes come from.
+func addVolumeReferences(all *references, volumes []v1beta1.PodVolume) {
+	add := func(kind, name string, items []corev1.KeyToPath, optional *bool) {
+		var keys []string
+		for _, item := range items {
+			keys = append(keys, item.Key)
+		}
+		all.add(Reference{"pod.volumes", kind, name, keys, ptr.Deref(optional, false)})
+	}
+	for i := range volumes {
+		if from := volumes[i].Secret; from != nil {
+			add(KindSecret, from.SecretName, from.Items, from.Optional)
+		}
+		if from := volumes[i].ConfigMap; from != nil {
+			add(KindConfigMap, from.Name, from.Items, from.Optional)
+		}
+		if volumes[i].Projected == nil {
+			continue
+		}
+		for _, source := range volumes[i].Projected.Sources {
+			if from := source.Secret; from != nil {
+				add(KindSecret, from.Name, from.Items, from.Optional)
+			}
+			if from := source.ConfigMap; from != nil {
+				add(KindConfigMap, from.Name, from.Items, from.Optional)
+			}
+		}
+	}
 }
 
 // referencedFile is an entry of an object that Headscale reads as a file.
 type referencedFile struct {
-	Reference
-	// key is the entry's key.
-	key string
+	// field is the path below spec of the field that refers to it.
+	field string
+	// kind and name are those of the object, and key is the entry's.
+	kind, name, key string
 	// path is the file's path below filesDir.
 	path string
 	// setting is the path in config.yaml that names the file.
@@ -66,7 +136,7 @@ func referencedFiles(spec *v1beta1.HeadscaleSpec) []referencedFile {
 	var files []referencedFile
 	add := func(field, kind string, from *v1beta1.KeyReference, path, setting string) {
 		if from != nil {
-			files = append(files, referencedFile{Reference{field, kind, string(from.Name)}, from.Key, path, setting})
+			files = append(files, referencedFile{field, kind, string(from.Name), from.Key, path, setting})
 		}
 	}
 	if tls := spec.Secrets.TLS; tls != nil {
@@ -93,11 +163,11 @@ func referencedFiles(spec *v1beta1.HeadscaleSpec) []referencedFile {
 }
 
 // addReferences gives the pod what the Headscale refers to.
-func addReferences(pod *corev1.PodTemplateSpecApplyConfiguration, headscale *v1beta1.Headscale, digest string) {
+func addReferences(pod *corev1ac.PodTemplateSpecApplyConfiguration, headscale *v1beta1.Headscale, digest string) {
 	container := &pod.Spec.Containers[0]
 	if password := headscale.Spec.Secrets.DatabasePassword; password != nil {
-		container.WithEnv(corev1.EnvVar().WithName(passwordVariable).WithValueFrom(corev1.EnvVarSource().WithSecretKeyRef(
-			corev1.SecretKeySelector().WithName(string(password.Name)).WithKey(password.Key))))
+		container.WithEnv(corev1ac.EnvVar().WithName(passwordVariable).WithValueFrom(corev1ac.EnvVarSource().WithSecretKeyRef(
+			corev1ac.SecretKeySelector().WithName(string(password.Name)).WithKey(password.Key))))
 	}
 	if files := referencedFiles(&headscale.Spec); len(files) > 0 {
 		pod.Spec.WithVolumes(filesVolume(files))
@@ -109,19 +179,19 @@ func addReferences(pod *corev1.PodTemplateSpecApplyConfiguration, headscale *v1b
 }
 
 // filesVolume holds the files, for the pod's group only.
-func filesVolume(files []referencedFile) *corev1.VolumeApplyConfiguration {
-	volume := corev1.ProjectedVolumeSource().WithDefaultMode(0o440)
+func filesVolume(files []referencedFile) *corev1ac.VolumeApplyConfiguration {
+	volume := corev1ac.ProjectedVolumeSource().WithDefaultMode(0o440)
 	for _, f := range files {
-		item := corev1.KeyToPath().WithKey(f.key).WithPath(f.path)
-		source := corev1.VolumeProjection()
-		if f.Kind == KindSecret {
-			source.WithSecret(corev1.SecretProjection().WithName(f.Name).WithItems(item))
+		item := corev1ac.KeyToPath().WithKey(f.key).WithPath(f.path)
+		source := corev1ac.VolumeProjection()
+		if f.kind == KindSecret {
+			source.WithSecret(corev1ac.SecretProjection().WithName(f.name).WithItems(item))
 		} else {
-			source.WithConfigMap(corev1.ConfigMapProjection().WithName(f.Name).WithItems(item))
+			source.WithConfigMap(corev1ac.ConfigMapProjection().WithName(f.name).WithItems(item))
 		}
 		volume.WithSources(source)
 	}
-	return corev1.Volume().WithName(volumeFiles).WithProjected(volume)
+	return corev1ac.Volume().WithName(volumeFiles).WithProjected(volume)
 }
 
 // refer names the files in the config, and refuses a config that says otherwise.
@@ -132,7 +202,7 @@ func refer(d document, spec *v1beta1.HeadscaleSpec) error {
 			return err
 		}
 		if written {
-			return invalid("config."+f.setting, "must be left out where spec.%s is set, which gives it", f.Field)
+			return invalid("config."+f.setting, "must be left out where spec.%s is set, which gives it", f.field)
 		}
 		if err := d.fill(setting{f.setting, filesDir + "/" + f.path}); err != nil {
 			return err

@@ -28,13 +28,35 @@ files:
 func TestReferences(t *testing.T) {
 	g := NewWithT(t)
 	g.Expect(References(headscaleOf(t, withReferences))).To(Equal([]Reference{
-		{"secrets.database_password", KindSecret, "db"},
-		{"secrets.tls", KindSecret, "headscale-tls"},
-		{"secrets.oidc_client_secret", KindSecret, "sso"},
-		{"secrets.noise_private_key", KindSecret, "keys"},
-		{"secrets.derp_private_key", KindSecret, "keys"},
-		{"files.policy", KindConfigMap, "policy"},
-		{"files.extra_dns_records", KindSecret, "records"},
+		{"secrets.database_password", KindSecret, "db", []string{"password"}, false},
+		{"secrets.tls", KindSecret, "headscale-tls", []string{"tls.crt", "tls.key"}, false},
+		{"secrets.oidc_client_secret", KindSecret, "sso", []string{"client-secret"}, false},
+		{"secrets.noise_private_key", KindSecret, "keys", []string{"noise"}, false},
+		{"secrets.derp_private_key", KindSecret, "keys", []string{"derp"}, false},
+		{"files.policy", KindConfigMap, "policy", []string{"policy.hujson"}, false},
+		{"files.extra_dns_records", KindSecret, "records", []string{"records.json"}, false},
+	}))
+	g.Expect(References(headscaleOf(t, `version: v0.29.3
+config: {server_url: "http://headscale.example.com"}
+pod:
+  env:
+  - {name: A, value: a}
+  - {name: B, valueFrom: {secretKeyRef: {name: db, key: b}}}
+  - {name: C, valueFrom: {configMapKeyRef: {name: db, key: c, optional: true}}}
+  - {name: D, valueFrom: {secretKeyRef: {name: db, key: d}}}
+  - {name: E, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+  volumes:
+  - {name: a, secret: {secretName: whole}}
+  - {name: b, configMap: {name: part, items: [{key: x, path: y}], optional: true}}
+  - {name: c, projected: {sources: [{secret: {name: one}}, {configMap: {name: two}}, {downwardAPI: {}}]}}
+  - {name: d, emptyDir: {}}
+`))).To(Equal([]Reference{
+		{"pod.env", KindSecret, "db", []string{"b", "d"}, false},
+		{"pod.env", KindConfigMap, "db", []string{"c"}, true},
+		{"pod.volumes", KindSecret, "whole", nil, false},
+		{"pod.volumes", KindConfigMap, "part", []string{"x"}, true},
+		{"pod.volumes", KindSecret, "one", nil, false},
+		{"pod.volumes", KindConfigMap, "two", nil, false},
 	}))
 	g.Expect(References(headscaleOf(t, shortSpec("")))).To(BeEmpty())
 }

@@ -32,12 +32,12 @@ const withAdditions = shortest + `
     - {name: CPUS, valueFrom: {resourceFieldRef: {containerName: headscale, resource: limits.cpu}}}
     - {name: TOKEN, valueFrom: {secretKeyRef: {name: some, key: token, optional: true}}}
     volumes:
-    - {name: ca, configMap: {name: ca, items: [{key: ca.crt, path: ca.crt}]}}
+    - {name: ca, configMap: {name: ca, optional: true, items: [{key: ca.crt, path: ca.crt}]}}
     - {name: drivers, csi: {driver: secrets-store.csi.k8s.io, readOnly: true, volumeAttributes: {secretProviderClass: a}}}
     - {name: me, downwardAPI: {items: [{path: name, fieldRef: {fieldPath: metadata.name}}, {path: cpu, resourceFieldRef: {containerName: headscale, resource: limits.cpu}}]}}
     - {name: scratch, emptyDir: {sizeLimit: 1Gi, medium: Memory}}
     - {name: claim, persistentVolumeClaim: {claimName: backup}}
-    - {name: all, projected: {sources: [{serviceAccountToken: {path: t, audience: vault}}, {secret: {name: s}}, {downwardAPI: {items: [{path: l, fieldRef: {fieldPath: metadata.labels}}]}}]}}
+    - {name: all, projected: {sources: [{serviceAccountToken: {path: t, audience: vault}}, {secret: {name: s, optional: true}}, {downwardAPI: {items: [{path: l, fieldRef: {fieldPath: metadata.labels}}]}}]}}
     - {name: some, secret: {secretName: some, optional: true}}
     - {name: no-sources, projected: {}}
     - {name: no-items, downwardAPI: {}}

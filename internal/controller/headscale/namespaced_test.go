@@ -72,7 +72,7 @@ var _ = Describe("The operator in named namespaces", func() {
 		}
 
 		o := startOperatorAs(namespacedUser, namespace)
-		Expect(admin.Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "keys"}})).To(Succeed())
+		Expect(admin.Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "keys"}, StringData: map[string]string{"noise": "privkey:x"}})).To(Succeed())
 		Expect(create(ctx, o.namespace, shortest+"  secrets: {noise_private_key: {name: keys, key: noise}}\n")).To(Succeed())
 		Expect(admin.Create(ctx, keySecret(o.namespace, "headscale-api-key", o.time().Add(v1beta1.DefaultExpiration)))).To(Succeed())
 		runPod(ctx, o.namespace, "headscale", 1)

@@ -36,6 +36,12 @@ type observed struct {
 	server serverInfo
 	// oidcIssuer is the identity provider of the config, or "".
 	oidcIssuer string
+	// replaced names the changed objects for which the pod is being replaced.
+	replaced []string
+	// replacedUnsure tells that any one of them may be the one.
+	replacedUnsure bool
+	// waiting says which changed objects wait for the pod to become ready, or "".
+	waiting string
 	// warnings are sentences about what works and should be otherwise.
 	warnings []string
 }
@@ -54,6 +60,7 @@ func (r *Reconciler) observe(ctx context.Context, s scope, o *observed) error {
 // observePod reads the pod. A pod without an owner is Headscale's, too: its StatefulSet is
 // being recreated.
 func (r *Reconciler) observePod(ctx context.Context, s scope, o *observed) error {
+	o.pod = nil
 	if o.statefulSet == nil {
 		return nil
 	}

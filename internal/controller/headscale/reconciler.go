@@ -20,8 +20,8 @@ import (
 const FieldManager = "headscale-operator"
 
 // What the operator may do. It must itself have every right that it gives to the API
-// Key Manager, which is why it may create, get, patch, update and watch Secrets; it
-// reads their metadata only.
+// Key Manager, which is why it may create, patch, update and watch Secrets. It reads the
+// metadata of those with API keys, and the data of those that a Headscale names.
 //
 // +kubebuilder:rbac:groups="",resources=configmaps,verbs=create;get;list;patch;watch
 // +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;patch;watch
@@ -46,6 +46,8 @@ type Reconciler struct {
 	Live client.Reader
 	// Options is what the operator's settings add to every Headscale.
 	Options resources.Options
+	// AllNamespaces is whether the operator may read in all namespaces, and not only in some.
+	AllNamespaces bool
 	// Now is the clock.
 	Now func() time.Time
 	// Events takes the events for users; left out, those of the manager.
@@ -55,6 +57,8 @@ type Reconciler struct {
 	watches *refwatch.Watches
 	// inquirer asks Headscales what they are; made by SetupWithManager.
 	inquirer *inquirer
+	// references remembers what those objects had.
+	references referenceMemory
 	// secrets says which Headscale manages which API key Secret.
 	secrets secretOwners
 	// metrics count the errors of reconciles; nil where nobody asked for Collector.
@@ -104,6 +108,7 @@ func (r *Reconciler) fetch(ctx context.Context, request reconcile.Request) (*sco
 // forget drops what is kept in memory of a Headscale.
 func (r *Reconciler) forget(headscale client.ObjectKey) {
 	r.watches.Sync(headscale, nil)
+	r.references.forget(headscale)
 	r.secrets.release(headscale, client.ObjectKey{})
 	r.inquirer.forget(headscale)
 	r.metrics.forget(headscale)
@@ -118,6 +123,9 @@ func (r *Reconciler) sync(ctx context.Context, s scope, o *observed) error {
 	if err := r.observeClaim(ctx, s, o); err != nil {
 		return err
 	}
+	if err := r.observePod(ctx, s, o); err != nil {
+		return err
+	}
 	want, err := r.build(ctx, s, o)
 	if err != nil {
 		return err
@@ -127,6 +135,7 @@ func (r *Reconciler) sync(ctx context.Context, s scope, o *observed) error {
 	if err != nil {
 		return err
 	}
+	r.recordReplacement(s, *o)
 	if err := r.prune(ctx, s, want, changed); err != nil {
 		return err
 	}
@@ -154,7 +163,7 @@ func (r *Reconciler) build(ctx context.Context, s scope, o *observed) (*resource
 	}
 	options := r.Options
 	options.SecretIsForeign = o.secret != nil && !isOurs(o.secret)
-	if options.References, err = r.readReferences(ctx, s.headscale); err != nil {
+	if options.References, err = r.referencesDigest(ctx, s, o); err != nil {
 		return nil, err
 	}
 	return draft.Build(options)

@@ -2,12 +2,16 @@ package headscale
 
 import (
 	"context"
+	"fmt"
+	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/resources"
@@ -51,25 +55,139 @@ var _ = Describe("A Headscale that refers to Secrets and ConfigMaps", func() {
 		Expect(get[corev1.ConfigMap](ctx, o.namespace, "headscale")(NewGomega(Fail)).Data["config.yaml"]).NotTo(ContainSubstring("private-value"))
 	})
 
-	It("gets a new pod when one changes, and only then", func(ctx context.Context) {
+	// referTo makes the objects and a Headscale that refers to them, with a pod that is ready.
+	referTo := func(ctx context.Context, more string) (first string) {
+		GinkgoHelper()
 		Expect(admin.Create(ctx, keys)).To(Succeed())
 		Expect(admin.Create(ctx, policy)).To(Succeed())
-		Expect(create(ctx, o.namespace, referring)).To(Succeed())
-		Eventually(digest(ctx)).WithContext(ctx).ShouldNot(BeEmpty())
-		first := digest(ctx)(NewGomega(Fail))
+		Expect(create(ctx, o.namespace, referring+more)).To(Succeed())
+		runPod(ctx, o.namespace, "headscale", 1)
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionAvailable)).WithContext(ctx).Should(be("True", v1beta1.ReasonAvailable, ""))
+		return digest(ctx)(NewGomega(Fail))
+	}
+	// change merges into an object.
+	change := func(ctx context.Context, object client.Object, patch string) {
+		GinkgoHelper()
+		Expect(admin.Patch(ctx, object, client.RawPatch(types.MergePatchType, []byte(patch)))).To(Succeed())
+	}
+	// replaced waits until the StatefulSet asks for another pod and the event says for what.
+	replaced := func(ctx context.Context, old, what string) (digestNow string) {
+		GinkgoHelper()
+		Eventually(digest(ctx)).WithContext(ctx).ShouldNot(Equal(old))
+		Eventually(recorded(ctx, o.namespace)).WithContext(ctx).Should(
+			ContainElement("Normal ReferenceChanged: " + what + " changed: replacing pod headscale-0"))
+		runPod(ctx, o.namespace, "headscale", 1)
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionAvailable)).WithContext(ctx).Should(be("True", v1beta1.ReasonAvailable, ""))
+		o.touch(ctx, "headscale")
+		return digest(ctx)(NewGomega(Fail))
+	}
+
+	It("gets a new pod when the data of one changes, and says for which", func(ctx context.Context) {
+		first := referTo(ctx, "")
 		o.touch(ctx, "headscale")
 		before := o.written()
 		o.touch(ctx, "headscale")
 		Expect(o.written()).To(Equal(before))
 
-		keys.Data["noise"] = []byte("another")
-		Expect(admin.Update(ctx, keys)).To(Succeed())
+		change(ctx, keys, `{"stringData": {"noise": "another"}}`)
+		second := replaced(ctx, first, "Secret keys")
+		change(ctx, policy, `{"data": {"policy.hujson": "{\"acls\": []}"}}`)
+		Expect(replaced(ctx, second, "ConfigMap policy")).NotTo(Equal(first))
+	})
+
+	It("keeps its pod while only metadata, or entries that it does not use, are written again and again", func(ctx context.Context) {
+		first := referTo(ctx, "")
+		for i := range 20 {
+			// By the manager that wrote the data, too.
+			change(ctx, keys, fmt.Sprintf(`{"metadata": {"annotations": {"refreshed": "%d"}, "labels": {"backup": "%[1]d"}}, "stringData": {"other": "%[1]d"}}`, i))
+			change(ctx, policy, fmt.Sprintf(`{"metadata": {"annotations": {"refreshed": "%d"}}}`, i))
+			o.touch(ctx, "headscale")
+			Expect(digest(ctx)(NewGomega(Fail))).To(Equal(first))
+		}
+		By("in another operator, too")
+		o.stop()
+		change(ctx, keys, `{"metadata": {"annotations": {"refreshed": "yes"}}}`)
+		again := startOperatorIn(o.namespace)
+		again.touch(ctx, "headscale")
+		again.touch(ctx, "headscale")
+		Expect(digest(ctx)(NewGomega(Fail))).To(Equal(first))
+	})
+
+	It("names all that may have changed while no operator ran", func(ctx context.Context) {
+		first := referTo(ctx, "")
+		o.stop()
+		change(ctx, keys, `{"stringData": {"noise": "another"}}`)
+		o = startOperatorIn(o.namespace)
+		Eventually(digest(ctx)).WithContext(ctx).ShouldNot(Equal(first))
+		Eventually(recorded(ctx, o.namespace)).WithContext(ctx).Should(ContainElements(
+			"Normal ReferenceChanged: ConfigMap policy may have changed while no operator ran: replacing pod headscale-0",
+			"Normal ReferenceChanged: Secret keys may have changed while no operator ran: replacing pod headscale-0"))
+	})
+
+	It("gets a new pod for what its variables and volumes come from", func(ctx context.Context) {
+		Expect(admin.Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: "roots"}})).To(Succeed())
+		first := referTo(ctx, `
+  pod:
+    env: [{name: PGHOST, valueFrom: {secretKeyRef: {name: database, key: host, optional: true}}}]
+    volumes:
+    - {name: ca, configMap: {name: roots}}
+    volume_mounts: [{name: ca, mountPath: /ca}]
+`)
+		database := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: "database"}, StringData: map[string]string{"host": "pg-rw"}}
+		Expect(admin.Create(ctx, database)).To(Succeed())
+		second := replaced(ctx, first, "Secret database")
+		change(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: "roots"}}, `{"data": {"ca.crt": "renewed"}}`)
+		replaced(ctx, second, "ConfigMap roots")
+	})
+
+	It("does not read an API key that it refers to, nor gets a new pod for another one", func(ctx context.Context) {
+		secret := keySecret(o.namespace, "headscale-api-key", o.time().Add(v1beta1.DefaultExpiration))
+		Expect(admin.Create(ctx, secret)).To(Succeed())
+		first := referTo(ctx, `
+  pod: {env: [{name: OWN_KEY, valueFrom: {secretKeyRef: {name: headscale-api-key, key: api-key}}}]}
+`)
+		change(ctx, secret, `{"stringData": {"api-key": "hskey-api-bbbbbbbbbbbb-rest"}}`)
+		o.touch(ctx, "headscale")
+		Expect(digest(ctx)(NewGomega(Fail))).To(Equal(first))
+		for _, request := range o.asked() {
+			if strings.HasSuffix(request.URL.Path, "/secrets/headscale-api-key") {
+				Expect(request.Header.Get("Accept")).To(ContainSubstring("as=PartialObjectMetadata"))
+			}
+		}
+	})
+
+	It("says which entry is missing before the pod is replaced", func(ctx context.Context) {
+		first := referTo(ctx, "")
+		change(ctx, keys, `{"data": {"noise": null}}`)
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(be("False", v1beta1.ReasonInvalidConfig,
+			`spec.secrets.noise_private_key names the entry "noise" of Secret keys, which does not have it: add it, or name another`))
+		Expect(digest(ctx)(NewGomega(Fail))).To(Equal(first))
+	})
+
+	It("lets a pod become ready before another change replaces it", func(ctx context.Context) {
+		first := referTo(ctx, "")
+		change(ctx, keys, `{"stringData": {"noise": "second"}}`)
 		Eventually(digest(ctx)).WithContext(ctx).ShouldNot(Equal(first))
 		second := digest(ctx)(NewGomega(Fail))
+		runPod(ctx, o.namespace, "headscale", 0)
+		ready := condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)
+		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonProgressing, "is not ready"))
 
-		policy.Data["policy.hujson"] = `{"acls": []}`
-		Expect(admin.Update(ctx, policy)).To(Succeed())
+		change(ctx, keys, `{"stringData": {"noise": "third"}}`)
+		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonProgressing,
+			"Secret keys changed, and pod headscale-0 is replaced once it is ready or has failed; kubectl delete pod headscale-0 replaces it now"))
+		o.touch(ctx, "headscale")
+		Expect(digest(ctx)(NewGomega(Fail))).To(Equal(second))
+		runPod(ctx, o.namespace, "headscale", 1)
 		Eventually(digest(ctx)).WithContext(ctx).ShouldNot(Equal(second))
+	})
+
+	It("does not wait for a pod that has failed, because the change may help", func(ctx context.Context) {
+		first := referTo(ctx, "")
+		setPod(ctx, makePod(ctx, o.namespace, "headscale"), nil, crashed(server, "bad key"), running(sidecar, true))
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(be("False", v1beta1.ReasonCrashing, ""))
+		change(ctx, keys, `{"stringData": {"noise": "good"}}`)
+		Eventually(digest(ctx)).WithContext(ctx).ShouldNot(Equal(first))
 	})
 
 	It("leaves the running pod alone when one is deleted", func(ctx context.Context) {

@@ -56,9 +56,13 @@ type findings struct {
 
 // judge is a function of what was observed and of the time alone.
 func judge(s scope, o observed, failed *status.Failure) findings {
-	available := availability(s, o)
+	available, rolledOut := availability(s, o), rollout(o)
+	if o.waiting != "" {
+		available.Message += ". " + o.waiting
+		rolledOut.Message += ". " + o.waiting
+	}
 	key, apiKey := stateOfKey(s, o, available)
-	return findings{available: available, rolledOut: rollout(o), key: key, apiKey: apiKey, failed: failed}
+	return findings{available: available, rolledOut: rolledOut, key: key, apiKey: apiKey, failed: failed}
 }
 
 // patchStatus writes the status if it differs from what was found, and tells of the change.

@@ -35,15 +35,21 @@ var _ = Describe("What the operator asks for", func() {
 	}
 	path := func(request *http.Request) string { return request.Method + " " + request.URL.String() }
 
-	It("is of Secrets the metadata alone", func(ctx context.Context) {
+	It("is of Secrets the metadata alone, and the data of one that the Headscale refers to, once", func(ctx context.Context) {
 		kinds := map[string]int{}
+		read := 0
 		for _, request := range live(ctx).asked() {
 			if !strings.Contains(request.URL.Path, "/secrets") {
 				continue
 			}
 			kinds[request.Method]++
+			if strings.HasSuffix(request.URL.Path, "/secrets/noise") && !strings.Contains(request.Header.Get("Accept"), "as=PartialObjectMetadata") {
+				read++
+				continue
+			}
 			Expect(request.Header.Get("Accept")).To(HavePrefix("application/vnd.kubernetes.protobuf;as=PartialObjectMetadata"), path(request))
 		}
+		Expect(read).To(Equal(1))
 		Expect(kinds).To(And(HaveKeyWithValue(http.MethodGet, BeNumerically(">", 2)), HaveKeyWithValue(http.MethodPatch, 1), HaveLen(2)))
 	})
 
@@ -57,8 +63,11 @@ var _ = Describe("What the operator asks for", func() {
 				continue
 			}
 			selector := query.Get("labelSelector")
-			if field := query.Get("fieldSelector"); field != "" {
-				Expect(field).To(BeElementOf("metadata.name=noise", "metadata.name=headscale-api-key", "metadata.name=other"), path(request))
+			if selector == "" {
+				// Changes of references are told by a watch of all Secrets' metadata.
+				Expect(parts[1]).To(Equal("secrets"), path(request))
+				Expect(query.Get("limit") == "1" || query.Get("watch") == "true").To(BeTrue(), path(request))
+				Expect(request.Header.Get("Accept")).To(ContainSubstring("as=PartialObjectMetadata"), path(request))
 				continue
 			}
 			lists[parts[1]] = true

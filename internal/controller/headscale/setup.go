@@ -224,7 +224,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, m manager.Manager) er
 	if r.Events == nil {
 		r.Events = m.GetEventRecorder(FieldManager)
 	}
-	if r.watches, err = refwatch.New(ctx, m.GetConfig(), m.GetHTTPClient()); err != nil {
+	if r.watches, err = refwatch.New(ctx, m.GetConfig(), m.GetHTTPClient(), r.AllNamespaces); err != nil {
 		return fmt.Errorf("setting up the watches of references: %w", err)
 	}
 	r.inquirer = newInquirer(ctx)

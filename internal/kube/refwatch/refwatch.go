@@ -7,19 +7,29 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 )
+
+// maxNamespaces is how many namespaces are watched each by itself. In more, one watch of all
+// namespaces costs less, for the operator and for the API server.
+const maxNamespaces = 50
+
+// restartPause is the least time between two starts of a watch that ended, which happens when
+// the API server has forgotten the version where it was to go on.
+const restartPause = 5 * time.Second
 
 // Reference names an object that another object of its namespace refers to.
 type Reference struct {
@@ -35,118 +45,189 @@ type watchedObject struct {
 	Reference
 }
 
-// watchedReference is the watch of one object.
-type watchedReference struct {
-	// stop ends the watch.
-	stop context.CancelFunc
-	// users are the objects that refer to it.
-	users map[types.NamespacedName]struct{}
-}
+// scope is what one watch is of: a resource in a namespace, or, with "", in all.
+type scope struct{ namespace, resource string }
 
-// Watches watch the metadata of the objects that objects of one kind refer to, each by its
-// name: such objects have none of our labels, and a watch of all Secrets would read what is
-// not the operator's business, and cost memory for each of them. Nothing of what is seen is
-// kept; a change triggers a reconcile of the users of the object. A nil Watches watches
-// nothing.
+// Watches watch the metadata of the objects that objects of one kind refer to. Such objects
+// have none of our labels, so there is one watch for all objects of a kind in a namespace with
+// references, however many there are. Nothing of what is seen is kept, and what nobody refers
+// to is dropped; a change triggers a reconcile of the users of the object. A nil Watches
+// watches nothing.
 type Watches struct {
 	// ctx ends all watches.
 	ctx    context.Context
 	client metadata.Interface
+	// everywhere is whether all namespaces may be watched at once.
+	everywhere bool
 	// events name the objects to reconcile.
 	events chan event.GenericEvent
 
-	lock    sync.Mutex
-	objects map[watchedObject]*watchedReference
+	lock sync.Mutex
+	// references are what each user refers to.
+	references map[types.NamespacedName][]Reference
+	// users are who refers to each object; the lists are replaced and not changed.
+	users map[watchedObject][]types.NamespacedName
+	// wide is whether there is one watch for all namespaces: once there are many, it stays.
+	wide bool
+	// running end the watches that run.
+	running map[scope]context.CancelFunc
 }
 
-// New returns watches that end with the context.
-func New(ctx context.Context, cluster *rest.Config, http *http.Client) (*Watches, error) {
+// New returns watches that end with the context. everywhere is whether they may be of all
+// namespaces at once.
+func New(ctx context.Context, cluster *rest.Config, http *http.Client, everywhere bool) (*Watches, error) {
 	connection, err := metadata.NewForConfigAndClient(cluster, http)
 	if err != nil {
 		return nil, fmt.Errorf("making a client for metadata: %w", err)
 	}
 	return &Watches{
-		ctx:     ctx,
-		client:  connection,
-		events:  make(chan event.GenericEvent),
-		objects: map[watchedObject]*watchedReference{},
+		ctx:        ctx,
+		client:     connection,
+		everywhere: everywhere,
+		events:     make(chan event.GenericEvent),
+		references: map[types.NamespacedName][]Reference{},
+		running:    map[scope]context.CancelFunc{},
 	}, nil
 }
 
 // Events are the users whose references changed: each object has a namespace and a name only.
 func (w *Watches) Events() <-chan event.GenericEvent { return w.events }
 
-// Len is how many objects are watched.
+// Len is how many watches there are.
 func (w *Watches) Len() int {
 	w.lock.Lock()
 	defer w.lock.Unlock()
-	return len(w.objects)
+	return len(w.running)
 }
 
-// Sync watches what a user refers to now, and stops watching what it does not refer to any
-// more.
+// Sync watches what a user refers to now, and stops watching what nobody refers to any more.
 func (w *Watches) Sync(user types.NamespacedName, references []Reference) {
 	if w == nil {
 		return
 	}
 	w.lock.Lock()
 	defer w.lock.Unlock()
-	wanted := map[watchedObject]struct{}{}
-	for _, reference := range references {
-		object := watchedObject{user.Namespace, reference}
-		wanted[object] = struct{}{}
-		if w.objects[object] == nil {
-			w.objects[object] = w.start(object)
-		}
-		w.objects[object].users[user] = struct{}{}
+	if slices.Equal(w.references[user], references) {
+		return
 	}
-	maps.DeleteFunc(w.objects, func(object watchedObject, watched *watchedReference) bool {
-		if _, still := wanted[object]; !still {
-			delete(watched.users, user)
-		}
-		if len(watched.users) > 0 {
-			return false
-		}
-		watched.stop()
-		return true
-	})
+	if len(references) == 0 {
+		delete(w.references, user)
+	} else {
+		w.references[user] = slices.Clone(references)
+	}
+	w.index()
+	w.restart()
 }
 
-// start watches one object until it is stopped.
-func (w *Watches) start(object watchedObject) *watchedReference {
-	ctx, stop := context.WithCancel(w.ctx)
-	reflector := cache.NewReflectorWithOptions(w.listWatch(object), &metav1.PartialObjectMetadata{},
-		changes{func() { w.notify(ctx, object) }}, cache.ReflectorOptions{Name: "references"})
-	go reflector.RunWithContext(ctx)
-	return &watchedReference{stop: stop, users: map[types.NamespacedName]struct{}{}}
+// index works out who refers to each object.
+func (w *Watches) index() {
+	w.users = map[watchedObject][]types.NamespacedName{}
+	for user, references := range w.references {
+		for _, reference := range references {
+			object := watchedObject{user.Namespace, reference}
+			if !slices.Contains(w.users[object], user) {
+				w.users[object] = append(w.users[object], user)
+			}
+		}
+	}
 }
 
-// listWatch lists and watches the metadata of one object.
-func (w *Watches) listWatch(object watchedObject) *cache.ListWatch {
-	objects := w.client.Resource(corev1.SchemeGroupVersion.WithResource(object.Resource)).Namespace(object.namespace)
-	selector := fields.OneTermEqualSelector(metav1.ObjectNameField, object.Name).String()
-	return &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-			options.FieldSelector = selector
-			return objects.List(ctx, options)
-		},
+// restart starts the watches that are missing and stops those that are not needed.
+func (w *Watches) restart() {
+	wanted := w.scopes()
+	for s := range wanted {
+		if w.running[s] == nil {
+			ctx, stop := context.WithCancel(w.ctx)
+			w.running[s] = stop
+			go w.run(ctx, s)
+		}
+	}
+	for s, stop := range w.running {
+		if !wanted[s] {
+			stop()
+			delete(w.running, s)
+		}
+	}
+}
+
+// scopes are the watches that are needed: one for each namespace with references and
+// resource, or, once these were many, one for all namespaces.
+func (w *Watches) scopes() map[scope]bool {
+	namespaces, scopes := map[string]bool{}, map[scope]bool{}
+	for object := range w.users {
+		namespaces[object.namespace] = true
+	}
+	w.wide = w.wide || w.everywhere && len(namespaces) > maxNamespaces
+	for object := range w.users {
+		scopes[w.scopeOf(object)] = true
+	}
+	return scopes
+}
+
+// scopeOf is the watch that an object is in.
+func (w *Watches) scopeOf(object watchedObject) scope {
+	if w.wide {
+		object.namespace = metav1.NamespaceAll
+	}
+	return scope{object.namespace, object.Resource}
+}
+
+// run watches until the context ends.
+func (w *Watches) run(ctx context.Context, s scope) {
+	wait.JitterUntilWithContext(ctx, func(ctx context.Context) { w.watch(ctx, s) }, restartPause, 1, true)
+}
+
+// watch watches from now on until the watch ends. There may have been changes since the users
+// looked, so they look again.
+func (w *Watches) watch(ctx context.Context, s scope) {
+	objects := w.client.Resource(corev1.SchemeGroupVersion.WithResource(s.resource)).Namespace(s.namespace)
+	// What is there does not matter, only the version of the list.
+	now, err := objects.List(ctx, metav1.ListOptions{Limit: 1})
+	if err != nil {
+		return
+	}
+	changes, err := watchtools.NewRetryWatcherWithContext(ctx, now.ResourceVersion, &cache.ListWatch{
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-			options.FieldSelector = selector
 			return objects.Watch(ctx, options)
 		},
+	})
+	if err != nil {
+		return
+	}
+	defer changes.Stop()
+	w.notify(ctx, w.usersIn(s))
+	for change := range changes.ResultChan() {
+		if object, ok := change.Object.(metav1.Object); ok {
+			w.notify(ctx, w.usersOf(watchedObject{object.GetNamespace(), Reference{s.resource, object.GetName()}}))
+		}
 	}
 }
 
-// notify triggers a reconcile of the users of an object.
-func (w *Watches) notify(ctx context.Context, object watchedObject) {
+// usersOf are those who refer to an object.
+func (w *Watches) usersOf(object watchedObject) []types.NamespacedName {
 	w.lock.Lock()
-	var users []types.NamespacedName
-	if watched := w.objects[object]; watched != nil {
-		for user := range watched.users {
-			users = append(users, user)
+	defer w.lock.Unlock()
+	return w.users[object]
+}
+
+// usersIn are those who refer to an object that a watch is for.
+func (w *Watches) usersIn(s scope) []types.NamespacedName {
+	w.lock.Lock()
+	defer w.lock.Unlock()
+	users := map[types.NamespacedName]struct{}{}
+	for object, refer := range w.users {
+		if w.scopeOf(object) != s {
+			continue
+		}
+		for _, user := range refer {
+			users[user] = struct{}{}
 		}
 	}
-	w.lock.Unlock()
+	return slices.Collect(maps.Keys(users))
+}
+
+// notify triggers a reconcile of users.
+func (w *Watches) notify(ctx context.Context, users []types.NamespacedName) {
 	for _, user := range users {
 		object := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: user.Namespace, Name: user.Name}}
 		select {
@@ -156,24 +237,3 @@ func (w *Watches) notify(ctx context.Context, object watchedObject) {
 		}
 	}
 }
-
-// changes is a store that holds nothing and reports every change.
-type changes struct {
-	report func()
-}
-
-// Add reports a new object.
-func (c changes) Add(any) error { c.report(); return nil }
-
-// Update reports a changed object.
-func (c changes) Update(any) error { c.report(); return nil }
-
-// Delete reports a deleted object.
-func (c changes) Delete(any) error { c.report(); return nil }
-
-// Replace reports what is there when a watch starts, because it may have changed since
-// it was read.
-func (c changes) Replace([]any, string) error { c.report(); return nil }
-
-// Resync has nothing to do.
-func (c changes) Resync() error { return nil }

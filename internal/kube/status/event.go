@@ -35,6 +35,9 @@ type Event struct {
 	Warning bool
 	// Action is ActionReconcile or ActionObserve; empty: ActionObserve.
 	Action string
+	// Related is another object that the event is about; nil: none. Events that differ in
+	// their notes alone count as one that happens again.
+	Related *corev1.ObjectReference
 	// Reason is a word in CamelCase, and Note a sentence for people.
 	Reason, Note string
 }
@@ -50,7 +53,11 @@ func Record(recorder Recorder, object runtime.Object, events ...Event) {
 		if action == "" {
 			action = ActionObserve
 		}
-		recorder.Eventf(object, nil, kind, e.Reason, action, "%s", redact.Line(e.Note, maxNote))
+		var related runtime.Object
+		if e.Related != nil {
+			related = e.Related
+		}
+		recorder.Eventf(object, related, kind, e.Reason, action, "%s", redact.Line(e.Note, maxNote))
 	}
 }
 
