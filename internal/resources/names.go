@@ -30,6 +30,10 @@ const (
 // ran with it and answered. The volume outlives the Headscale, and its status.
 const AnnotationVersion = v1beta1.GroupName + "/version"
 
+// AnnotationStartedVersion is on the same claim: the version of Headscale that was started last
+// with it, whether or not it answered. It may have migrated the database.
+const AnnotationStartedVersion = v1beta1.GroupName + "/started-version"
+
 // LabelHeadscale is on the claim of the data volume: the name of the Headscale whose data it
 // has. The claim outlives the Headscale and nothing owns it, so it does not keep the label
 // app.kubernetes.io/instance: Argo CD may be configured to prune by that one.

@@ -52,6 +52,20 @@ func CheckUpgrade(from, to string) error {
 	}
 }
 
+// CheckRollback returns an *UpgradeError where a newer minor version than the wanted one was
+// started with the present database. Whether it became ready does not matter: it migrates the
+// database before that. There is nothing to check where either is empty or is no version.
+func CheckRollback(started, to string) error {
+	was, ok := parseRelease(started)
+	wanted, okay := parseRelease(to)
+	if !ok || !okay || !wanted.LessThan(was) {
+		return nil
+	}
+	return &UpgradeError{From: started, To: to, Advice: fmt.Sprintf(
+		"%[1]s was started and may have migrated the database, though it has not become ready; "+
+			"write %[1]s again and fix what keeps it from starting, or restore a backup of the data to a Headscale of another name", started)}
+}
+
 // maxMajor is the highest major version of a release. A tag that begins with a larger
 // number begins with a date.
 const maxMajor = 9999

@@ -122,6 +122,23 @@ func TestAnImageOfAnotherRelease(t *testing.T) {
 	}
 }
 
+func TestCheckRollback(t *testing.T) {
+	for name, test := range map[string]struct {
+		started, to string
+		refused     bool
+	}{
+		"back":              {"v0.29.3", "v0.28.0", true},
+		"back to a patch":   {"v0.29.3", "v0.29.0", false},
+		"on":                {"v0.28.0", "v0.30.0", false},
+		"nothing known":     {"", "v0.28.0", false},
+		"something unknown": {"main", "v0.28.0", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			NewWithT(t).Expect(CheckRollback(test.started, test.to) != nil).To(Equal(test.refused))
+		})
+	}
+}
+
 // FuzzCheckUpgrade looks for versions that cannot be compared.
 func FuzzCheckUpgrade(f *testing.F) {
 	f.Add("v0.27.1", "v0.29.3")

@@ -3,8 +3,10 @@ package headscale
 import (
 	"cmp"
 	"context"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 
 	"infrado.cloud/headscale-operator/internal/resources"
 )
@@ -32,16 +34,58 @@ func checkUpgrade(s scope, o observed) error {
 	if o.statefulSet != nil && appliedVersion(o.statefulSet) == s.headscale.Spec.Version {
 		return nil
 	}
-	return resources.CheckUpgrade(lastVersion(s, o), s.headscale.Spec.Version)
+	return cmp.Or(
+		resources.CheckUpgrade(lastVersion(s, o), s.headscale.Spec.Version),
+		resources.CheckRollback(startedVersion(o), s.headscale.Spec.Version),
+	)
 }
 
-// recordVersion writes the version that runs to the claim of the data volume.
+// startedVersion is the version of Headscale that was started last with the present database,
+// ready or not, or "".
+func startedVersion(o observed) string {
+	switch {
+	case o.pod != nil && wasStarted(o.pod):
+		return resources.VersionOf(o.pod.Labels)
+	case o.claim != nil:
+		return o.claim.Annotations[resources.AnnotationStartedVersion]
+	default:
+		return ""
+	}
+}
+
+// neverRan are the reasons for which a container ended whose program was not started.
+var neverRan = []string{"ContainerCannotRun", "StartError"}
+
+// wasStarted tells whether Headscale's program was ever started in a pod.
+func wasStarted(pod *corev1.Pod) bool {
+	container := containerStatus(pod, resources.ContainerHeadscale)
+	if container == nil {
+		return false
+	}
+	ended := func(state corev1.ContainerState) bool {
+		return state.Terminated != nil && !slices.Contains(neverRan, state.Terminated.Reason)
+	}
+	return container.State.Running != nil || ended(container.State) || ended(container.LastTerminationState)
+}
+
+// recordVersion writes the versions that run and that were started to the claim of the data
+// volume.
 func (r *Reconciler) recordVersion(ctx context.Context, s scope, o observed) error {
-	version := runningVersion(s, o)
-	if version == "" || o.claim == nil || o.claim.Annotations[resources.AnnotationVersion] == version {
+	if o.claim == nil {
 		return nil
 	}
-	return r.patchClaim(ctx, &o, map[string]any{"annotations": map[string]string{resources.AnnotationVersion: version}})
+	annotations := map[string]string{}
+	for name, version := range map[string]string{
+		resources.AnnotationVersion: runningVersion(s, o), resources.AnnotationStartedVersion: startedVersion(o),
+	} {
+		if version != "" && o.claim.Annotations[name] != version {
+			annotations[name] = version
+		}
+	}
+	if len(annotations) == 0 {
+		return nil
+	}
+	return r.patchClaim(ctx, &o, map[string]any{"annotations": annotations})
 }
 
 // runningVersion is the version of Headscale that answers, as itself or its pod says, or ""

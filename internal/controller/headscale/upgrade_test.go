@@ -7,6 +7,8 @@ import (
 	. "github.com/onsi/gomega"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/resources"
@@ -62,6 +64,44 @@ var _ = Describe("An upgrade", func() {
 
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.29.9}}`)).To(Succeed())
 		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).Should(image("v0.29.9"))
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.28.0}}`)).To(Succeed())
+		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).Should(image("v0.28.0"))
+	})
+
+	It("whose new version was started and never became ready is not taken back, because the database may be migrated", func(ctx context.Context) {
+		o := start(ctx, "v0.28.0")
+		claim := makeClaim(ctx, o.namespace, "headscale", o.namespace, corev1.ClaimBound)
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.29.3}}`)).To(Succeed())
+		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).Should(image("v0.29.3"))
+		rollOut(ctx, o.namespace, "headscale", 0)
+		pod := makePod(ctx, o.namespace, "headscale")
+		setPod(ctx, pod, nil, waiting(server, "ImagePullBackOff", "no such image"))
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.28.0}}`)).To(Succeed())
+		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).Should(image("v0.28.0"), "it was not started")
+
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.29.3}}`)).To(Succeed())
+		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).Should(image("v0.29.3"))
+		setPod(ctx, pod, nil, crashed(server, "cannot migrate"))
+		started := HaveField("Annotations", HaveKeyWithValue(resources.AnnotationStartedVersion, "v0.29.3"))
+		Eventually(get[corev1.PersistentVolumeClaim](ctx, o.namespace, claim.Name)).WithContext(ctx).Should(started)
+		Expect(get[v1beta1.Headscale](ctx, o.namespace, "headscale")(NewGomega(Fail)).Status.Version).To(Equal("v0.28.0"), "what answered last")
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.28.0}}`)).To(Succeed())
+		refused := be("False", v1beta1.ReasonUpgradeRefused, "from v0.29.3 to v0.28.0: v0.29.3 was started and may have migrated the database")
+		ready := condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)
+		Eventually(ready).WithContext(ctx).Should(refused)
+		Expect(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")(NewGomega(Fail))).To(image("v0.29.3"))
+
+		By("when the pod is gone, too")
+		Expect(admin.Delete(ctx, pod)).To(Succeed())
+		o.touch(ctx, "headscale")
+		Expect(ready(NewGomega(Fail))).To(refused)
+
+		By("which no version may be left out after, either")
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.30.0}}`)).To(Succeed())
+		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonUpgradeRefused, "from v0.28.0 to v0.30.0"))
+
+		By("until somebody says that the data is from before")
+		Expect(admin.Patch(ctx, claim, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"annotations":{"headscale.infrado.cloud/started-version":null}}}`)))).To(Succeed())
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.28.0}}`)).To(Succeed())
 		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).Should(image("v0.28.0"))
 	})
