@@ -60,9 +60,23 @@ type HeadscaleSpec struct {
 	// +optional
 	Files FilesSpec `json:"files,omitzero"`
 
+	// The Service for Headscale's clients.
+	// +optional
+	Service ServiceSpec `json:"service,omitzero"`
+
 	// What is added to Headscale's pod.
 	// +optional
 	Pod PodSpec `json:"pod,omitzero"`
+}
+
+// ServiceSpec describes the Service for Headscale's clients.
+type ServiceSpec struct {
+	// Protocol (Kubernetes' appProtocol) of the port http, for meshes and gateways; tcp has
+	// them pass on everything as it is. Left out: none, so that they go by the port's name.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$')",message="service.app_protocol must be a protocol's name, such as tcp, http or kubernetes.io/ws"
+	AppProtocol string `json:"app_protocol,omitempty"`
 }
 
 // PersistentVolumeClaimSpec describes the volume for Headscale's data.

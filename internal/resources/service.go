@@ -10,7 +10,12 @@ import (
 
 // service is how clients in the cluster reach Headscale.
 func service(headscale *v1beta1.Headscale, l *layout) *corev1ac.ServiceApplyConfiguration {
-	return serviceFor(headscale, headscale.Name, componentServer, l.exposed(portHTTP, portGRPC, portSTUN, portACME))
+	made := serviceFor(headscale, headscale.Name, componentServer, l.exposed(portHTTP, portGRPC, portSTUN, portACME))
+	if protocol := headscale.Spec.Service.AppProtocol; protocol != "" {
+		// The port http is always there, and the first.
+		made.Spec.Ports[0].WithAppProtocol(protocol)
+	}
+	return made
 }
 
 // metricsService is for what collects the metrics. It is nil where there are none
