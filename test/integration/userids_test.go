@@ -57,6 +57,8 @@ var _ = Describe("User ids that the platform gives out", func() {
 
 			hs, err := env.StartHeadscale(ctx, env.HeadscaleOptions{
 				Binary: asUser(programs, program, volumeGroup+1, filepath.Join(volume, "config.yaml")),
+				// As the operator fills it in.
+				Config: map[string]any{"unix_socket_permission": "0770"},
 				Guard:  guard, Dir: volume, Output: GinkgoWriter,
 			})
 			Expect(err).NotTo(HaveOccurred())
