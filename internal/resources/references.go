@@ -44,6 +44,14 @@ type Reference struct {
 // String names the object for people.
 func (r *Reference) String() string { return r.Kind + " " + r.Name }
 
+// fieldDNSRecords is the field of the file of DNS records.
+const fieldDNSRecords = "files.extra_dns_records"
+
+// Live tells whether Headscale notices by itself that the data changed, so that no new pod is
+// needed. Every supported release watches its file of DNS records, also where the kubelet swaps
+// it (test/integration/dns_records_test.go).
+func (r *Reference) Live() bool { return r.Field == fieldDNSRecords }
+
 // references is a list with one Reference for each object and field.
 type references []Reference
 
@@ -152,7 +160,7 @@ func referencedFiles(spec *v1beta1.HeadscaleSpec) []referencedFile {
 		from                 *v1beta1.FileReference
 	}{
 		{"files.policy", "policy.hujson", "policy.path", spec.Files.Policy},
-		{"files.extra_dns_records", "extra_records.json", "dns.extra_records_path", spec.Files.ExtraDNSRecords},
+		{fieldDNSRecords, "extra_records.json", "dns.extra_records_path", spec.Files.ExtraDNSRecords},
 	} {
 		if file.from != nil {
 			add(file.field, KindConfigMap, file.from.ConfigMap, file.path, file.setting)

@@ -178,6 +178,9 @@ func (r *Reconciler) readReferences(ctx context.Context, headscale *v1beta1.Head
 		if err != nil {
 			return nil, err
 		}
+		if references[i].Live() {
+			digest = ""
+		}
 		fmt.Fprintf(all, "%s %s %s\n", references[i].Field, &references[i], digest)
 		now.parts[references[i].String()] += digest
 	}

@@ -113,6 +113,23 @@ var _ = Describe("A Headscale that refers to Secrets and ConfigMaps", func() {
 		Expect(digest(ctx)(NewGomega(Fail))).To(Equal(first))
 	})
 
+	It("keeps its pod when the file of DNS records changes, which Headscale reads again by itself", func(ctx context.Context) {
+		records := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: "records"}, Data: map[string]string{"records.json": "[]"}}
+		Expect(admin.Create(ctx, records)).To(Succeed())
+		Expect(create(ctx, o.namespace, shortest+`
+  files: {extra_dns_records: {config_map: {name: records, key: records.json}}}
+`)).To(Succeed())
+		runPod(ctx, o.namespace, "headscale", 1)
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionAvailable)).WithContext(ctx).Should(be("True", v1beta1.ReasonAvailable, ""))
+		first := digest(ctx)(NewGomega(Fail))
+		change(ctx, records, `{"data": {"records.json": "[{}]"}}`)
+		o.touch(ctx, "headscale")
+		Expect(digest(ctx)(NewGomega(Fail))).To(Equal(first))
+		change(ctx, records, `{"data": {"records.json": null}}`)
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(be("False", v1beta1.ReasonInvalidConfig,
+			`spec.files.extra_dns_records names the entry "records.json" of ConfigMap records, which does not have it`))
+	})
+
 	It("names all that may have changed while no operator ran", func(ctx context.Context) {
 		first := referTo(ctx, "")
 		o.stop()
