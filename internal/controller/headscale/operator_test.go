@@ -58,6 +58,8 @@ type operator struct {
 	conflict atomic.Pointer[string]
 	// panics is the same for writes in whose place the operator panics.
 	panics atomic.Pointer[string]
+	// answered, if it is set, is called after each read, before the operator has the answer.
+	answered atomic.Pointer[func(*http.Request)]
 }
 
 // startOperator makes a namespace and an operator for it, both for one spec.
@@ -198,7 +200,11 @@ func (r *recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 	r.operator.lock.Unlock()
 	path := request.URL.Path
 	if request.Method == http.MethodGet || strings.Contains(path, "/leases/") || strings.Contains(path, "/events") {
-		return r.next.RoundTrip(request)
+		response, err := r.next.RoundTrip(request)
+		if answered := r.operator.answered.Load(); answered != nil {
+			(*answered)(request)
+		}
+		return response, err
 	}
 	r.operator.lock.Lock()
 	r.operator.writes = append(r.operator.writes, request.Method+" "+path)

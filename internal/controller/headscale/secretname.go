@@ -91,33 +91,46 @@ func (r *Reconciler) listWithRights(ctx context.Context, secret client.ObjectKey
 }
 
 // limitRights takes its rights from a sidecar that has them on a Secret which somebody else
-// has: whoever chooses the sidecar's image, or its Secret's name, would have them, too. A
-// Secret that is not the API Key Manager's, or does not exist, is watched by its name until
-// it is, because the cache holds those with our labels only.
+// has: whoever chooses the sidecar's image, or its Secret's name, would have them, too.
 func (r *Reconciler) limitRights(ctx context.Context, s scope, o *observed) error {
 	names, err := r.secretsOfSidecar(ctx, s.headscale)
 	if err != nil {
 		return err
 	}
-	references := resources.References(s.headscale)
+	if err := r.watchReferences(ctx, s.headscale, names); err != nil {
+		return err
+	}
 	for _, name := range names {
 		secret, err := r.findSecret(ctx, s.headscale.Namespace, name)
 		if err != nil {
 			return err
 		}
 		o.noteSecret(s.headscale, name, secret)
-		if isOurs(secret) {
-			continue
-		}
-		references = append(references, resources.Reference{Kind: resources.KindSecret, Name: name})
-		if secret == nil {
+		if secret == nil || isOurs(secret) {
 			continue
 		}
 		if err := r.dropRights(ctx, s.headscale, name); err != nil {
 			return err
 		}
 	}
-	r.watches.Sync(client.ObjectKeyFromObject(s.headscale), watchedReferences(references))
+	return nil
+}
+
+// watchReferences has changes told of the objects that the Headscale refers to, and of those
+// of its sidecar's Secrets that the cache does not hold: they are missing, or somebody else's.
+// A change after this is told; one before it is seen by who reads them now.
+func (r *Reconciler) watchReferences(ctx context.Context, headscale *v1beta1.Headscale, secrets []string) error {
+	references := resources.References(headscale)
+	for _, name := range secrets {
+		cached, err := readSecret(ctx, r.Client, client.ObjectKey{Namespace: headscale.Namespace, Name: name})
+		if err != nil {
+			return err
+		}
+		if !isOurs(cached) {
+			references = append(references, resources.Reference{Kind: resources.KindSecret, Name: name})
+		}
+	}
+	r.watches.Sync(client.ObjectKeyFromObject(headscale), watchedReferences(references))
 	return nil
 }
 

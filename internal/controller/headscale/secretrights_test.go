@@ -2,6 +2,9 @@ package headscale
 
 import (
 	"context"
+	"net/http"
+	"strings"
+	"sync"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -114,6 +117,34 @@ var _ = Describe("The rights of a sidecar", func() {
 		mine.Labels = labels
 		Expect(admin.Update(ctx, mine)).To(Succeed())
 		Eventually(role(ctx, o)).WithContext(ctx).Should(ConsistOf("headscale-api-key"))
+	})
+
+	It("end when somebody else makes the Secret in the moment in which the operator looks for it", func(ctx context.Context) {
+		o := startOperator(ctx)
+		// This one keeps the watch of the namespace running.
+		Expect(create(ctx, o.namespace, named("other", "never"))).To(Succeed())
+		mine := keySecret(o.namespace, "headscale-api-key", o.time().Add(time.Hour))
+		Expect(admin.Create(ctx, mine)).To(Succeed())
+		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionAPIKeyReady)).WithContext(ctx).Should(HaveField("Status", metav1.ConditionTrue))
+		Eventually(role(ctx, o)).WithContext(ctx).Should(ConsistOf("headscale-api-key"))
+
+		var once sync.Once
+		steal := func(request *http.Request) {
+			if strings.HasSuffix(request.URL.Path, "/secrets/headscale-api-key") {
+				once.Do(func() {
+					defer GinkgoRecover()
+					Expect(admin.Create(ctx, victim(o.namespace, "headscale-api-key"))).To(Succeed())
+					// The watch has told of it when it tells of what was made after it.
+					Expect(admin.Create(ctx, victim(o.namespace, "never"))).To(Succeed())
+					Eventually(condition(ctx, o.namespace, "other", v1beta1.ConditionAPIKeyReady)).WithContext(ctx).Should(be("False", v1beta1.ReasonConflict, ""))
+				})
+			}
+		}
+		o.answered.Store(&steal)
+		Expect(admin.Delete(ctx, mine)).To(Succeed())
+		Eventually(missing[corev1.Secret](ctx, o.namespace, "headscale-api-key")).WithContext(ctx).Should(BeFalse())
+		Eventually(takeOver(ctx, o, "headscale-api-key")).WithContext(ctx).Should(refused)
 	})
 
 	It("are settled with one change each", func(ctx context.Context) {
