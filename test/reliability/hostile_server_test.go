@@ -134,6 +134,7 @@ func (s *hostileServer) serveHTTP(v *victim, t *trick) {
 	switch {
 	case probe && t.on != "" && t.grpc:
 		_, _ = v.Write([]byte("\x00\x00\x00\x04\x00\x00\x00\x00\x00"))
+	case !probe && t.grpc: // The probe met the trick before, over HTTP.
 	case probe && t.on == "", !probe && operation == t.on:
 		s.hit()
 		t.play(v)
