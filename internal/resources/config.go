@@ -112,6 +112,8 @@ func completeListeners(d document) error {
 		setting{"metrics_listen_addr", "0.0.0.0:9090"},
 		setting{"grpc_listen_addr", "0.0.0.0:50443"},
 		setting{"unix_socket", v1beta1.DefaultSocketPath},
+		// The API Key Manager may have another user, and has the group of the socket's volume.
+		setting{"unix_socket_permission", "0770"},
 		// A pod's version changes through the resource alone.
 		setting{"disable_check_updates", true},
 	)
