@@ -172,7 +172,7 @@ func (r *Reconciler) readReferences(ctx context.Context, headscale *v1beta1.Head
 	if last := r.references.last(key); last != nil && last.versions == now.versions {
 		return last, nil
 	}
-	all := sha256.New()
+	var all strings.Builder
 	for i := range references {
 		digest, err := r.digestOf(ctx, &references[i], objects[i])
 		if err != nil {
@@ -181,10 +181,11 @@ func (r *Reconciler) readReferences(ctx context.Context, headscale *v1beta1.Head
 		if references[i].Live() {
 			digest = ""
 		}
-		fmt.Fprintf(all, "%s %s %s\n", references[i].Field, &references[i], digest)
+		fmt.Fprintf(&all, "%s %s %s\n", references[i].Field, &references[i], digest)
 		now.parts[references[i].String()] += digest
 	}
-	now.digest = hex.EncodeToString(all.Sum(nil))
+	digest := sha256.Sum256([]byte(all.String()))
+	now.digest = hex.EncodeToString(digest[:])
 	return now, nil
 }
 
