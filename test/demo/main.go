@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"infrado.cloud/headscale-operator/test/env"
+	"infrado.cloud/headscale-operator/test/process"
 )
 
 // exitInterrupted is the usual exit status of a program that Ctrl-C ended.
@@ -28,7 +29,7 @@ func main() {
 
 // run tells the story and returns the exit status.
 func run(ctx context.Context, exit bool) (status int) {
-	s := &stage{narrator: narrator{start: time.Now()}, World: &env.World{}}
+	s := &stage{narrator: narrator{start: time.Now()}, World: &env.World{}, output: process.NewLog(nil)}
 	defer func() {
 		if err := s.Close(); err != nil {
 			s.say("Cleaning up failed: %v", err)

@@ -2,30 +2,34 @@ package main
 
 import (
 	"context"
-	"strings"
 
 	"github.com/go-logr/logr"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"infrado.cloud/headscale-operator/test/env"
 	"infrado.cloud/headscale-operator/test/podrunner"
+	"infrado.cloud/headscale-operator/test/process"
 	"infrado.cloud/headscale-operator/test/serverbuild"
 )
 
-// logLines is how much of each log a failure shows.
-const logLines = 25
+// logLines is how much of a log a failure shows.
+const logLines = 50
 
 // stage is what the story plays on.
 type stage struct {
 	narrator
 	*env.World
 	pod *podrunner.Runner
+	// key is the last that was seen in the Secret.
+	key string
+	// output is what the operator and the containers print.
+	output *process.Log
 }
 
 // prepare finds the servers, and builds the programs of this repository.
 func (s *stage) prepare(ctx context.Context) error {
 	log.SetLogger(logr.Discard())
-	world, err := env.NewWorld("hs-demo-", nil, serverbuild.DefaultHeadscale)
+	world, err := env.NewWorld("hs-demo-", s.output, serverbuild.DefaultHeadscale)
 	if err != nil {
 		return err
 	}
@@ -40,25 +44,12 @@ func (s *stage) prepare(ctx context.Context) error {
 	return nil
 }
 
-// startControlPlane starts etcd and kube-apiserver. The start itself does not
-// heed the context; when that ends first, the guard ends the servers.
-func (s *stage) startControlPlane(ctx context.Context) error {
-	started := make(chan error, 1)
-	go func() { started <- s.StartPlane(nil) }()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case err := <-started:
-		if err != nil {
-			return err
-		}
+// startServers starts etcd, kube-apiserver and the operator.
+func (s *stage) startServers(ctx context.Context) error {
+	if err := s.StartPlane(nil); err != nil {
+		return err
 	}
 	s.say("Kubernetes' API server is up at %s.", s.Plane.Config().Host)
-	return nil
-}
-
-// startOperator installs the operator and runs it.
-func (s *stage) startOperator(ctx context.Context) error {
 	if err := s.StartOperator(ctx); err != nil {
 		return err
 	}
@@ -69,21 +60,10 @@ func (s *stage) startOperator(ctx context.Context) error {
 
 // showLogs prints the last lines of everything that runs, for a failure.
 func (s *stage) showLogs() {
-	show := func(name, text string) {
-		if text = strings.TrimRight(text, "\n"); text != "" {
-			lines := strings.Split(text, "\n")
-			s.say("Last lines of %s:", name)
-			s.detail("%s", strings.Join(lines[max(0, len(lines)-logLines):], "\n"))
-		}
-	}
-	if s.pod != nil {
-		show("the container headscale", s.pod.Log("headscale"))
-		show("the container apikey-manager", s.pod.Log("apikey-manager"))
-	}
-	switch {
-	case s.Operator != nil:
-		show("the operator", s.Operator.Process().Log().String())
-	case s.PlaneLog != nil:
-		show("the control plane", s.PlaneLog.String())
+	s.say("The last lines of the operator, Headscale and the API Key Manager:")
+	s.detail("%s", s.output.Tail(logLines))
+	if s.PlaneLog != nil {
+		s.say("The last lines of the control plane:")
+		s.detail("%s", s.PlaneLog.Tail(logLines))
 	}
 }

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -40,24 +38,11 @@ var (
 
 // perform plays the story from the first step to the last.
 func (s *stage) perform(ctx context.Context) error {
-	for _, step := range []struct {
-		name string
-		do   func(context.Context) error
-	}{
-		{"preparing", s.prepare},
-		{"starting the control plane", s.startControlPlane},
-		{"starting the operator", s.startOperator},
-		{"applying the sample", s.applySample},
-		{"waiting for Headscale", s.awaitHeadscale},
-		{"creating the key", s.showKey},
-		{"rotating the key", s.rotate},
-		{"looking at the resource", s.showResource},
+	for _, step := range []func(context.Context) error{
+		s.prepare, s.startServers, s.applySample, s.awaitHeadscale, s.showKey, s.rotate, s.showResource,
 	} {
-		if err := ctx.Err(); err != nil {
+		if err := errors.Join(step(ctx), ctx.Err()); err != nil {
 			return err
-		}
-		if err := step.do(ctx); err != nil {
-			return fmt.Errorf("%s: %w", step.name, err)
 		}
 	}
 	return nil
@@ -65,23 +50,17 @@ func (s *stage) perform(ctx context.Context) error {
 
 // await waits until something has happened. It gives up early when the operator
 // has ended, because then nothing will.
-func (s *stage) await(ctx context.Context, what string, happened func(context.Context) (bool, error)) error {
-	limited, cancel := context.WithTimeout(ctx, stepLimit)
-	defer cancel()
-	err := wait.PollUntilContextCancel(limited, lookEvery, true, func(ctx context.Context) (bool, error) {
+func (s *stage) await(ctx context.Context, what string, happened wait.ConditionWithContextFunc) error {
+	err := wait.PollUntilContextTimeout(ctx, lookEvery, stepLimit, true, func(ctx context.Context) (bool, error) {
 		if !s.Operator.Process().Running() {
 			return false, errors.New("the operator ended")
 		}
 		return happened(ctx)
 	})
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%s did not happen within %s", what, stepLimit)
-	default:
-		return err
+	if err != nil {
+		return fmt.Errorf("%s did not happen: %w", what, err)
 	}
+	return nil
 }
 
 // show runs kubectl, and prints a sentence and what kubectl printed.
@@ -103,7 +82,7 @@ func (s *stage) applySample(ctx context.Context) error {
 		return err
 	}
 	var stop func()
-	s.pod, stop = podrunner.Start(podrunner.InWorld(s.World, headscaleKey))
+	s.pod, stop = podrunner.StartInWorld(s.World, headscaleKey, s.output)
 	// The pod ends before the API server does, and not with Ctrl-C itself.
 	s.OnClose(func() error { stop(); return nil })
 	return nil
@@ -132,14 +111,8 @@ func (s *stage) awaitHeadscale(ctx context.Context) error {
 // awaitCondition waits until a condition of the resource is true for its present
 // generation.
 func (s *stage) awaitCondition(ctx context.Context, condition string) error {
-	return s.await(ctx, "the condition "+condition, func(ctx context.Context) (bool, error) {
-		headscale := &v1beta1.Headscale{}
-		if err := s.Admin.Get(ctx, headscaleKey, headscale); err != nil {
-			return false, err
-		}
-		found := meta.FindStatusCondition(headscale.Status.Conditions, condition)
-		return found != nil && found.Status == metav1.ConditionTrue && found.ObservedGeneration == headscale.Generation, nil
-	})
+	_, err := s.Plane.Kubectl(ctx, "wait", "headscale/"+headscaleKey.Name, "--for=condition="+condition, "--timeout="+stepLimit.String())
+	return err
 }
 
 // url is the base of Headscale's REST API.
@@ -149,51 +122,39 @@ func (s *stage) url() string {
 
 // showKey waits for the key, shows the Secret's metadata, and uses the key.
 func (s *stage) showKey(ctx context.Context) error {
-	secret, err := s.awaitKey(ctx, "")
-	if err != nil {
+	if err := s.awaitKey(ctx, "The API Key Manager created an API key and stored it in the Secret "+secretKey.Name+":"); err != nil {
 		return err
 	}
-	s.say("The API Key Manager created an API key and stored it in the Secret %s:", secretKey.Name)
-	s.showSecret(secret)
-	return s.call(ctx, "the key", keyOf(secret), http.StatusOK)
+	return s.call(ctx, "the key", s.key, http.StatusOK)
 }
 
-// awaitKey waits until the Secret holds a key other than the old one.
-func (s *stage) awaitKey(ctx context.Context, old string) (*corev1.Secret, error) {
+// awaitKey waits until the Secret holds another key than the last, and prints a sentence and
+// what is no secret.
+func (s *stage) awaitKey(ctx context.Context, sentence string) error {
 	secret := &corev1.Secret{}
-	err := s.await(ctx, "a new key in the Secret", func(ctx context.Context) (bool, error) {
+	if err := s.await(ctx, "a new key in the Secret", func(ctx context.Context) (bool, error) {
 		err := s.Admin.Get(ctx, secretKey, secret)
-		if err != nil {
-			return false, client.IgnoreNotFound(err)
-		}
-		return keyOf(secret) != "" && keyOf(secret) != old, nil
-	})
-	return secret, err
-}
-
-// keyOf is the key that a Secret holds.
-func keyOf(secret *corev1.Secret) string {
-	return string(secret.Data[v1beta1.SecretDataKey])
-}
-
-// showSecret prints what is no secret.
-func (s *stage) showSecret(secret *corev1.Secret) {
+		key := string(secret.Data[v1beta1.SecretDataKey])
+		return err == nil && key != "" && key != s.key, client.IgnoreNotFound(err)
+	}); err != nil {
+		return err
+	}
+	s.key = string(secret.Data[v1beta1.SecretDataKey])
+	s.say("%s", sentence)
 	s.detail("key         %s-… (its public prefix)", secret.Annotations[v1beta1.AnnotationKeyPrefix])
 	s.detail("created at  %s", secret.Annotations[v1beta1.AnnotationCreatedAt])
 	s.detail("expires     %s", secret.Annotations[v1beta1.AnnotationExpiration])
+	return nil
 }
 
 // call calls Headscale's REST API with a key and expects a status. An expiry
 // takes effect a moment after the Secret has changed.
 func (s *stage) call(ctx context.Context, name, key string, expected int) error {
-	last := 0
-	err := s.await(ctx, fmt.Sprintf("HTTP status %d with %s", expected, name), func(ctx context.Context) (bool, error) {
+	if err := s.await(ctx, fmt.Sprintf("HTTP status %d with %s", expected, name), func(ctx context.Context) (bool, error) {
 		status, err := env.KeyStatus(ctx, s.url(), key)
-		last = status
 		return err == nil && status == expected, nil
-	})
-	if err != nil {
-		return fmt.Errorf("%w; the last was %d", err, last)
+	}); err != nil {
+		return err
 	}
 	s.say("Headscale's REST API with %s: %d %s", name, expected, http.StatusText(expected))
 	return nil
@@ -201,22 +162,16 @@ func (s *stage) call(ctx context.Context, name, key string, expected int) error 
 
 // rotate shortens the life of keys, which has the present one replaced at once.
 func (s *stage) rotate(ctx context.Context) error {
-	secret, err := s.awaitKey(ctx, "")
-	if err != nil {
-		return err
-	}
-	old := keyOf(secret)
+	old := s.key
 	s.say("Asking for keys that live 10 minutes instead of 90 days:")
 	s.detail("kubectl patch headscale headscale --type merge -p '%s'", rotationPatch)
 	if _, err := s.Plane.Kubectl(ctx, "patch", "headscale", headscaleKey.Name, "--type", "merge", "-p", rotationPatch); err != nil {
 		return err
 	}
-	if secret, err = s.awaitKey(ctx, old); err != nil {
+	if err := s.awaitKey(ctx, "The operator replaced the pod, and the API Key Manager the key:"); err != nil {
 		return err
 	}
-	s.say("The operator replaced the pod, and the API Key Manager the key:")
-	s.showSecret(secret)
-	if err := s.call(ctx, "the new key", keyOf(secret), http.StatusOK); err != nil {
+	if err := s.call(ctx, "the new key", s.key, http.StatusOK); err != nil {
 		return err
 	}
 	return s.call(ctx, "the old key", old, http.StatusUnauthorized)
@@ -240,25 +195,11 @@ func (s *stage) stayUp(ctx context.Context) error {
 	s.detail("export KUBECONFIG=%s", s.Plane.Kubeconfig())
 	s.detail("%s get headscale,statefulset,service,secret", kubectl)
 	s.detail("%s annotate headscale headscale %s=$(date +%%s) --overwrite    # a new key, now", kubectl, v1beta1.AnnotationRotateRequestedAt)
-	last := ""
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-s.Operator.Process().Exited():
+	for ctx.Err() == nil {
+		if !s.Operator.Process().Running() {
 			return errors.New("the operator ended")
-		case <-time.After(lookEvery):
 		}
-		secret := &corev1.Secret{}
-		if err := s.Admin.Get(ctx, secretKey, secret); err != nil {
-			continue // Somebody who looks around may well delete it.
-		}
-		if key := keyOf(secret); key != "" && key != last {
-			if last != "" {
-				s.say("The API Key Manager replaced the key:")
-				s.showSecret(secret)
-			}
-			last = key
-		}
+		_ = s.awaitKey(ctx, "The API Key Manager replaced the key:") // In most minutes there is none.
 	}
+	return nil
 }

@@ -3,7 +3,6 @@ package docs_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,8 +26,7 @@ type nodes struct {
 // runningPod is the pod of one StatefulSet.
 type runningPod struct {
 	*podrunner.Runner
-	stop    context.CancelFunc
-	stopped chan struct{}
+	stop func()
 }
 
 // lookEvery is how often the nodes look for new StatefulSets.
@@ -41,7 +39,7 @@ func (n *nodes) follow(ctx context.Context) {
 		sets := &appsv1.StatefulSetList{}
 		if err := admin.List(ctx, sets); err == nil {
 			for i := range sets.Items {
-				n.run(ctx, client.ObjectKeyFromObject(&sets.Items[i]))
+				n.run(client.ObjectKeyFromObject(&sets.Items[i]))
 			}
 		}
 		select {
@@ -53,23 +51,14 @@ func (n *nodes) follow(ctx context.Context) {
 }
 
 // run runs the pod of a StatefulSet, unless it runs already.
-func (n *nodes) run(ctx context.Context, key client.ObjectKey) {
+func (n *nodes) run(key client.ObjectKey) {
 	n.mutex.Lock()
 	defer n.mutex.Unlock()
 	if n.pods[key] != nil {
 		return
 	}
-	ctx, stop := context.WithCancel(ctx)
-	pod := &runningPod{stop: stop, stopped: make(chan struct{}), Runner: podrunner.New(podrunner.Options{
-		Client: admin, Config: plane.Config(), Guard: guard, StatefulSet: key, Programs: world.Programs(),
-		Output: func(string) io.Writer { return GinkgoWriter },
-		Log:    func(line string) { GinkgoWriter.Println(line) },
-	})}
-	go func() {
-		defer close(pod.stopped)
-		pod.Run(ctx)
-	}()
-	n.pods[key] = pod
+	runner, stop := podrunner.StartInWorld(world, key, GinkgoWriter)
+	n.pods[key] = &runningPod{runner, stop}
 }
 
 // clear ends all pods and forgets their volumes.
@@ -78,7 +67,6 @@ func (n *nodes) clear() {
 	defer n.mutex.Unlock()
 	for key, pod := range n.pods {
 		pod.stop()
-		<-pod.stopped
 		_ = os.RemoveAll(filepath.Join(guard.Dir(), key.Namespace+"-"+key.Name))
 		delete(n.pods, key)
 	}

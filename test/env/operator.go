@@ -71,26 +71,15 @@ func (c *ControlPlane) AwaitResource(ctx context.Context) error {
 // Operator is a running operator.
 type Operator struct{ process *process.Process }
 
-// OperatorOptions say how the operator is started.
-type OperatorOptions struct {
-	Binary       string         // the path of the program
-	ControlPlane *ControlPlane  // where it is installed
-	Admin        client.Client  // an administrator's
-	Guard        *process.Guard // ends the operator when nobody else does
-	Args         []string       // follow those that the operator is started with here
-	Output       io.Writer      // receives what the operator prints; may be nil
-}
-
-// StartOperator runs the operator's program outside the cluster, as the
-// ServiceAccount of its installation and so with no other rights, and waits until
-// it is ready.
-func StartOperator(ctx context.Context, options OperatorOptions) (*Operator, error) {
-	dir, err := os.MkdirTemp(options.Guard.Dir(), "operator-")
+// RunOperator runs the program of an operator outside the cluster, as the ServiceAccount
+// of its installation and so with no other rights, and waits until it is ready.
+func (w *World) RunOperator(ctx context.Context, program string, args ...string) (*Operator, error) {
+	dir, err := os.MkdirTemp(w.Guard.Dir(), "operator-")
 	if err != nil {
 		return nil, err
 	}
 	account := client.ObjectKey{Namespace: operatorNamespace, Name: operatorAccount}
-	kubeconfig, err := options.ControlPlane.ServiceAccountKubeconfig(ctx, options.Admin, account, dir)
+	kubeconfig, err := w.Plane.ServiceAccountKubeconfig(ctx, w.Admin, account, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -98,14 +87,14 @@ func StartOperator(ctx context.Context, options OperatorOptions) (*Operator, err
 	if err != nil {
 		return nil, err
 	}
-	args := append([]string{
-		"--manager-image=" + ManagerImage, "--metrics-bind-address=0", "--health-probe-bind-address=" + probes,
-		"--leader-elect", "--leader-election-namespace=" + operatorNamespace,
-	}, options.Args...)
 	p, err := process.Start(process.Command{
-		Name: "operator", Path: options.Binary, Args: args, Dir: dir,
+		Name: "operator", Path: program, Dir: dir,
+		Args: append([]string{
+			"--manager-image=" + ManagerImage, "--metrics-bind-address=0", "--health-probe-bind-address=" + probes,
+			"--leader-elect", "--leader-election-namespace=" + operatorNamespace,
+		}, args...),
 		Env:    append(os.Environ(), "KUBECONFIG="+kubeconfig, "MANAGER_IMAGE=", "WATCH_NAMESPACES="),
-		Output: options.Output, Guard: options.Guard,
+		Output: w.output, Guard: w.Guard,
 	})
 	if err != nil {
 		return nil, err
@@ -113,8 +102,6 @@ func StartOperator(ctx context.Context, options OperatorOptions) (*Operator, err
 	if err := awaitUp(ctx, p, "http://"+probes+"/readyz"); err != nil {
 		return nil, err
 	}
-	// That a token was not renewed shows in the operator's log.
-	go accountToken(account, dir).Keep(p.Exited(), options.Admin, func(error) {})
 	return &Operator{p}, nil
 }
 

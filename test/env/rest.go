@@ -2,6 +2,7 @@ package env
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -36,28 +37,32 @@ const (
 // refuses a key that it does not know with the status 500 and the text of a 401, which is
 // returned as 401.
 func KeyStatus(ctx context.Context, baseURL, key string) (int, error) {
-	status, text, err := get(ctx, baseURL+"/api/v1/apikey", key)
+	status, text, err := Get(ctx, baseURL+"/api/v1/apikey", key)
 	if status == http.StatusInternalServerError && text == http.StatusText(http.StatusUnauthorized) {
 		return http.StatusUnauthorized, err
 	}
 	return status, err
 }
 
-// get sends a GET request, with a bearer token if there is one, and returns the status and
-// the text of the answer. No connection is kept, so that every call meets the server as it
-// is now.
-func get(ctx context.Context, url, bearer string) (status int, text string, err error) {
+// httpClient is the one of Get. It keeps no connection, so that every call meets the server as it is
+// now, and checks no certificate, as a kubelet does not either.
+var httpClient = http.Client{Transport: &http.Transport{
+	DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+}}
+
+// Get sends a GET request, with a bearer token if there is one, and returns the status and
+// the text of the answer.
+func Get(ctx context.Context, url, bearer string) (status int, text string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return 0, "", err
 	}
-	request.Close = true
 	if bearer != "" {
 		request.Header.Set("Authorization", "Bearer "+bearer)
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := httpClient.Do(request)
 	if err != nil {
 		return 0, "", err
 	}
@@ -95,7 +100,7 @@ func awaitUp(ctx context.Context, p *process.Process, url string, files ...strin
 		if !p.Running() {
 			return false, errors.New("it ended")
 		}
-		status, _, _ := get(ctx, url, "")
+		status, _, _ := Get(ctx, url, "")
 		missing := slices.ContainsFunc(files, func(path string) bool {
 			_, err := os.Stat(path)
 			return err != nil

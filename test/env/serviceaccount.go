@@ -2,6 +2,7 @@ package env
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,52 +23,23 @@ import (
 	"infrado.cloud/headscale-operator/test/serverbuild"
 )
 
-// minTokenLifetime is the shortest that the TokenRequest API grants.
-const minTokenLifetime = 10 * time.Minute
+// tokenLifetime is longer than anything of a test runs: nobody renews tokens here.
+const tokenLifetime = 24 * time.Hour
 
-// TokenFile is a file with a token of a ServiceAccount.
-type TokenFile struct {
-	Path           string
-	ServiceAccount client.ObjectKey
-	Lifetime       time.Duration
-}
-
-// Write puts a fresh token into the file. A reader sees the old token or the new
-// one, never a part.
-func (t TokenFile) Write(ctx context.Context, admin client.Client) error {
+// Token is a fresh token of a ServiceAccount.
+func Token(ctx context.Context, admin client.Client, serviceAccount client.ObjectKey) (string, error) {
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
-		ExpirationSeconds: ptr.To(int64(max(t.Lifetime, minTokenLifetime).Seconds())),
+		ExpirationSeconds: ptr.To(int64(tokenLifetime.Seconds())),
 	}}
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: t.ServiceAccount.Namespace, Name: t.ServiceAccount.Name}}
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: serviceAccount.Namespace, Name: serviceAccount.Name}}
 	if err := admin.SubResource("token").Create(ctx, account, request); err != nil {
-		return fmt.Errorf("requesting a token of ServiceAccount %s: %w", t.ServiceAccount, err)
+		return "", fmt.Errorf("requesting a token of ServiceAccount %s: %w", serviceAccount, err)
 	}
-	unfinished := t.Path + ".unfinished"
-	if err := os.WriteFile(unfinished, []byte(request.Status.Token), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(unfinished, t.Path)
-}
-
-// Keep renews the token until done is closed, twice in its life, so that one failure does no harm.
-func (t TokenFile) Keep(done <-chan struct{}, admin client.Client, report func(error)) {
-	ticker := time.NewTicker(t.Lifetime * 2 / 5)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-done:
-			return
-		case <-ticker.C:
-			if err := t.Write(context.Background(), admin); err != nil {
-				report(err)
-			}
-		}
-	}
+	return request.Status.Token, nil
 }
 
 // WriteKubeconfig writes a kubeconfig that leads to the server of an
-// administrator's config and identifies itself with the token in a file, which
-// may be renewed at any time.
+// administrator's config and identifies itself with the token in a file.
 func WriteKubeconfig(path string, admin *rest.Config, namespace, tokenFile string) error {
 	const name = "test"
 	config := clientcmdapi.NewConfig()
@@ -78,22 +50,18 @@ func WriteKubeconfig(path string, admin *rest.Config, namespace, tokenFile strin
 	return clientcmd.WriteToFile(*config, path)
 }
 
-// accountToken is the file of a ServiceAccount's token next to a kubeconfig that uses it.
-func accountToken(serviceAccount client.ObjectKey, dir string) TokenFile {
-	return TokenFile{Path: filepath.Join(dir, "token"), ServiceAccount: serviceAccount, Lifetime: time.Hour}
-}
-
 // ServiceAccountKubeconfig writes a token of a ServiceAccount that exists, and a
 // kubeconfig that uses it, into dir. It returns the kubeconfig's path.
 func (c *ControlPlane) ServiceAccountKubeconfig(
 	ctx context.Context, admin client.Client, serviceAccount client.ObjectKey, dir string,
 ) (string, error) {
-	token := accountToken(serviceAccount, dir)
-	if err := token.Write(ctx, admin); err != nil {
+	path, tokenFile := filepath.Join(dir, "kubeconfig"), filepath.Join(dir, "token")
+	token, err := Token(ctx, admin, serviceAccount)
+	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "kubeconfig")
-	return path, WriteKubeconfig(path, c.config, serviceAccount.Namespace, token.Path)
+	return path, errors.Join(
+		os.WriteFile(tokenFile, []byte(token), 0o600), WriteKubeconfig(path, c.config, serviceAccount.Namespace, tokenFile))
 }
 
 // GrantManager applies what the operator makes for the identity of the API Key Manager of a

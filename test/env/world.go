@@ -104,10 +104,7 @@ func (w *World) StartOperator(ctx context.Context, args ...string) (err error) {
 	if err := w.Plane.InstallOperator(ctx, w.Root); err != nil {
 		return err
 	}
-	w.Operator, err = StartOperator(ctx, OperatorOptions{
-		Binary: w.Binaries.Operator, ControlPlane: w.Plane, Admin: w.Admin, Guard: w.Guard, Args: args, Output: w.output,
-	})
-	if err == nil {
+	if w.Operator, err = w.RunOperator(ctx, w.Binaries.Operator, args...); err == nil {
 		w.OnClose(w.Operator.Stop)
 	}
 	return err

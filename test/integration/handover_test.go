@@ -16,15 +16,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/test/audit"
 	"infrado.cloud/headscale-operator/test/env"
-	"infrado.cloud/headscale-operator/test/process"
 )
 
 const (
@@ -40,8 +37,7 @@ const (
 
 // twins are two operators on a control plane of their own, of which one works.
 type twins struct {
-	guard *process.Guard
-	plane *env.ControlPlane
+	world *env.World
 	admin client.Client
 	audit *audit.Log
 	// operators are those that were started.
@@ -55,20 +51,14 @@ func startPlane(ctx context.Context) *twins {
 	GinkgoHelper()
 	t := &twins{}
 	var err error
-	t.guard, err = process.NewGuard("hs-two-")
+	t.world, err = env.NewWorld("hs-two-", GinkgoWriter)
 	Expect(err).NotTo(HaveOccurred())
-	DeferCleanup(func() error { return t.guard.Close() })
-	t.audit, err = audit.New(t.guard.Dir())
+	DeferCleanup(t.world.Close)
+	t.audit, err = audit.New(t.world.Guard.Dir())
 	Expect(err).NotTo(HaveOccurred())
-	t.plane, err = env.StartControlPlane(env.ControlPlaneOptions{Servers: servers, Guard: t.guard, Configure: t.audit.Configure})
-	Expect(err).NotTo(HaveOccurred())
-	DeferCleanup(func() error { return t.plane.Stop() })
-	scheme := runtime.NewScheme()
-	Expect(clientgoscheme.AddToScheme(scheme)).To(Succeed())
-	Expect(v1beta1.AddToScheme(scheme)).To(Succeed())
-	t.admin, err = client.New(t.plane.Config(), client.Options{Scheme: scheme})
-	Expect(err).NotTo(HaveOccurred())
-	Expect(t.plane.InstallOperator(ctx, root)).To(Succeed())
+	Expect(t.world.StartPlane(t.audit.Configure)).To(Succeed())
+	t.admin = t.world.Admin
+	Expect(t.world.Plane.InstallOperator(ctx, root)).To(Succeed())
 	DeferCleanup(func() {
 		for _, o := range t.operators {
 			o.Process().Kill()
@@ -81,11 +71,9 @@ func startPlane(ctx context.Context) *twins {
 // are told from those of others.
 func (t *twins) start(ctx context.Context, name string) *env.Operator {
 	GinkgoHelper()
-	program := filepath.Join(t.guard.Dir(), name)
+	program := filepath.Join(t.world.Guard.Dir(), name)
 	Expect(os.Symlink(binaries.Operator, program)).To(Succeed())
-	o, err := env.StartOperator(ctx, env.OperatorOptions{
-		Binary: program, ControlPlane: t.plane, Admin: t.admin, Guard: t.guard, Output: GinkgoWriter,
-	})
+	o, err := t.world.RunOperator(ctx, program)
 	Expect(err).NotTo(HaveOccurred())
 	t.operators = append(t.operators, o)
 	return o

@@ -29,10 +29,7 @@ func startStandby(ctx context.Context, args ...string) string {
 	GinkgoHelper()
 	address, err := env.FreeAddress()
 	Expect(err).NotTo(HaveOccurred())
-	standby, err := env.StartOperator(ctx, env.OperatorOptions{
-		Binary: binaries.Operator, ControlPlane: plane, Admin: admin, Guard: guard, Output: GinkgoWriter,
-		Args: append([]string{"--metrics-bind-address=" + address}, args...),
-	})
+	standby, err := world.RunOperator(ctx, binaries.Operator, append([]string{"--metrics-bind-address=" + address}, args...)...)
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(standby.Stop)
 	return address

@@ -19,7 +19,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
-	"infrado.cloud/headscale-operator/test/env"
 	"infrado.cloud/headscale-operator/test/serverbuild"
 )
 
@@ -181,9 +180,7 @@ var _ = Describe("kubectl headscale", Ordered, func() {
 		Expect(hs.keyStatus(ctx, old)).To(Equal(http.StatusOK))
 
 		var err error
-		operator, err = env.StartOperator(ctx, env.OperatorOptions{
-			Binary: binaries.Operator, ControlPlane: plane, Admin: admin, Guard: guard, Output: GinkgoWriter,
-		})
+		operator, err = world.RunOperator(ctx, binaries.Operator)
 		Expect(err).NotTo(HaveOccurred())
 		Eventually(func() string { return prefixOf(ctx) }).Should(Not(Equal(oldPrefix)))
 		hs.awaitRest(ctx, secretName)

@@ -57,11 +57,8 @@ func apply(ctx context.Context, namespace, manifest string) {
 // container of ordered specs.
 func runPod(namespace, name string) *server {
 	s := &server{key: client.ObjectKey{Namespace: namespace, Name: name}}
-	options := podrunner.InWorld(world, s.key)
-	options.Output = func(string) io.Writer { return GinkgoWriter }
-	options.Log = func(line string) { GinkgoWriter.Println(line) }
 	var stop func()
-	s.pod, stop = podrunner.Start(options)
+	s.pod, stop = podrunner.StartInWorld(world, s.key, GinkgoWriter)
 	DeferCleanup(stop)
 	return s
 }

@@ -31,18 +31,10 @@ type Tally struct {
 // Consumer is somebody who reads the key from the Secret every 20 ms and calls
 // Headscale with it, as often as Headscale answers: it hashes the key each time.
 type Consumer struct {
-	means Means
-	end   func()
-
-	// readings are what the Secret said, the latest last.
-	readings []reading
-	tally    Tally
-	streak   int
-}
-
-type reading struct {
-	at  time.Time
-	key string
+	means  Means
+	end    func()
+	tally  Tally
+	streak int
 }
 
 // Consume starts a consumer. It must be stopped.
@@ -64,41 +56,32 @@ func (c *Consumer) Stop() Tally {
 	return c.tally
 }
 
-// work reads at each tick, and has at most one call under way.
+// work reads at each tick, and has at most one call under way. While the Secret cannot be read,
+// the key is the one that it had before.
 func (c *Consumer) work(ctx context.Context) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	var calling sync.Mutex
+	var key string
 	for {
 		select {
 		case <-ctx.Done():
-			calling.Lock() // The last call ends, too.
+			calling.Lock() // The last call ends, too, and there is none after it.
 			return
 		case <-tick.C:
 		}
-		if key, err := c.means.Read(ctx); err == nil {
-			c.readings = append(c.readings, reading{at: time.Now(), key: key})
+		if read, err := c.means.Read(ctx); err == nil {
+			key = read
 		}
-		if key := c.known(); key != "" && calling.TryLock() {
-			go func() {
-				defer calling.Unlock()
-				c.call(ctx, key)
-			}()
+		if used := key; used != "" {
+			time.AfterFunc(c.means.Lag, func() {
+				if calling.TryLock() {
+					defer calling.Unlock()
+					c.call(ctx, used)
+				}
+			})
 		}
 	}
-}
-
-// known is the key of the latest reading that is as old as the lag, or "" if there was none in
-// the Secret. It forgets older readings.
-func (c *Consumer) known() string {
-	due := time.Now().Add(-c.means.Lag)
-	for len(c.readings) > 1 && !c.readings[1].at.After(due) {
-		c.readings = c.readings[1:]
-	}
-	if len(c.readings) == 0 || c.readings[0].at.After(due) {
-		return ""
-	}
-	return c.readings[0].key
 }
 
 // call counts an answer. A Headscale that does not answer has not refused the key.

@@ -67,7 +67,7 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	Expect(yaml.Unmarshal([]byte(shortLived), &object.Object)).To(Succeed())
 	Expect(world.Admin.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: object.GetNamespace()}})).To(Succeed())
 	Expect(world.Admin.Create(ctx, object)).To(Succeed())
-	pod, stop := podrunner.Start(podrunner.InWorld(world, client.ObjectKeyFromObject(object)))
+	pod, stop := podrunner.StartInWorld(world, client.ObjectKeyFromObject(object), GinkgoWriter)
 	DeferCleanup(stop)
 
 	By("waiting for a rotation, after which there is nothing that is not told")

@@ -2,10 +2,9 @@ package podrunner
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
+	"fmt"
 	"maps"
-	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/utils/ptr"
 
 	"infrado.cloud/headscale-operator/test/env"
 	"infrado.cloud/headscale-operator/test/process"
@@ -46,10 +46,10 @@ type container struct {
 // resolveArgs makes the command line. The image's entrypoint, or what command
 // says instead of it, is the program of the image. What the container listens on
 // is moved to free addresses of this machine.
-func (c *container) resolveArgs(variables map[string]string) (err error) {
+func (c *container) resolveArgs() (err error) {
 	c.args = slices.Concat(c.template.Command[min(1, len(c.template.Command)):], c.template.Args)
 	for i, arg := range c.args {
-		if c.args[i], err = moveBindAddress(c.mounts.rewrite(expand(arg, variables)), &c.pod.runner.ports); err != nil {
+		if c.args[i], err = moveBindAddress(c.mounts.rewrite(arg), &c.pod.runner.ports); err != nil {
 			return err
 		}
 	}
@@ -58,7 +58,7 @@ func (c *container) resolveArgs(variables map[string]string) (err error) {
 
 // resolveEnv makes the whole environment: what an image would bring, what the
 // template says, and what a process needs that is no container.
-func (c *container) resolveEnv(variables map[string]string, tokens []env.TokenFile) error {
+func (c *container) resolveEnv(variables map[string]string) error {
 	all := map[string]string{
 		"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": c.home, "HOSTNAME": c.pod.name,
 	}
@@ -68,9 +68,9 @@ func (c *container) resolveEnv(variables map[string]string, tokens []env.TokenFi
 	for name, value := range variables {
 		all[name] = c.mounts.rewrite(value)
 	}
-	if len(tokens) > 0 {
+	if token := c.mounts.rewrite(tokenPath); token != tokenPath {
 		all["KUBECONFIG"] = filepath.Join(c.home, "kubeconfig")
-		if err := env.WriteKubeconfig(all["KUBECONFIG"], c.pod.runner.options.Config, c.pod.namespace, tokens[0].Path); err != nil {
+		if err := env.WriteKubeconfig(all["KUBECONFIG"], c.pod.runner.options.Config, c.pod.namespace, token); err != nil {
 			return err
 		}
 	}
@@ -111,10 +111,11 @@ func (c *container) runOnce(ctx context.Context) {
 	}
 	select {
 	case <-p.Exited():
-		c.pod.runner.options.Log(p.Name() + " ended: " + p.Describe())
+		_, _ = fmt.Fprintf(c.pod.runner.options.Output, "%s ended: %s\n", p.Name(), p.Describe())
 		c.noteEnd(p)
 	case <-ctx.Done():
-		if err := p.Stop(c.pod.grace()); err != nil {
+		grace := ptr.Deref(c.pod.template.Spec.TerminationGracePeriodSeconds, 0) // The API server sets it.
+		if err := p.Stop(time.Duration(grace) * time.Second); err != nil {
 			c.pod.runner.report(err)
 		}
 	}
@@ -139,11 +140,6 @@ func (c *container) ready() bool {
 	defer c.mutex.Unlock()
 	return running && c.passing
 }
-
-// prober sends the probes. A certificate is not checked, as a kubelet does not either.
-var prober = http.Client{Transport: &http.Transport{
-	DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
-}}
 
 // probe asks the container's readiness probe until the context ends. It asks much
 // more often than the template says, so that nobody waits for nothing.
@@ -171,16 +167,8 @@ func (c *container) ask(ctx context.Context, probe *corev1.Probe) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(max(probe.TimeoutSeconds, 1))*time.Second)
 	defer cancel()
 	url := strings.ToLower(string(get.Scheme)) + "://" + c.address(get.Port) + get.Path
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-	if err != nil {
-		return false
-	}
-	response, err := prober.Do(request)
-	if err != nil {
-		return false
-	}
-	defer func() { _ = response.Body.Close() }()
-	return response.StatusCode >= 200 && response.StatusCode < 400
+	status, _, err := env.Get(ctx, url, "")
+	return err == nil && status >= 200 && status < 400
 }
 
 // address is where a port of the container, by its name or number, can be

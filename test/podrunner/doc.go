@@ -8,14 +8,14 @@
 // deleted; the status and the Pod object follow.
 //
 // Of the kubelet: containers run exactly what the template says (the image, by a
-// map to a program; command and args with $(VAR) expanded; env with values,
-// field, Secret and ConfigMap references). Volumes are directories: emptyDir (new
-// for every pod), persistentVolumeClaim and volume claim templates (kept),
-// configMap, secret, downwardAPI and projected ones, among them the token of the
-// pod's ServiceAccount, which is renewed. A container that ends is started again
-// after a pause, and the Pod object has its last words. The pod is ready when all
-// containers run and those with a readiness probe (httpGet) pass it. A pod is
-// stopped with SIGTERM, and with SIGKILL after its grace period.
+// map to a program; command and args; env with values, the namespace, and Secret
+// references). Volumes are directories: emptyDir (new for every pod),
+// persistentVolumeClaim and volume claim templates (kept), configMap and projected
+// ones, among them a token of the pod's ServiceAccount, which lives for a day. A
+// container that ends is started again after a pause, and the Pod object has its
+// last words. The pod is ready when all containers run and those with a readiness
+// probe (httpGet) pass it. A pod is stopped with SIGTERM, and with SIGKILL after
+// its grace period.
 //
 // # How a process differs from a container
 //
@@ -30,8 +30,9 @@
 //
 // # What it does not emulate
 //
-// PersistentVolumeClaim objects, more than one replica, init containers, envFrom
-// and working directories (refused), users, capabilities and read-only file
+// PersistentVolumeClaim objects, more than one replica, init containers, envFrom,
+// working directories, and other volumes and references (all refused), $(VAR) in
+// command lines and values, what is optional (it must be there), users, capabilities and read-only file
 // systems, resource limits, startup and liveness probes, lifecycle hooks, the
 // update of mounted ConfigMaps and Secrets in a running pod, and the network:
 // Services lead nowhere.

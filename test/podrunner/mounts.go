@@ -1,7 +1,6 @@
 package podrunner
 
 import (
-	"path/filepath"
 	"regexp"
 	"strings"
 )
@@ -26,9 +25,4 @@ func (m mounts) rewrite(text string) string {
 		}
 		return strings.TrimSuffix(found, path) + m[longest] + strings.TrimPrefix(path, longest)
 	})
-}
-
-// add takes a mount into account. The last slash of a mount path means nothing.
-func (m mounts) add(mountPath, dir, subPath string) {
-	m[strings.TrimSuffix(mountPath, "/")] = filepath.Join(dir, subPath)
 }

@@ -6,12 +6,9 @@ import (
 )
 
 var _ = Describe("Paths below a mount path", func() {
-	dirs := mounts{}
-	dirs.add("/etc/headscale", "/t/config", "")
-	dirs.add("/var/lib/headscale/", "/t/data", "")
-	dirs.add("/var/lib", "/t/lib", "")
-	dirs.add("/tmp", "/tmp/t/tmp", "")
-	dirs.add("/srv", "/t/srv", "inner")
+	dirs := mounts{
+		"/etc/headscale": "/t/config", "/var/lib/headscale": "/t/data", "/var/lib": "/t/lib", "/tmp": "/tmp/t/tmp", "/srv": "/t/srv/inner",
+	}
 
 	DescribeTable("are rewritten",
 		func(text, expected string) { Expect(dirs.rewrite(text)).To(Equal(expected)) },

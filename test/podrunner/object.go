@@ -2,7 +2,6 @@ package podrunner
 
 import (
 	"context"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -14,61 +13,45 @@ import (
 	"infrado.cloud/headscale-operator/test/process"
 )
 
-const (
-	// terminationMessage is how much of a container's log the kubelet keeps, in bytes.
-	terminationMessage = 2048
-	// hideTimeout ends a deletion of the Pod object that hangs.
-	hideTimeout = 5 * time.Second
-)
+// terminationMessage is how much of a container's log the kubelet keeps, in bytes.
+const terminationMessage = 2048
 
-// show makes the Pod object say what is true of the pod. One that ended makes way.
+// show makes the Pod object say what is true of the pod. One that ended makes way, and one that
+// somebody deleted is made again.
 func (r *Runner) show(ctx context.Context, set *appsv1.StatefulSet) error {
 	pod := r.current()
-	if r.shown != nil && (pod == nil || pod.revision != r.shown.Labels[appsv1.ControllerRevisionHashLabelKey]) {
-		r.hide(ctx)
+	if pod == nil {
+		return r.hide(ctx)
 	}
-	if pod == nil || set == nil {
+	if set == nil {
 		return nil
 	}
-	if r.shown == nil {
-		made := pod.object(set)
-		// One that an earlier runner left is in the way.
-		if err := client.IgnoreNotFound(r.options.Client.Delete(ctx, made.DeepCopy(), client.GracePeriodSeconds(0))); err != nil {
-			return err
-		}
-		if err := r.options.Client.Create(ctx, made); err != nil {
-			return err
-		}
-		r.shown = made
-	}
-	before := r.shown.DeepCopy()
-	pod.describe(&r.shown.Status)
-	if equality.Semantic.DeepEqual(before.Status, r.shown.Status) {
-		return nil
-	}
-	err := r.options.Client.Status().Patch(ctx, r.shown, client.MergeFrom(before))
+	shown := &corev1.Pod{}
+	err := r.options.Client.Get(ctx, r.podKey(), shown)
 	switch {
 	case apierrors.IsNotFound(err):
-		// Somebody deleted it, and it is made again.
-		r.shown = nil
-		return nil
-	case err != nil:
-		r.shown = before
+		shown = pod.object(set)
+		err = r.options.Client.Create(ctx, shown)
+	case err == nil && shown.Labels[appsv1.ControllerRevisionHashLabelKey] != pod.revision:
+		return r.hide(ctx)
 	}
-	return err
+	before := shown.DeepCopy()
+	pod.describe(&shown.Status)
+	if err != nil || equality.Semantic.DeepEqual(before.Status, shown.Status) {
+		return err
+	}
+	return client.IgnoreNotFound(r.options.Client.Status().Patch(ctx, shown, client.MergeFrom(before)))
 }
 
-// hide deletes the Pod object.
-func (r *Runner) hide(ctx context.Context) {
-	if r.shown == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, hideTimeout)
-	defer cancel()
-	if err := client.IgnoreNotFound(r.options.Client.Delete(ctx, r.shown, client.GracePeriodSeconds(0))); err != nil {
-		r.report(err)
-	}
-	r.shown = nil
+// hide deletes the Pod object, if there is one.
+func (r *Runner) hide(ctx context.Context) error {
+	object := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: r.podKey().Namespace, Name: r.podKey().Name}}
+	return client.IgnoreNotFound(r.options.Client.Delete(ctx, object, client.GracePeriodSeconds(0)))
+}
+
+// podKey is the name of the pod.
+func (r *Runner) podKey() client.ObjectKey {
+	return client.ObjectKey{Namespace: r.options.StatefulSet.Namespace, Name: r.options.StatefulSet.Name + "-0"}
 }
 
 // object is what the StatefulSet controller makes of the template.

@@ -14,9 +14,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/utils/ptr"
-
-	"infrado.cloud/headscale-operator/test/env"
 )
 
 // retryPrepare is the pause before a pod whose volumes could not be made is
@@ -66,10 +63,9 @@ func (p *pod) start(ctx context.Context) {
 	go func() {
 		defer close(p.done)
 		defer func() { _ = os.RemoveAll(p.dir) }()
-		var tokens []env.TokenFile
 		if err := wait.PollUntilContextCancel(ctx, retryPrepare, true, func(ctx context.Context) (bool, error) {
-			var err error
-			if tokens, err = p.prepare(ctx); err != nil && ctx.Err() == nil {
+			err := p.prepare(ctx)
+			if err != nil && ctx.Err() == nil {
 				p.runner.report(err)
 			}
 			return err == nil, nil
@@ -77,9 +73,6 @@ func (p *pod) start(ctx context.Context) {
 			return
 		}
 		var running sync.WaitGroup
-		for _, token := range tokens {
-			running.Go(func() { token.Keep(ctx.Done(), p.runner.options.Client, p.runner.report) })
-		}
 		for _, c := range p.containers {
 			running.Go(func() { wait.UntilWithContext(ctx, c.runOnce, restartPause) })
 		}
@@ -88,58 +81,52 @@ func (p *pod) start(ctx context.Context) {
 }
 
 // prepare makes the volumes and resolves what the containers run.
-func (p *pod) prepare(ctx context.Context) ([]env.TokenFile, error) {
+func (p *pod) prepare(ctx context.Context) error {
 	if len(p.template.Spec.InitContainers) > 0 {
-		return nil, errors.New("init containers are not emulated")
+		return errors.New("init containers are not emulated")
 	}
-	var tokens []env.TokenFile
 	var containers []*container
 	for i := range p.template.Spec.Containers {
-		c, made, err := p.prepareContainer(ctx, &p.template.Spec.Containers[i])
+		c, err := p.prepareContainer(ctx, &p.template.Spec.Containers[i])
 		if err != nil {
-			return nil, err
+			return err
 		}
-		containers, tokens = append(containers, c), append(tokens, made...)
+		containers = append(containers, c)
 	}
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	p.containers = containers
-	return tokens, nil
+	return nil
 }
 
 // prepareContainer makes the volumes of one container and resolves its command.
-func (p *pod) prepareContainer(ctx context.Context, template *corev1.Container) (*container, []env.TokenFile, error) {
+func (p *pod) prepareContainer(ctx context.Context, template *corev1.Container) (*container, error) {
 	if len(template.EnvFrom) > 0 || template.WorkingDir != "" {
-		return nil, nil, fmt.Errorf("container %s: envFrom and workingDir are not emulated", template.Name)
+		return nil, fmt.Errorf("container %s: envFrom and workingDir are not emulated", template.Name)
 	}
 	program, known := p.runner.options.Programs[template.Image]
 	if !known {
-		return nil, nil, fmt.Errorf("there is no program for the image %q, only for %q",
+		return nil, fmt.Errorf("there is no program for the image %q, only for %q",
 			template.Image, slices.Sorted(maps.Keys(p.runner.options.Programs)))
 	}
-	dirs, tokens, err := p.mount(ctx, template)
+	dirs, err := p.mount(ctx, template)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	variables, err := p.variables(ctx, template)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	c := &container{
 		template: template, pod: p, mounts: dirs, program: program,
 		home: filepath.Join(p.dir, template.Name, "home"),
 		log:  p.runner.logOf(template.Name),
 	}
-	if err := errors.Join(os.MkdirAll(c.home, 0o700), c.resolveArgs(variables)); err != nil {
-		return nil, nil, err
+	if err := errors.Join(os.MkdirAll(c.home, 0o700), c.resolveArgs()); err != nil {
+		return nil, err
 	}
-	err = c.resolveEnv(variables, tokens)
-	return c, tokens, err
-}
-
-// grace is how long the containers may take to end. The API server sets it.
-func (p *pod) grace() time.Duration {
-	return time.Duration(ptr.Deref(p.template.Spec.TerminationGracePeriodSeconds, 0)) * time.Second
+	err = c.resolveEnv(variables)
+	return c, err
 }
 
 // container finds a container by its name; nil before the pod is prepared.

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -23,18 +22,21 @@ import (
 	"infrado.cloud/headscale-operator/test/process"
 )
 
-// tick is how often the StatefulSet, the containers and the probes are looked at.
-const tick = 100 * time.Millisecond
+const (
+	// tick is how often the StatefulSet, the containers and the probes are looked at.
+	tick = 100 * time.Millisecond
+	// hideTimeout ends a deletion of the Pod object that hangs.
+	hideTimeout = 5 * time.Second
+)
 
 // Options say what is run and how.
 type Options struct {
-	Client      client.Client                    // an administrator's
-	Config      *rest.Config                     // an administrator's
-	Guard       *process.Guard                   // owns the volumes' directory, and ends the containers when nobody else does
-	StatefulSet client.ObjectKey                 // the one whose pod is run; need not exist yet
-	Programs    map[string]string                // the program of each image, by the image's whole reference
-	Output      func(container string) io.Writer // receives what a container prints; may be nil
-	Log         func(line string)                // receives a line for each thing of note; may be nil
+	Client      client.Client     // an administrator's
+	Config      *rest.Config      // an administrator's
+	Guard       *process.Guard    // owns the volumes' directory, and ends the containers when nobody else does
+	StatefulSet client.ObjectKey  // the one whose pod is run; need not exist yet
+	Programs    map[string]string // the program of each image, by the image's whole reference
+	Output      io.Writer         // receives what the containers print, and a line for each thing of note
 }
 
 // Runner runs the pod of one StatefulSet. Its methods may be called at any time.
@@ -48,38 +50,30 @@ type Runner struct {
 	logs     map[string]*process.Log
 	problems string // the last that was logged
 
-	// Used by Run alone:
-	shown         *corev1.Pod // the Pod object
-	readyRevision string      // of the last pod that was ready
+	readyRevision string // of the last pod that was ready; used by run alone
 }
 
-// InWorld describes the pod of a StatefulSet in a World.
-func InWorld(w *env.World, statefulSet client.ObjectKey) Options {
-	return Options{Client: w.Admin, Config: w.Plane.Config(), Guard: w.Guard, StatefulSet: statefulSet, Programs: w.Programs()}
-}
-
-// New returns a Runner. Run makes it work.
-func New(options Options) *Runner {
-	if options.Log == nil {
-		options.Log = func(string) {}
-	}
-	return &Runner{options: options, logs: map[string]*process.Log{}}
+// StartInWorld runs the pod of a StatefulSet in a World; see Start.
+func StartInWorld(w *env.World, statefulSet client.ObjectKey, output io.Writer) (r *Runner, stop func()) {
+	return Start(Options{
+		Client: w.Admin, Config: w.Plane.Config(), Guard: w.Guard, StatefulSet: statefulSet, Programs: w.Programs(), Output: output,
+	})
 }
 
 // Start runs a pod until stop is called, which waits for its end.
 func Start(options Options) (r *Runner, stop func()) {
-	r = New(options)
+	r = &Runner{options: options, logs: map[string]*process.Log{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	running.Go(func() { r.Run(ctx) })
+	running.Go(func() { r.run(ctx) })
 	return r, func() {
 		cancel()
 		running.Wait()
 	}
 }
 
-// Run follows the StatefulSet until the context ends, and then stops the pod.
-func (r *Runner) Run(ctx context.Context) {
+// run follows the StatefulSet until the context ends, and then stops the pod.
+func (r *Runner) run(ctx context.Context) {
 	wait.UntilWithContext(ctx, func(ctx context.Context) {
 		if err := r.step(ctx); err != nil && ctx.Err() == nil {
 			r.report(err)
@@ -89,7 +83,11 @@ func (r *Runner) Run(ctx context.Context) {
 		pod.cancel()
 		<-pod.done
 	}
-	r.hide(context.WithoutCancel(ctx))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hideTimeout)
+	defer cancel()
+	if err := r.hide(ctx); err != nil {
+		r.report(err)
+	}
 }
 
 // step brings the pod closer to the StatefulSet and reports its status.
@@ -149,7 +147,7 @@ func (r *Runner) report(err error) {
 	r.problems = err.Error()
 	r.mutex.Unlock()
 	if !repeated {
-		r.options.Log(fmt.Sprintf("pod of %s: %v", r.options.StatefulSet, err))
+		_, _ = fmt.Fprintf(r.options.Output, "pod of %s: %v\n", r.options.StatefulSet, err)
 	}
 }
 
@@ -158,11 +156,7 @@ func (r *Runner) logOf(container string) *process.Log {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	if r.logs[container] == nil {
-		var output io.Writer
-		if r.options.Output != nil {
-			output = r.options.Output(container)
-		}
-		r.logs[container] = process.NewLog(output)
+		r.logs[container] = process.NewLog(r.options.Output)
 	}
 	return r.logs[container]
 }

@@ -48,7 +48,7 @@ spec:
         args:
         - |
           echo start >>/data/starts; echo mark >>/scratch/mark
-          echo "ns=$(POD_NAMESPACE) generation=$(GENERATION) pass=$PASSWORD starts=$(wc -l </data/starts) marks=$(wc -l </scratch/mark)"
+          echo "ns=$POD_NAMESPACE generation=$GENERATION pass=$PASSWORD starts=$(wc -l </data/starts) marks=$(wc -l </scratch/mark)"
           cat /etc/web/web.conf; echo
           trap 'exit 0' TERM
           while [ ! -e /scratch/end ]; do sleep 0.05; done
@@ -102,21 +102,13 @@ var _ = Describe("A pod", Ordered, func() {
 		kubectl := filepath.Join(guard.Dir(), "kubectl-once")
 		script := "#!/bin/sh\n" + servers.Kubectl() + " \"$@\"\nexec sleep 600\n"
 		Expect(os.WriteFile(kubectl, []byte(script), 0o700)).To(Succeed())
-		runner = New(Options{
+		var stop func()
+		runner, stop = Start(Options{
 			Client: admin, Config: plane.Config(), Guard: guard, StatefulSet: key,
 			Programs: map[string]string{"registry.example.com:5000/shell:v1": "/bin/sh", "kubectl:v1": kubectl},
-			Log:      func(line string) { GinkgoWriter.Println(line) },
+			Output:   GinkgoWriter,
 		})
-		running, stop := context.WithCancel(context.Background())
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			runner.Run(running)
-		}()
-		DeferCleanup(func() {
-			stop()
-			Eventually(ended).Should(BeClosed())
-		})
+		DeferCleanup(stop)
 	})
 
 	status := func(ctx context.Context) (appsv1.StatefulSetStatus, error) {
@@ -155,7 +147,7 @@ var _ = Describe("A pod", Ordered, func() {
 		Eventually(status).WithContext(ctx).Should(And(
 			HaveField("ReadyReplicas", Equal(int32(1))), HaveField("UpdatedReplicas", Equal(int32(1))), HaveField("CurrentReplicas", Equal(int32(1)))))
 		Eventually(runner.Log).WithArguments("main").Should(ContainSubstring("ns=default generation=1 pass=p1 starts=1 marks=1"))
-		Expect(runner.Log("main")).To(ContainSubstring("data_dir: " + runner.HostPath("main", "/data/files")))
+		Eventually(runner.Log).WithArguments("main").Should(ContainSubstring("data_dir: " + runner.HostPath("main", "/data/files")))
 		now, err := status(ctx)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(now.CurrentRevision).To(Equal(now.UpdateRevision))

@@ -8,47 +8,46 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
+	"strings"
 	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/test/env"
 )
 
+// tokenPath is where a client in a pod finds the token of its ServiceAccount.
+const tokenPath = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+
 // rootCAConfigMap is published into every namespace by a controller that does
 // not run here, so its content is supplied where it is missing.
 const rootCAConfigMap = "kube-root-ca.crt"
 
-// mount prepares the volumes of one container and returns its mounts and tokens.
+// mount prepares the volumes of one container and returns its mounts.
 // Volumes that have content of their own are made for each container anew,
 // because paths in them are rewritten to the mounts of that container.
-func (p *pod) mount(ctx context.Context, container *corev1.Container) (mounts, []env.TokenFile, error) {
+func (p *pod) mount(ctx context.Context, container *corev1.Container) (mounts, error) {
 	dirs := mounts{}
 	byDir := map[string]corev1.Volume{}
 	volumes := p.template.Spec.Volumes
 	for _, volumeMount := range container.VolumeMounts {
 		i := slices.IndexFunc(volumes, func(volume corev1.Volume) bool { return volume.Name == volumeMount.Name })
 		if i < 0 {
-			return nil, nil, fmt.Errorf("container %s: there is no volume %q", container.Name, volumeMount.Name)
+			return nil, fmt.Errorf("container %s: there is no volume %q", container.Name, volumeMount.Name)
 		}
 		dir := p.volumeDir(container.Name, volumes[i])
 		byDir[dir] = volumes[i]
-		dirs.add(volumeMount.MountPath, dir, expand(volumeMount.SubPath, nil))
+		dirs[strings.TrimSuffix(volumeMount.MountPath, "/")] = filepath.Join(dir, volumeMount.SubPath)
 	}
-	var tokens []env.TokenFile
 	for _, dir := range slices.Sorted(maps.Keys(byDir)) {
 		volume := byDir[dir]
-		made, err := p.fill(ctx, volume.VolumeSource, dir, dirs)
-		if err != nil {
-			return nil, nil, fmt.Errorf("volume %s: %w", volume.Name, err)
+		if err := p.fill(ctx, volume.VolumeSource, dir, dirs); err != nil {
+			return nil, fmt.Errorf("volume %s: %w", volume.Name, err)
 		}
-		tokens = append(tokens, made...)
 	}
-	return dirs, tokens, nil
+	return dirs, nil
 }
 
 // volumeDir is the directory that stands for a volume in a container. Names are
@@ -65,35 +64,24 @@ func (p *pod) volumeDir(container string, volume corev1.Volume) string {
 }
 
 // fill makes the directory of a volume, and writes the content of one that has one.
-func (p *pod) fill(ctx context.Context, source corev1.VolumeSource, dir string, dirs mounts) (tokens []env.TokenFile, err error) {
+func (p *pod) fill(ctx context.Context, source corev1.VolumeSource, dir string, dirs mounts) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
+		return err
 	}
 	parts, err := projections(source)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, part := range parts {
-		if request := part.ServiceAccountToken; request != nil {
-			// The API server sets expirationSeconds.
-			lifetime := time.Duration(ptr.Deref(request.ExpirationSeconds, 0)) * time.Second
-			account := client.ObjectKey{Namespace: p.namespace, Name: cmp.Or(p.template.Spec.ServiceAccountName, "default")}
-			token := env.TokenFile{Path: filepath.Join(dir, request.Path), ServiceAccount: account, Lifetime: lifetime}
-			if err := token.Write(ctx, p.runner.options.Client); err != nil {
-				return nil, err
-			}
-			tokens = append(tokens, token)
-			continue
-		}
 		files, err := p.files(ctx, part)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if err := writeFiles(dir, files, dirs); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return tokens, nil
+	return nil
 }
 
 // projections are the content of a volume, as that of a projected one.
@@ -104,15 +92,8 @@ func projections(source corev1.VolumeSource) ([]corev1.VolumeProjection, error) 
 	case source.ConfigMap != nil:
 		from := source.ConfigMap
 		return []corev1.VolumeProjection{{ConfigMap: &corev1.ConfigMapProjection{
-			LocalObjectReference: from.LocalObjectReference, Items: from.Items, Optional: from.Optional,
+			LocalObjectReference: from.LocalObjectReference, Items: from.Items,
 		}}}, nil
-	case source.Secret != nil:
-		from := source.Secret
-		return []corev1.VolumeProjection{{Secret: &corev1.SecretProjection{
-			LocalObjectReference: corev1.LocalObjectReference{Name: from.SecretName}, Items: from.Items, Optional: from.Optional,
-		}}}, nil
-	case source.DownwardAPI != nil:
-		return []corev1.VolumeProjection{{DownwardAPI: &corev1.DownwardAPIProjection{Items: source.DownwardAPI.Items}}}, nil
 	case source.Projected != nil:
 		return source.Projected.Sources, nil
 	default:
@@ -124,22 +105,23 @@ func projections(source corev1.VolumeSource) ([]corev1.VolumeProjection, error) 
 func (p *pod) files(ctx context.Context, part corev1.VolumeProjection) (map[string][]byte, error) {
 	switch {
 	case part.ConfigMap != nil:
-		return p.entries(ctx, &corev1.ConfigMap{}, part.ConfigMap.Name, part.ConfigMap.Items, part.ConfigMap.Optional)
+		return p.entries(ctx, &corev1.ConfigMap{}, part.ConfigMap.Name, part.ConfigMap.Items)
 	case part.Secret != nil:
-		return p.entries(ctx, &corev1.Secret{}, part.Secret.Name, part.Secret.Items, part.Secret.Optional)
+		return p.entries(ctx, &corev1.Secret{}, part.Secret.Name, part.Secret.Items)
 	case part.DownwardAPI != nil:
 		files := map[string][]byte{}
 		for _, item := range part.DownwardAPI.Items {
-			if item.FieldRef == nil {
-				return nil, fmt.Errorf("the downward API entry %q is not emulated", item.Path)
-			}
-			value, err := p.field(item.FieldRef.FieldPath)
+			value, err := p.field(item.FieldRef)
 			if err != nil {
 				return nil, err
 			}
 			files[item.Path] = []byte(value)
 		}
 		return files, nil
+	case part.ServiceAccountToken != nil:
+		account := client.ObjectKey{Namespace: p.namespace, Name: cmp.Or(p.template.Spec.ServiceAccountName, "default")}
+		token, err := env.Token(ctx, p.runner.options.Client, account)
+		return map[string][]byte{part.ServiceAccountToken.Path: []byte(token)}, err
 	default:
 		return nil, fmt.Errorf("a projection of this kind is not emulated")
 	}
@@ -147,9 +129,7 @@ func (p *pod) files(ctx context.Context, part corev1.VolumeProjection) (map[stri
 
 // entries reads a ConfigMap or a Secret of the pod's namespace: the items, by
 // their paths, or all entries where there are none.
-func (p *pod) entries(
-	ctx context.Context, object client.Object, name string, items []corev1.KeyToPath, optional *bool,
-) (map[string][]byte, error) {
+func (p *pod) entries(ctx context.Context, object client.Object, name string, items []corev1.KeyToPath) (map[string][]byte, error) {
 	err := p.runner.options.Client.Get(ctx, client.ObjectKey{Namespace: p.namespace, Name: name}, object)
 	all := map[string][]byte{}
 	switch from := object.(type) {
@@ -164,21 +144,16 @@ func (p *pod) entries(
 	case *corev1.Secret:
 		all = from.Data
 	}
-	if err != nil && (!apierrors.IsNotFound(err) || !ptr.Deref(optional, false)) {
-		return nil, err
-	}
-	if len(items) == 0 {
-		return all, nil
+	if err != nil || len(items) == 0 {
+		return all, err
 	}
 	files := map[string][]byte{}
 	for _, item := range items {
 		value, found := all[item.Key]
-		switch {
-		case found:
-			files[item.Path] = value
-		case !ptr.Deref(optional, false):
+		if !found {
 			return nil, fmt.Errorf("%s has no entry %q, only %q", name, item.Key, slices.Sorted(maps.Keys(all)))
 		}
+		files[item.Path] = value
 	}
 	return files, nil
 }

@@ -37,9 +37,13 @@ done
 `
 
 // NewGuard makes a temporary directory with a short path (socket paths may have
-// no more than about 100 bytes) and guards it.
+// no more than about 100 bytes), so not in the usual place, and guards it.
 func NewGuard(prefix string) (*Guard, error) {
-	dir, err := newShortDir(prefix)
+	tmp, err := filepath.EvalSymlinks("/tmp")
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(tmp, prefix)
 	if err != nil {
 		return nil, err
 	}
@@ -59,20 +63,6 @@ func NewGuard(prefix string) (*Guard, error) {
 		return nil, fmt.Errorf("starting the guard of %s: %w", dir, err)
 	}
 	return &Guard{dir: dir, alive: alive, cmd: cmd}, nil
-}
-
-// newShortDir makes a temporary directory, in /tmp where the usual place, as on
-// macOS, leaves no room for sockets in directories below it.
-func newShortDir(prefix string) (string, error) {
-	base := os.TempDir()
-	if len(base) > 40 {
-		base = "/tmp"
-	}
-	dir, err := os.MkdirTemp(base, prefix)
-	if err != nil {
-		return "", err
-	}
-	return filepath.EvalSymlinks(dir)
 }
 
 // Dir is the guarded directory.

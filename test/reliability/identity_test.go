@@ -2,8 +2,8 @@ package reliability_test
 
 import (
 	"context"
+	"os"
 	"path/filepath"
-	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -40,8 +40,10 @@ func grantRights(ctx context.Context, namespace string) {
 func writeKubeconfig(ctx context.Context, namespace, dir string, server *rest.Config) string {
 	GinkgoHelper()
 	account := client.ObjectKey{Namespace: namespace, Name: identityName}
-	token, path := filepath.Join(dir, "token"), filepath.Join(dir, "kubeconfig")
-	Expect(env.TokenFile{Path: token, ServiceAccount: account, Lifetime: time.Hour}.Write(ctx, admin)).To(Succeed())
-	Expect(env.WriteKubeconfig(path, server, namespace, token)).To(Succeed())
+	token, err := env.Token(ctx, admin, account)
+	Expect(err).NotTo(HaveOccurred())
+	tokenFile, path := filepath.Join(dir, "token"), filepath.Join(dir, "kubeconfig")
+	Expect(os.WriteFile(tokenFile, []byte(token), 0o600)).To(Succeed())
+	Expect(env.WriteKubeconfig(path, server, namespace, tokenFile)).To(Succeed())
 	return path
 }

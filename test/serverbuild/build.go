@@ -21,28 +21,21 @@ const stopGrace = 10 * time.Second
 const releaseTags = "grpcnotrace"
 
 // BuildProgram builds a package of this repository, as a release has it but for further
-// build tags. Nothing is logged unless it takes long.
+// build tags. Nothing is logged unless it takes long. Without an output it compiles one package
+// or many, for Go's cache only: a spec that builds a program later only links it, so that no
+// deadline of a test covers compiling.
 func BuildProgram(ctx context.Context, root, importPath, output string, log io.Writer, tags ...string) error {
-	s := set{name: filepath.Base(output), dir: root, tags: strings.Join(append(tags, releaseTags), ",")}
+	s := set{name: importPath, dir: root, tags: strings.Join(append(tags, releaseTags), ",")}
+	if output != "" {
+		s.name = filepath.Base(output)
+		var err error
+		if output, err = filepath.Abs(output); err != nil {
+			return err
+		}
+	}
 	progress := startProgress(log, s.name)
 	defer progress.stop()
-	output, err := filepath.Abs(output)
-	if err != nil {
-		return err
-	}
 	if err := s.compile(ctx, progress, output, importPath); err != nil {
-		return fmt.Errorf("%s: %w", s.name, err)
-	}
-	return nil
-}
-
-// CompilePrograms compiles the programs that the tests build, for Go's cache only. A spec that
-// builds one later only links it, so that no deadline of a test covers compiling.
-func CompilePrograms(ctx context.Context, root string, log io.Writer) error {
-	s := set{name: "programs", dir: root, tags: releaseTags}
-	progress := startProgress(log, s.name)
-	defer progress.stop()
-	if err := s.compile(ctx, progress, "", "./cmd/...", "./test/pages/curl"); err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
 	return nil

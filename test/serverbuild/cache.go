@@ -26,7 +26,7 @@ type cache struct {
 
 // cache resolves the options to a cache.
 func (o Options) cache() (cache, error) {
-	c := cache{dir: cmp.Or(o.CacheDir, os.Getenv(CacheVariable)), root: o.Root, log: o.Log, indexURL: cmp.Or(o.indexURL, envtestIndexURL)}
+	c := cache{dir: os.Getenv(CacheVariable), root: o.Root, log: o.Log, indexURL: cmp.Or(o.indexURL, envtestIndexURL)}
 	if c.log == nil {
 		c.log = io.Discard
 	}

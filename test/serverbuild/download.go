@@ -22,7 +22,7 @@ const (
 
 // download fetches the set's programs with setup-envtest into target.
 func (c cache) download(ctx context.Context, s set, target string) error {
-	if err := probe(ctx, c.indexURL); err != nil {
+	if err := probe(c.indexURL); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, downloadTimeout)
@@ -46,14 +46,9 @@ func (c cache) download(ctx context.Context, s set, target string) error {
 }
 
 // probe finds out quickly whether the index can be reached.
-func probe(ctx context.Context, url string) error {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodHead, url, http.NoBody)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
+func probe(url string) error {
+	client := http.Client{Timeout: probeTimeout}
+	response, err := client.Head(url) //nolint:noctx // ends soon
 	if err != nil {
 		return errors.New("the index of setup-envtest cannot be reached")
 	}

@@ -60,9 +60,10 @@ var _ = Describe("The download", func() {
 		server := newIndexServer(strings.TrimSuffix(kubernetes.envtest, ".x"), newArchive("etcd", "kube-apiserver", "kubectl"))
 		DeferCleanup(server.Close)
 		GinkgoT().Setenv(AssetsVariable, "")
+		GinkgoT().Setenv(CacheVariable, GinkgoT().TempDir())
 
 		servers, err := Ensure(ctx, Options{
-			Root: root, CacheDir: GinkgoT().TempDir(), Log: GinkgoWriter, indexURL: server.URL + "/index.yaml",
+			Root: root, Log: GinkgoWriter, indexURL: server.URL + "/index.yaml",
 		})
 		Expect(err).NotTo(HaveOccurred())
 		content, err := os.ReadFile(servers.Kubectl())
@@ -71,7 +72,7 @@ var _ = Describe("The download", func() {
 		Expect(filepath.Join(servers.Assets, "store")).NotTo(BeADirectory())
 	})
 
-	It("gives up in a moment when the network is closed", func(ctx SpecContext) {
-		Expect(probe(ctx, "http://127.0.0.1:1/index.yaml")).To(MatchError(ContainSubstring("cannot be reached")))
+	It("gives up in a moment when the network is closed", func() {
+		Expect(probe("http://127.0.0.1:1/index.yaml")).To(MatchError(ContainSubstring("cannot be reached")))
 	})
 })

@@ -20,7 +20,8 @@ const (
 	// AssetsVariable is the environment variable by which controller-runtime's
 	// envtest, and so this package, is told where etcd and kube-apiserver are.
 	AssetsVariable = "KUBEBUILDER_ASSETS"
-	// CacheVariable is the environment variable that moves the cache.
+	// CacheVariable is the environment variable that moves the cache, which is else in
+	// the user's cache directory.
 	CacheVariable = "HEADSCALE_OPERATOR_CACHE"
 	// DefaultHeadscale is the version of Headscale that is used where none is named.
 	DefaultHeadscale = "v0.29.3"
@@ -29,13 +30,10 @@ const (
 // ErrMissing is wrapped by Find's error about a server that was not built yet.
 var ErrMissing = errors.New("run `make servers` first (make test and make demo do so by themselves)")
 
-// Options say which servers are wanted and where they are kept.
+// Options say which servers are wanted.
 type Options struct {
 	// Root is the directory of the repository; see FindRoot.
 	Root string
-	// CacheDir overrides the cache directory. Empty: CacheVariable, then a
-	// directory of the project in the user's cache directory.
-	CacheDir string
 	// Headscale lists the wanted versions, such as v0.29.3.
 	Headscale []string
 	// Log receives the progress; nothing is written when everything is there.

@@ -14,8 +14,9 @@ var _ = Describe("The servers", func() {
 	BeforeEach(func() {
 		root, err := FindRoot()
 		Expect(err).NotTo(HaveOccurred())
-		options = Options{Root: root, CacheDir: GinkgoT().TempDir()}
+		options = Options{Root: root}
 		GinkgoT().Setenv(AssetsVariable, "")
+		GinkgoT().Setenv(CacheVariable, GinkgoT().TempDir())
 	})
 
 	givenPrograms := func(names ...string) string {

@@ -87,15 +87,11 @@ func newHeadscaleSet(root, version string) (set, error) {
 // HeadscaleVersions lists the versions of Headscale that test/servers pins,
 // oldest first.
 func HeadscaleVersions(root string) ([]string, error) {
-	files, err := filepath.Glob(filepath.Join(root, "test", "servers", "headscale", "v*", "go.mod"))
-	if err != nil {
-		return nil, err
+	versions, err := filepath.Glob(filepath.Join(root, "test", "servers", "headscale", "v*"))
+	for i := range versions {
+		versions[i] = filepath.Base(versions[i])
 	}
-	versions := make([]string, 0, len(files))
-	for _, file := range files {
-		versions = append(versions, filepath.Base(filepath.Dir(file)))
-	}
-	return versions, nil
+	return versions, err
 }
 
 // requiredVersion reads from the go.mod in dir which version of a module it asks for.

@@ -57,7 +57,7 @@ func run(ctx context.Context, args []string) error {
 		}
 	}
 	if *programs {
-		if err := serverbuild.CompilePrograms(ctx, root, os.Stderr); err != nil {
+		if err := serverbuild.BuildProgram(ctx, root, "./cmd/...", "", os.Stderr); err != nil {
 			return err
 		}
 	}
