@@ -8,6 +8,9 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 )
 
 // consumeEvery is the pause between two uses of the key.
@@ -25,7 +28,7 @@ type counts struct {
 // consumer uses the key as an operator or a UI does.
 type consumer struct {
 	url, file, secret string
-	cluster           *cluster
+	secrets           corev1client.SecretInterface
 	counts            counts
 	key, lastWorked   string
 	lastAnswer        time.Time
@@ -40,7 +43,7 @@ func consume(ctx context.Context, args []string) error {
 	flags.StringVar(&c.secret, "secret", "", "namespace/name of the Secret, read through the API")
 	_ = flags.Parse(args) // ExitOnError
 	var err error
-	if c.cluster, err = newCluster("/"); err != nil {
+	if c.secrets, c.secret, err = secretIn("/", c.secret); err != nil {
 		return err
 	}
 	every := time.NewTicker(consumeEvery)
@@ -90,7 +93,9 @@ func (c *consumer) read(ctx context.Context) {
 		}
 		return
 	}
-	if read, err := c.cluster.readSecret(ctx, c.secret); err == nil {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	if read, err := c.secrets.Get(ctx, c.secret, metav1.GetOptions{}); err == nil {
 		c.key = string(read.Data["api-key"])
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net/http"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,7 +15,13 @@ import (
 	"syscall"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	watchtools "k8s.io/client-go/tools/watch"
 )
 
 // kill sends SIGKILL to the process of a container. The pod must be privileged and see
@@ -35,10 +41,7 @@ func kill(_ context.Context, args []string) error {
 // findProcess finds the process of a container by the UID of its pod and the name of its
 // program.
 func findProcess(uid, program string) (int, error) {
-	groups, err := filepath.Glob("/proc/[0-9]*/cgroup")
-	if err != nil {
-		return 0, err
-	}
+	groups, _ := filepath.Glob("/proc/[0-9]*/cgroup") // The pattern is a good one.
 	for _, group := range groups {
 		dir := filepath.Dir(group)
 		content, err := os.ReadFile(group)
@@ -102,29 +105,21 @@ func interrupt(ctx context.Context, args []string) error {
 	return json.NewEncoder(os.Stdout).Encode(annotations)
 }
 
+// carryOut returns the names of the annotations.
 func (i *interruption) carryOut(ctx context.Context) ([]string, error) {
 	pid, err := findProcess(i.pod, i.program)
 	if err != nil {
 		return nil, err
 	}
-	c, err := newCluster("/")
+	secrets, name, err := secretIn("/", i.secret)
 	if err != nil {
 		return nil, err
 	}
-	before, err := c.readSecret(ctx, i.secret)
+	before, err := secrets.Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return nil, err
 	}
-	marked, err := c.watchSecret(ctx, i.secret, before.Metadata.ResourceVersion)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = marked.Body.Close() }()
-	annotation, value, _ := strings.Cut(i.request, "=")
-	if err := c.annotateSecret(ctx, i.secret, annotation, value); err != nil {
-		return nil, err
-	}
-	if err := awaitMark(marked, i.mark, before.Metadata.Annotations[i.mark]); err != nil {
+	if err := i.awaitMark(ctx, secrets, before); err != nil {
 		return nil, err
 	}
 	select {
@@ -138,18 +133,33 @@ func (i *interruption) carryOut(ctx context.Context) ([]string, error) {
 	if err := awaitGone(ctx, pid); err != nil {
 		return nil, err
 	}
-	after, err := c.readSecret(ctx, i.secret)
+	after, err := secrets.Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return nil, err
 	}
-	names := []string{}
-	for name, value := range after.Metadata.Annotations {
-		if hasNew(value, before.Metadata.Annotations[name]) {
-			names = append(names, name)
-		}
+	maps.DeleteFunc(after.Annotations, func(name, value string) bool { return !hasNew(value, before.Annotations[name]) })
+	return slices.Sorted(maps.Keys(after.Annotations)), nil
+}
+
+// awaitMark asks for a rotation, and waits until the Secret has a mark that it did not have
+// before.
+func (i *interruption) awaitMark(ctx context.Context, secrets corev1client.SecretInterface, before *corev1.Secret) error {
+	changes, err := secrets.Watch(ctx, metav1.SingleObject(before.ObjectMeta))
+	if err != nil {
+		return err
 	}
-	slices.Sort(names)
-	return names, nil
+	annotation, value, _ := strings.Cut(i.request, "=")
+	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, annotation, value)
+	if _, err := secrets.Patch(ctx, before.Name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
+		return err
+	}
+	if _, err := watchtools.UntilWithoutRetry(ctx, changes, func(event watch.Event) (bool, error) {
+		secret, ok := event.Object.(*corev1.Secret)
+		return ok && hasNew(secret.Annotations[i.mark], before.Annotations[i.mark]), nil
+	}); err != nil {
+		return fmt.Errorf("waiting for the mark %s: %w", i.mark, err)
+	}
+	return nil
 }
 
 // hasNew tells whether a list with commas has an element that it did not have before: a
@@ -157,24 +167,4 @@ func (i *interruption) carryOut(ctx context.Context) ([]string, error) {
 func hasNew(now, before string) bool {
 	old := strings.Split(before, ",")
 	return now != "" && slices.ContainsFunc(strings.Split(now, ","), func(mark string) bool { return !slices.Contains(old, mark) })
-}
-
-// awaitMark reads the events of a watch until one has a new mark in an annotation.
-func awaitMark(watch *http.Response, mark, before string) error {
-	events := json.NewDecoder(watch.Body)
-	for {
-		var event struct {
-			Type   string
-			Object secret
-		}
-		if err := events.Decode(&event); err != nil {
-			return fmt.Errorf("waiting for the mark %s: %w", mark, err)
-		}
-		if event.Type == "ERROR" {
-			return fmt.Errorf("waiting for the mark %s: the watch has ended", mark)
-		}
-		if hasNew(event.Object.Metadata.Annotations[mark], before) {
-			return nil
-		}
-	}
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -62,33 +61,10 @@ func archive(_ context.Context, args []string) error {
 	}
 }
 
-// pack writes the files of a directory with their modes. What is no file, as a socket that a
-// process has left, is nothing to keep.
+// pack writes the files of a directory with their modes.
 func pack(to io.Writer, root *os.Root) error {
 	archive := tar.NewWriter(to)
-	return errors.Join(fs.WalkDir(root.FS(), ".", func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || path == "." || !entry.IsDir() && !entry.Type().IsRegular() {
-			return err
-		}
-		info, err := entry.Info()
-		if err != nil {
-			return err
-		}
-		header, err := tar.FileInfoHeader(info, "")
-		if err != nil {
-			return err
-		}
-		header.Name = path
-		if err := archive.WriteHeader(header); err != nil || entry.IsDir() {
-			return err
-		}
-		content, err := root.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		_, err = archive.Write(content)
-		return err
-	}), archive.Close())
+	return errors.Join(archive.AddFS(root.FS()), archive.Close())
 }
 
 // unpack writes the files of an archive into a directory, and none outside.
