@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -41,6 +43,7 @@ func describeBlocks(p *pages.Page) {
 	var before []string
 	BeforeAll(func(ctx SpecContext) {
 		before = namespaces(ctx)
+		needCurl(p)
 		r = newReader()
 		if p.Begin != "" {
 			begin(ctx, p.Begin)
@@ -51,6 +54,15 @@ func describeBlocks(p *pages.Page) {
 		if runsHere(b) {
 			It(b.Name(), func(ctx SpecContext) { r.follow(ctx, b) })
 		}
+	}
+}
+
+// needCurl skips the specs of a page with commands that call curl on a machine without it.
+func needCurl(p *pages.Page) {
+	_, err := exec.LookPath("curl")
+	calls := func(b pages.Block) bool { return runsHere(b) && strings.Contains(b.Text, "curl ") }
+	if err != nil && slices.ContainsFunc(p.Blocks, calls) {
+		Skip("this machine has no curl, which commands of the page call")
 	}
 }
 

@@ -78,7 +78,7 @@ func (r *reader) start(ctx context.Context, script string) *process.Process {
 		Args: []string{"-c", pages.Script(script, r.state, "HEADSCALE_URL=$1"), "sh",
 			node.url(client.ObjectKey{Namespace: workNamespace, Name: "headscale"})},
 		Env: append(append(os.Environ(), build...),
-			"PATH="+strings.Join([]string{r.bin, os.Getenv("PATH"), standIns}, string(os.PathListSeparator)),
+			"PATH="+r.bin+string(os.PathListSeparator)+os.Getenv("PATH"),
 			// Some programs draw with other characters where the locale is not UTF-8.
 			"LC_ALL=C.UTF-8",
 			"KUBECONFIG="+plane.Kubeconfig(), "KUBECACHEDIR="+filepath.Join(guard.Dir(), "kubectl"),

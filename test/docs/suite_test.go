@@ -25,8 +25,6 @@ var (
 	guard    *process.Guard
 	plane    *env.ControlPlane
 	admin    client.Client
-	// standIns is a directory with programs that the pages use and a machine may not have.
-	standIns string
 	node     = &nodes{pods: map[client.ObjectKey]*runningPod{}}
 )
 
@@ -58,8 +56,6 @@ func startWorld(ctx SpecContext) {
 	DeferCleanup(func() error { return world.Close() })
 	guard, plane, admin = world.Guard, world.Plane, world.Admin
 	Expect(serverbuild.BuildProgram(ctx, root, "./cmd/"+pluginName, filepath.Join(guard.Dir(), pluginName), GinkgoWriter)).To(Succeed())
-	standIns = filepath.Join(guard.Dir(), "stand-ins")
-	Expect(serverbuild.BuildProgram(ctx, root, "./test/pages/curl", filepath.Join(standIns, "curl"), GinkgoWriter)).To(Succeed())
 
 	following, stop := context.WithCancel(context.Background())
 	stopped := make(chan struct{})
