@@ -84,7 +84,7 @@ fuzz: ## Run every fuzz target (FUZZ_TIME=30s each).
 .PHONY: bench
 bench: images ## Measure resource usage and latency of the programs (BENCH_FLAGS="--only=operator --sizes=20 --rest=30s").
 	@assets=$$($(SERVERS) --print) || exit 1; \
-	KUBEBUILDER_ASSETS="$$assets" go run ./test/bench --images $(IMAGES_DIR) --write docs/performance.md $(BENCH_FLAGS)
+	KUBEBUILDER_ASSETS="$$assets" go run ./test/bench --images $(IMAGES_DIR) $(BENCH_FLAGS)
 
 .PHONY: demo
 demo: ## Run a demonstration on an embedded control plane until Ctrl-C; DEMO_EXIT=1: exit at the end.

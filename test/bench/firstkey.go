@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"infrado.cloud/headscale-operator/test/env"
 	"infrado.cloud/headscale-operator/test/keyuse"
 )
@@ -25,91 +23,66 @@ const (
 // calm are settings with which no key is replaced while anything is measured.
 var calm = []string{"--expiration=2160h", "--rotation-buffer=1920h"}
 
-// firstKeys are the times to the first key.
-type firstKeys struct {
-	// floor is what Headscale and the API server need for it.
-	floor []time.Duration
-	// before and after say which of the two the manager was started before or after
-	// Headscale, and veryLate is before with a Headscale that takes long.
-	before, after, veryLate []time.Duration
-}
-
 // measureFirstKeys measures the time to the first key, with a fresh Headscale each time.
-func measureFirstKeys(ctx context.Context, settings *settings) report {
-	keys := &firstKeys{veryLate: make([]time.Duration, lateRuns)}
-	inLab(settings, func(l *lab) {
+func measureFirstKeys(ctx context.Context, settings *settings) []row {
+	var floor, before, after, veryLate []time.Duration
+	inLab(ctx, settings, func(ctx context.Context, l *lab) {
 		for run := range settings.runs {
 			say("first key: %d of %d", run+1, settings.runs)
-			// A Headscale's addresses and socket are known once it has run.
 			l.atSite(ctx, func(h *env.Headscale, s *site) {
-				keys.before = append(keys.before, s.measureBefore(ctx, h, apart))
+				before = append(before, s.measureBefore(ctx, h, apart))
 				s.clear(ctx)
 				pause(ctx, apart)
-				keys.after = append(keys.after, s.measureAfter(ctx))
+				after = append(after, s.measureAfter(ctx))
 				s.clear(ctx)
-				keys.floor = append(keys.floor, must(keyuse.Floor(ctx, s.kubeconfig, s.namespace, s.socket)))
+				floor = append(floor, must(keyuse.Floor(ctx, s.kubeconfig, s.namespace, s.socket)))
 			})
 		}
-		say("first key: Headscale %s late", late)
-		// The managers wait at the same time; the Headscales start one after another.
-		var group errgroup.Group
-		for i := range lateRuns {
-			group.Go(func() error {
-				return attempt(func() {
-					l.atSite(ctx, func(h *env.Headscale, s *site) {
-						keys.veryLate[i] = s.measureBefore(ctx, h, late+time.Duration(i)*apart)
-					})
-				})
+		for run := range lateRuns {
+			say("first key, Headscale %s late: %d of %d", late, run+1, lateRuns)
+			l.atSite(ctx, func(h *env.Headscale, s *site) {
+				veryLate = append(veryLate, s.measureBefore(ctx, h, late))
 			})
 		}
-		check(group.Wait())
 	})
-	return describeFirstKeys(keys)
+	return firstKeyRows(floor, before, after, veryLate)
 }
 
 // measureBefore starts the manager, and Headscale on an empty database some time later. It
-// returns the time from Headscale's first answer to the key in the Secret.
+// returns the time from Headscale's first answer to the key in the Secret. The Headscale runs
+// already, because its addresses and its socket are known only then.
 func (s *site) measureBefore(ctx context.Context, h *env.Headscale, wait time.Duration) time.Duration {
 	check(h.Stop())
 	h.Database = "first.sqlite"
-	stored := s.whenStored(ctx)
 	s.start(calm...)
 	pause(ctx, wait)
-	answered := make(chan time.Time, 1)
-	go func() { answered <- keyuse.FirstAnswer(ctx, s.socket) }()
-	check(h.Start(ctx))
-	return stored().Sub(<-answered)
+	var answered, stored time.Time
+	together(ctx,
+		func(ctx context.Context) { check(h.Start(ctx)) },
+		func(ctx context.Context) { answered = keyuse.FirstAnswer(ctx, s.socket) },
+		func(ctx context.Context) { stored = s.nextKey(ctx) })
+	return stored.Sub(answered)
 }
 
 // measureAfter starts the manager when Headscale has been there for a while. It returns the
 // time from the start of the process to the key in the Secret.
 func (s *site) measureAfter(ctx context.Context) time.Duration {
-	stored := s.whenStored(ctx)
 	began := time.Now()
 	s.start(calm...)
-	return stored().Sub(began)
+	return s.nextKey(ctx).Sub(began)
 }
 
-// timing is how long something took, each time that it was measured.
-type timing struct {
-	what string
-	took []time.Duration
-}
-
-// describeFirstKeys makes the tables of the times to the first key.
-func describeFirstKeys(k *firstKeys) report {
-	waiting := "manager waiting for %s: from Headscale's first answer on its socket"
-	return report{[]string{table("measured | runs | median | 90 %", []timing{
-		{"the least possible: Headscale makes a key, and the Secret is written twice", k.floor},
-		{fmt.Sprintf(waiting, apart), k.before},
-		{fmt.Sprintf("Headscale running for %s: from the start of the manager's process", apart), k.after},
-		{fmt.Sprintf(waiting, late), k.veryLate},
-	}, func(t timing) []string {
-		return []string{t.what, fmt.Sprint(len(t.took)), milliseconds(median(t.took)), milliseconds(percentile90(t.took))}
-	})}, []target{
-		noted("first key, the least possible, median", seconds(median(k.floor))),
-		atMost("first key, manager started before Headscale, median", median(k.before).Seconds(), wantedFirst, "%.2f s"),
-		atMost("first key, manager started after Headscale, median", median(k.after).Seconds(), wantedFirst, "%.2f s"),
-		atMost(fmt.Sprintf("first key, Headscale %s late, median", late), median(k.veryLate).Seconds(), wantedFirst, "%.2f s"),
-	}}
+// firstKeyRows are about the times to the first key: floor is what Headscale and the API server
+// need for it, before and after say which of the two the manager was started before or after
+// Headscale, and veryLate is before with a Headscale that takes long.
+func firstKeyRows(floor, before, after, veryLate []time.Duration) []row {
+	within := func(what string, took []time.Duration) row {
+		return atMost("first key, "+what+", median", "%.2f s", median(took).Seconds(), wantedFirst)
+	}
+	return []row{
+		noted("first key, the least possible, median", "%.2f s", median(floor).Seconds()),
+		within("manager started before Headscale", before),
+		within("manager started after Headscale", after),
+		within(fmt.Sprintf("Headscale %s late", late), veryLate),
+	}
 }

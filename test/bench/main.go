@@ -1,6 +1,6 @@
 // Command bench measures what the operator and the API Key Manager cost and how fast they
-// are: the released programs, on real servers. It prints one table of the figures that
-// count, and can write all that it found into a document. Nothing that it finds is an error.
+// are: the released programs, on real servers. It prints a table of all figures. Nothing
+// that it finds is an error.
 package main
 
 import (
@@ -19,28 +19,26 @@ import (
 
 	"github.com/go-logr/logr"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-
-	"infrado.cloud/headscale-operator/test/serverbuild"
 )
 
-// summaryTable is the name of the marks in the document between which the figures of all
-// subjects are.
-const summaryTable = "summary"
-
-// subject is something that is measured.
-type subject struct {
-	// name is that of the subject's marks in the document, too.
-	name    string
-	measure func(context.Context, *settings) report
+// subjects are what can be measured, by name.
+var subjects = map[string]func(context.Context, *settings) []row{
+	"size":     measureSizes,
+	"sidecar":  measureSidecar,
+	"firstkey": measureFirstKeys,
+	"rotation": measureRotations,
+	"operator": measureOperators,
 }
 
-// subjects are all of them, in the order in which they are measured.
-var subjects = []subject{
-	{"size", measureSizes},
-	{"sidecar", measureSidecar},
-	{"firstkey", measureFirstKeys},
-	{"rotation", measureRotations},
-	{"operator", measureOperators},
+// settings are what the command line says.
+type settings struct {
+	subjects []string
+	images   string
+	// sizes and rest are the operator's, and sidecarRest is that of the API Key Manager.
+	sizes             []int
+	rest, sidecarRest time.Duration
+	// runs is how often anything about keys is measured.
+	runs int
 }
 
 func main() {
@@ -61,81 +59,33 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	root, err := serverbuild.FindRoot()
-	if err != nil {
-		return err
-	}
-	machine := thisMachine(ctx, root)
+	machine := thisMachine(ctx)
 	var all error
-	var targets []target
+	var rows []row
 	for _, subject := range s.subjects {
-		say("%s", subject.name)
-		var found report
-		if err := attempt(func() { found = subject.measure(ctx, s) }); err != nil {
-			all = errors.Join(all, fmt.Errorf("%s: %w", subject.name, err))
-			continue
-		}
-		targets = append(targets, found.targets...)
-		all = errors.Join(all, write(s.document, subject.name, found.text()+"\n\n"+measuredOn(machine)))
-		if s.document == "" {
-			say("%s:\n\n%s\n", subject.name, found.text())
+		say("%s", subject)
+		if err := attempt(func() { rows = append(rows, subjects[subject](ctx, s)...) }); err != nil {
+			all = errors.Join(all, fmt.Errorf("%s: %w", subject, err))
 		}
 	}
-	summary := compare(targets) + "\n\n" + measuredOn(machine)
-	fmt.Println(summary)
-	if all == nil && len(s.subjects) == len(subjects) {
-		all = write(s.document, summaryTable, summary)
-	}
+	fmt.Print(table(rows), "\n", machine, "\n")
 	return all
 }
 
-// say tells of progress, which does not belong to the tables on standard output.
+// say tells of progress, which does not belong to the table on standard output.
 func say(format string, arguments ...any) {
 	fmt.Fprintf(os.Stderr, time.Now().Format(time.TimeOnly)+" "+format+"\n", arguments...)
-}
-
-// write puts what was found of a subject into a document, if there is one.
-func write(document, name, text string) error {
-	if document == "" {
-		return nil
-	}
-	content, err := os.ReadFile(document)
-	if err != nil {
-		return err
-	}
-	filled, err := fillIn(string(content), name, text)
-	if err != nil {
-		return fmt.Errorf("%s: %w", document, err)
-	}
-	return os.WriteFile(document, []byte(filled), 0o644)
-}
-
-// settings are what the command line says.
-type settings struct {
-	subjects []subject
-	document string
-	images   string
-	// sizes and rest are the operator's, and sidecarRest is that of the API Key Manager.
-	sizes             []int
-	rest, sidecarRest time.Duration
-	// runs is how often anything about keys is measured.
-	runs int
 }
 
 // parseFlags reads the command line.
 func parseFlags(arguments []string) (*settings, error) {
 	s := &settings{}
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
-	names := make([]string, len(subjects))
-	for i, subject := range subjects {
-		names[i] = subject.name
-	}
-	only := flags.String("only", strings.Join(names, ","), "`subjects` to measure, separated by commas")
-	sizes := flags.String("sizes", "1,20,100,500", "how many `Headscales` the operator is measured with, separated by commas: each number on a fresh API server")
-	flags.DurationVar(&s.rest, "rest", 5*time.Minute, "how long to watch the operator at rest with the most Headscales; with fewer, half of it")
+	only := flags.String("only", "size,sidecar,firstkey,rotation,operator", "`subjects` to measure, separated by commas")
+	sizes := flags.String("sizes", "1,20,100,500", "how many `Headscales` the operator is measured with, the fewest first: each number on a fresh API server")
+	flags.DurationVar(&s.rest, "rest", 150*time.Second, "how long to watch the operator at rest")
 	flags.DurationVar(&s.sidecarRest, "sidecar-rest", time.Minute, "how long to watch the API Key Manager at rest")
 	flags.IntVar(&s.runs, "runs", 20, "how many first keys and rotations are measured")
-	flags.StringVar(&s.document, "write", "", "`document` whose tables are replaced by the new ones")
 	flags.StringVar(&s.images, "images", "out/images", "`directory` in which make images left the programs and the images")
 	_ = flags.Parse(arguments) // ExitOnError
 	if flags.NArg() > 0 {
@@ -144,36 +94,28 @@ func parseFlags(arguments []string) (*settings, error) {
 	if s.runs < 1 || s.rest <= 0 || s.sidecarRest <= 0 {
 		return nil, errors.New("--runs, --rest and --sidecar-rest must be positive")
 	}
+	for _, name := range strings.Split(*only, ",") {
+		if subjects[name] == nil {
+			return nil, fmt.Errorf("--only has %q, which is no subject; --help names them", name)
+		}
+		s.subjects = append(s.subjects, name)
+	}
 	var err error
-	if s.images, err = filepath.Abs(s.images); err != nil {
+	if s.sizes, err = parseSizes(*sizes); err != nil {
 		return nil, err
 	}
-	unknown := strings.Split(strings.ReplaceAll(*only, " ", ""), ",")
-	for _, subject := range subjects {
-		if slices.Contains(unknown, subject.name) {
-			s.subjects = append(s.subjects, subject)
-			unknown = slices.DeleteFunc(unknown, func(name string) bool { return name == subject.name })
-		}
-	}
-	if len(unknown) > 0 {
-		return nil, fmt.Errorf("--only has %q, which is no subject; --help names them", unknown[0])
-	}
-	for text := range strings.SplitSeq(*sizes, ",") {
-		size, err := strconv.Atoi(strings.TrimSpace(text))
-		if err != nil || size < 1 {
-			return nil, fmt.Errorf("--sizes has %q, which is not a positive number", text)
-		}
-		s.sizes = append(s.sizes, size)
-	}
-	slices.Sort(s.sizes)
-	s.sizes = slices.Compact(s.sizes)
-	return s, nil
+	s.images, err = filepath.Abs(s.images)
+	return s, err
 }
 
-// restWith is how long the operator is watched at rest with that many Headscales.
-func (s *settings) restWith(size int) time.Duration {
-	if size == slices.Max(s.sizes) {
-		return s.rest
+// parseSizes reads numbers of Headscales, each larger than the one before.
+func parseSizes(text string) (sizes []int, err error) {
+	for number := range strings.SplitSeq(text, ",") {
+		size, err := strconv.Atoi(number)
+		if err != nil || size < 1 || len(sizes) > 0 && size <= slices.Max(sizes) {
+			return nil, fmt.Errorf("--sizes has %q, which is not a positive number, or not larger than the one before", number)
+		}
+		sizes = append(sizes, size)
 	}
-	return s.rest / 2
+	return sizes, nil
 }

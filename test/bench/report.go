@@ -9,66 +9,34 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
-	"strings"
 	"time"
 )
 
-// report is what was found of a subject: tables that show all of it, and the figures by
-// which it is judged.
-type report struct {
-	tables  []string
-	targets []target
+// row is a figure, next to what it should be. What it should be, and whether that is met, are
+// empty where nothing is wanted.
+type row struct{ what, wanted, measured, met string }
+
+// noted is a figure that the others are to be seen next to.
+func noted(what, format string, measured ...any) row {
+	return row{what: what, measured: fmt.Sprintf(format, measured...)}
 }
 
-// text is the report in Markdown.
-func (r report) text() string {
-	return strings.Join(append(slices.Clone(r.tables), compare(r.targets)), "\n\n")
-}
-
-// target is something that was measured, next to what it should be. What it should be, and
-// whether it is met, are empty where nothing is wanted.
-type target struct{ what, wanted, measured, met string }
-
-// noted is a measurement that the others are to be seen next to.
-func noted(what, measured string) target { return target{what: what, measured: measured} }
-
-// atMost compares a measurement with its limit; the format shows both.
-func atMost(what string, measured, limit float64, format string) target {
+// atMost compares a figure with its limit; the format shows both.
+func atMost(what, format string, measured, limit float64) row {
 	met := "no"
 	if measured <= limit {
 		met = "yes"
 	}
-	return target{what, "≤ " + fmt.Sprintf(format, limit), fmt.Sprintf(format, measured), met}
+	return row{what, "≤ " + fmt.Sprintf(format, limit), fmt.Sprintf(format, measured), met}
 }
 
-// compare is a table of targets.
-func compare(targets []target) string {
-	return table("target | wanted | measured | met", targets, func(t target) []string {
-		return []string{t.what, t.wanted, t.measured, t.met}
-	})
-}
-
-// table is a Markdown table with a row for each item, without a line break at its end.
-func table[T any](titles string, items []T, row func(T) []string) string {
-	text := "| " + titles + " |\n|" + strings.Repeat(" --- |", strings.Count(titles, "|")+1)
-	for _, item := range items {
-		text += "\n|"
-		for _, cell := range row(item) {
-			text += " " + strings.ReplaceAll(cell, "|", `\|`) + " |"
-		}
+// table is a Markdown table of rows.
+func table(rows []row) string {
+	text := "| target | wanted | measured | met |\n| --- | --- | --- | --- |\n"
+	for _, r := range rows {
+		text += fmt.Sprintf("| %s | %s | %s | %s |\n", r.what, r.wanted, r.measured, r.met)
 	}
 	return text
-}
-
-// fillIn puts a text between the marks of a name in a document.
-func fillIn(document, name, text string) (string, error) {
-	begin, end := fmt.Sprintf("<!-- table: %s -->\n", name), "<!-- end -->"
-	before, rest, found := strings.Cut(document, begin)
-	_, after, closed := strings.Cut(rest, end)
-	if !found || !closed {
-		return "", fmt.Errorf("the document has no place for the table %q: write %q and %q into it", name, begin, end)
-	}
-	return before + begin + text + "\n" + end + after, nil
 }
 
 // median is that of a list that is not empty.
@@ -82,39 +50,20 @@ func percentile90(values []time.Duration) time.Duration {
 	return slices.Sorted(slices.Values(values))[(len(values)*9+9)/10-1]
 }
 
-func seconds(d time.Duration) string         { return fmt.Sprintf("%.2f s", d.Seconds()) }
-func milliseconds(d time.Duration) string    { return fmt.Sprintf("%.0f ms", inMilliseconds(d)) }
-func inMilliseconds(d time.Duration) float64 { return d.Seconds() * 1000 }
-func mebibytes(amount float64) string        { return fmt.Sprintf("%.1f MiB", amount) }
-
-// processor is the line of /proc/cpuinfo that names a processor.
-var processor = regexp.MustCompile(`(?m)^model name\s*:(.*)$`)
-
-// thisMachine says where and of what the measurements are made: the line below each table,
-// after its date. The load is how many processes wanted to run in the minute before.
-func thisMachine(ctx context.Context, root string) string {
-	commit := "an unknown commit"
-	describe := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty")
-	describe.Dir = root
-	if output, err := describe.Output(); err == nil {
-		commit = string(bytes.TrimSpace(output))
-	}
-	cpuinfo, _ := os.ReadFile("/proc/cpuinfo")
-	loads, _ := os.ReadFile("/proc/loadavg")
-	load, _, _ := strings.Cut(string(loads), " ")
-	return fmt.Sprintf("commit %s, %s, %d cores, load average %s before, %s.",
-		commit, processorModel(string(cpuinfo)), runtime.NumCPU(), load, runtime.Version())
+// thisMachine is the line below the table: when, of what and where the measurements are made.
+// The load is how many processes wanted to run in the minute before.
+func thisMachine(ctx context.Context) string {
+	commit, _ := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty").Output()
+	return fmt.Sprintf("Measured on %s, commit %s, %s, %d cores, load average %s before, %s.",
+		time.Now().UTC().Format(time.DateOnly), bytes.TrimSpace(commit),
+		find("/proc/cpuinfo", `model name\s*: (.*)`), runtime.NumCPU(), find("/proc/loadavg", `^(\S+)`), runtime.Version())
 }
 
-// processorModel is the name of the first processor in /proc/cpuinfo.
-func processorModel(cpuinfo string) string {
-	if match := processor.FindStringSubmatch(cpuinfo); match != nil {
-		return strings.Join(strings.Fields(match[1]), " ")
+// find is what the group of a pattern matches in a file.
+func find(path, pattern string) string {
+	text, _ := os.ReadFile(path)
+	if match := regexp.MustCompile(pattern).FindSubmatch(text); match != nil {
+		return string(match[1])
 	}
-	return "unknown processor"
-}
-
-// measuredOn is the line below each table.
-func measuredOn(machine string) string {
-	return fmt.Sprintf("Measured on %s, %s", time.Now().UTC().Format(time.DateOnly), machine)
+	return "unknown"
 }

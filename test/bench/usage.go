@@ -1,46 +1,101 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
-	"strings"
+	"regexp"
+	"strconv"
 	"time"
+
+	"infrado.cloud/headscale-operator/test/audit"
 )
 
-// ticksPerSecond is the unit of times in /proc: USER_HZ, which is 100 on every platform
-// that Go runs Linux on.
-const ticksPerSecond = 100
+// resting is what a process needs while nothing happens.
+type resting struct {
+	rest     time.Duration
+	requests counts
+	// busy is how long it kept processors busy.
+	busy time.Duration
+	// proportional and resident are its memory afterwards, in MiB.
+	proportional, resident float64
+}
+
+// percent is the part of a processor that it kept busy.
+func (r resting) percent() float64 { return 100 * r.busy.Seconds() / r.rest.Seconds() }
+
+// watchRest watches the process that is measured while nothing happens.
+func (l *lab) watchRest(ctx context.Context, rest time.Duration, pid int) resting {
+	before, busyBefore := l.count(), processorTime(pid)
+	pause(ctx, rest)
+	return resting{
+		rest: rest, requests: l.count().minus(before), busy: processorTime(pid) - busyBefore,
+		proportional: memoryOf(pid, "Pss"), resident: memoryOf(pid, "Rss"),
+	}
+}
+
+// counts are numbers of requests, but for watches: all of them, those that change something,
+// and those of the latter by which an object came about that is no event.
+type counts struct{ requests, writes, created int }
+
+// count returns the requests so far. They are those of what is measured, because the log has
+// those of ServiceAccounts only, and nobody else in a lab has one.
+func (l *lab) count() counts {
+	check(l.log.Read(l.requests.add))
+	return l.requests
+}
+
+// add counts a request.
+func (c *counts) add(event *audit.Event) {
+	if event.Verb == "watch" {
+		return
+	}
+	c.requests++
+	if event.Writes() {
+		c.writes++
+	}
+	if event.Created() && event.ObjectRef.Resource != "events" && event.ObjectRef.Subresource == "" {
+		c.created++
+	}
+}
+
+// minus are the requests since an earlier count.
+func (c counts) minus(earlier counts) counts {
+	return counts{c.requests - earlier.requests, c.writes - earlier.writes, c.created - earlier.created}
+}
 
 // memoryOf is one of the sizes in a process's smaps_rollup, in MiB: Rss is the resident set
 // size, and Pss the proportional one, what it alone has in memory and its share of what it has
 // in common with others.
 func memoryOf(pid int, name string) float64 {
-	return must(parseRollup(string(must(os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid)))), name))
+	return numberOf(pid, "smaps_rollup", `(?m)^`+name+`: +(\d+) kB$`) / 1024
 }
 
-// parseRollup returns one of the sizes in smaps_rollup, in MiB.
-func parseRollup(text, name string) (float64, error) {
-	_, size, _ := strings.Cut(text, "\n"+name+":")
-	var kibibytes float64
-	if _, err := fmt.Sscanf(size, "%f kB", &kibibytes); err != nil {
-		return 0, fmt.Errorf("the kernel does not say the %s of the process: %w", name, err)
-	}
-	return kibibytes / 1024, nil
-}
+// ticksPerSecond is the unit of times in /proc: USER_HZ, which is 100 on every platform
+// that Go runs Linux on.
+const ticksPerSecond = 100
 
-// processorTime is how long a process has kept processors busy.
+// processorTime is how long a process has kept processors busy, in user mode and in the kernel:
+// the 14th and the 15th field, of which the second, a name in parentheses, may have anything in it.
 func processorTime(pid int) time.Duration {
-	return must(parseStat(string(must(os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))))))
+	ticks := numberOf(pid, "stat", `^.*\)(?: \S+){11} (\d+) (\d+) `)
+	return time.Duration(ticks) * time.Second / ticksPerSecond
 }
 
-// parseStat returns the processor time, in user mode and in the kernel, in /proc/PID/stat.
-func parseStat(text string) (time.Duration, error) {
-	// The second field is a name in parentheses, which may have any of the others in it.
-	fields := strings.Fields(text[strings.LastIndex(text, ")")+1:])
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("the state of the process cannot be read: %q", text)
+// numberOf is the number in a file in /proc/PID; see numberIn.
+func numberOf(pid int, name, pattern string) float64 {
+	return numberIn(string(must(os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, name)))), pattern)
+}
+
+// numberIn is the number that the group of a pattern matches in a text; the sum, where there
+// are several groups.
+func numberIn(text, pattern string) (sum float64) {
+	groups := regexp.MustCompile(pattern).FindStringSubmatch(text)
+	if groups == nil {
+		check(fmt.Errorf("there is no %s in %q", pattern, text))
 	}
-	var user, kernel int
-	_, err := fmt.Sscan(fields[11]+" "+fields[12], &user, &kernel)
-	return time.Duration(user+kernel) * time.Second / ticksPerSecond, err
+	for _, group := range groups[1:] {
+		sum += must(strconv.ParseFloat(group, 64))
+	}
+	return sum
 }

@@ -27,26 +27,6 @@ func FirstAnswer(ctx context.Context, socket string) time.Time {
 	return time.Now()
 }
 
-// WhenStored tells when a key first comes into a Secret of the namespace, as somebody who
-// watches it hears of it.
-func WhenStored(ctx context.Context, admin client.WithWatch, namespace string) (<-chan time.Time, error) {
-	watcher, err := admin.Watch(ctx, &corev1.SecretList{}, client.InNamespace(namespace))
-	if err != nil {
-		return nil, err
-	}
-	stored := make(chan time.Time, 1)
-	go func() {
-		defer watcher.Stop()
-		for event := range watcher.ResultChan() {
-			if secret, ok := event.Object.(*corev1.Secret); ok && len(secret.Data[v1beta1.SecretDataKey]) > 0 {
-				stored <- time.Now()
-				return
-			}
-		}
-	}()
-	return stored, nil
-}
-
 // Floor is what nobody can be faster than who stores a key in the order that the API Key
 // Manager does: a mark in the Secret, the key, the key in the Secret. It is done with the
 // manager's means, and with the rights of the kubeconfig. There must be no Secret of the

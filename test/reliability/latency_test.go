@@ -8,7 +8,10 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"github.com/onsi/gomega/gmeasure"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/apikey"
 	"infrado.cloud/headscale-operator/test/keyuse"
 )
@@ -78,10 +81,20 @@ func (w *world) measureManagerBefore(ctx context.Context) time.Duration {
 	return took
 }
 
-// whenStored tells when a key comes into the Secret.
+// whenStored tells when a key comes into the Secret, as somebody who watches it hears of it.
 func (w *world) whenStored(ctx context.Context) <-chan time.Time {
 	GinkgoHelper()
-	stored, err := keyuse.WhenStored(ctx, admin, w.namespace)
+	watcher, err := admin.Watch(ctx, &corev1.SecretList{}, client.InNamespace(w.namespace))
 	Expect(err).NotTo(HaveOccurred())
+	stored := make(chan time.Time, 1)
+	go func() {
+		defer watcher.Stop()
+		for event := range watcher.ResultChan() {
+			if secret, ok := event.Object.(*corev1.Secret); ok && len(secret.Data[v1beta1.SecretDataKey]) > 0 {
+				stored <- time.Now()
+				return
+			}
+		}
+	}()
 	return stored
 }
