@@ -61,6 +61,9 @@ var _ = SynchronizedBeforeSuite(func() []byte {
 	// Some clusters ask whoever makes an owner reference that blocks deletion for the
 	// right to do so.
 	environment.ControlPlane.GetAPIServer().Configure().Append("enable-admission-plugins", "OwnerReferencesPermissionEnforcement")
+	// Nothing collects the Services of specs that have ended: all of them together need more
+	// addresses than envtest's /24 has.
+	environment.ControlPlane.GetAPIServer().Configure().Set("service-cluster-ip-range", "10.0.0.0/16")
 	config, err := environment.Start()
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(environment.Stop)
