@@ -2,6 +2,7 @@ package kube_test
 
 import (
 	"context"
+	"errors"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -48,7 +49,7 @@ var _ = Describe("A plan", func() {
 		GinkgoHelper()
 		plan := newPlan()
 		for _, config := range configs {
-			Expect(apply.Add(ctx, plan, config, spec)).To(Succeed())
+			apply.Add(ctx, plan, config, spec)
 		}
 		return plan
 	}
@@ -88,10 +89,28 @@ var _ = Describe("A plan", func() {
 		Expect(admin.Create(ctx, foreign)).To(Succeed())
 		err := add(ctx, want("a", "1"), want("b", "1")).Execute(ctx)
 		var taken *apply.ForeignError
-		Expect(err).To(BeAssignableToTypeOf(taken))
+		Expect(errors.As(err, &taken)).To(BeTrue())
 		Expect(err).To(MatchError("ConfigMap b exists already and does not belong to this ConfigMap, so it is left alone: delete or rename it, or give the ConfigMap another name"))
 		Expect(value(ctx, "b")).To(Equal("theirs"))
 		Expect(apierrors.IsNotFound(admin.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "a"}, &corev1.ConfigMap{}))).To(BeTrue())
+	})
+
+	It("says who changed an object that cannot be applied any more", func(ctx context.Context) {
+		Expect(add(ctx, want("a", "1")).Execute(ctx)).To(Succeed())
+		Expect(admin.Patch(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "a"}},
+			client.RawPatch("application/merge-patch+json", []byte(`{"immutable":true}`)), client.FieldOwner("somebody"))).To(Succeed())
+		err := add(ctx, want("a", "2")).Execute(ctx)
+		var edited *apply.EditedError
+		Expect(errors.As(err, &edited)).To(BeTrue())
+		Expect(edited.Managers).To(Equal([]string{"somebody"}))
+		Expect(edited.Reason()).To(Equal("Conflict"))
+		Expect(err).To(MatchError(And(HavePrefix("The ConfigMap a was changed by somebody, and the API server rejects it together with that change: "),
+			HaveSuffix("undo the change: kubectl get configmap a -n "+namespace+" -o yaml --show-managed-fields shows it"))))
+
+		err = add(ctx, want("a", "2").WithLabels(map[string]string{"not a label": "x"})).Execute(ctx)
+		Expect(apierrors.IsInvalid(err)).To(BeTrue())
+		edited = nil
+		Expect(errors.As(err, &edited)).To(BeFalse(), "it is not valid by itself")
 	})
 
 	It("never writes to an object that was created since the comparison", func(ctx context.Context) {
@@ -112,12 +131,33 @@ var _ = Describe("A plan", func() {
 		Expect(plan.Execute(ctx)).To(MatchError("The ConfigMap is being deleted"))
 	})
 
-	It("asks by dry run before it writes anything", func(ctx context.Context) {
-		Expect(add(ctx, want("a", "1"), want("b", "1")).Execute(ctx)).To(Succeed())
+	It("asks by dry run before it writes anything, and writes what does not wait for what is refused", func(ctx context.Context) {
+		Expect(add(ctx, want("a", "1"), want("b", "1"), want("c", "1"), want("d", "1")).Execute(ctx)).To(Succeed())
 		spec.DryRun = true
-		plan := add(ctx, want("a", "2"), want("b", "2").WithLabels(map[string]string{"not a label": "x"}))
-		Expect(apierrors.IsInvalid(plan.Execute(ctx))).To(BeTrue())
-		Expect(value(ctx, "a")).To(Equal("1"))
+		plan := newPlan()
+		apply.Add(ctx, plan, want("a", "2"), spec, "ConfigMap b")
+		apply.Add(ctx, plan, want("b", "2").WithLabels(map[string]string{"not a label": "x"}), spec)
+		apply.Add(ctx, plan, want("c", "2"), spec, "ConfigMap d")
+		apply.Add(ctx, plan, want("d", "2"), spec)
+		err := plan.Execute(ctx)
+		Expect(apierrors.IsInvalid(err)).To(BeTrue())
+		Expect(err).To(MatchError(And(HavePrefix("applying the ConfigMap b: "), HaveSuffix(" (ConfigMap a waits for it)"))))
+		Expect([]string{value(ctx, "a"), value(ctx, "b"), value(ctx, "c"), value(ctx, "d")}).To(Equal([]string{"1", "1", "2", "2"}))
+	})
+
+	It("writes what it can where a name is taken from an owner whose objects exist", func(ctx context.Context) {
+		Expect(add(ctx, want("a", "1"), want("b", "1")).Execute(ctx)).To(Succeed())
+		foreign := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "b"}}
+		Expect(admin.Delete(ctx, foreign.DeepCopy())).To(Succeed())
+		Expect(admin.Create(ctx, foreign)).To(Succeed())
+		plan := newPlan()
+		apply.Add(ctx, plan, want("a", "2"), spec)
+		apply.Add(ctx, plan, want("b", "2"), spec)
+		apply.Add(ctx, plan, want("c", "2"), spec, "ConfigMap b")
+		Expect(plan.Execute(ctx)).To(MatchError(And(HavePrefix("ConfigMap b exists already"), HaveSuffix(" (ConfigMap c waits for it)"))))
+		Expect(value(ctx, "a")).To(Equal("2"))
+		Expect(value(ctx, "b")).To(BeEmpty())
+		Expect(apierrors.IsNotFound(admin.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "c"}, &corev1.ConfigMap{}))).To(BeTrue())
 	})
 
 	It("deletes the owner's object, and nobody else's", func(ctx context.Context) {

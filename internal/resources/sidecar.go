@@ -3,6 +3,7 @@ package resources
 import (
 	"cmp"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -80,7 +81,7 @@ func managerArgs(headscale *v1beta1.Headscale, l *layout) ([]string, error) {
 	}
 	args := []string{
 		"--socket-path=" + l.socket,
-		"--secret-name=" + key.EffectiveSecretName(),
+		flagSecretName + key.EffectiveSecretName(),
 		"--owner=" + headscale.Name + "/" + string(headscale.UID),
 		"--expiration=" + durationText(key.Expiration, lifetime.Expiration),
 		"--rotation-buffer=" + durationText(key.RotationBuffer, lifetime.RotationBuffer),
@@ -90,6 +91,19 @@ func managerArgs(headscale *v1beta1.Headscale, l *layout) ([]string, error) {
 		args = append(args, "--revocation-delay="+string(key.RevocationDelay))
 	}
 	return args, nil
+}
+
+// flagSecretName begins the sidecar's argument that names its Secret.
+const flagSecretName = "--secret-name="
+
+// SecretNameOf is the name of the Secret in the sidecar's command line, or "".
+func SecretNameOf(args []string) string {
+	for _, arg := range args {
+		if name, ok := strings.CutPrefix(arg, flagSecretName); ok {
+			return name
+		}
+	}
+	return ""
 }
 
 // tokenVolume is what a client in a pod finds by default, with a token that is

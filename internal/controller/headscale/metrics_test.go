@@ -25,6 +25,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
@@ -311,7 +312,7 @@ func TestKindOf(t *testing.T) {
 	for want, all := range map[string][]error{
 		kindUpgrade:   {&resources.UpgradeError{}},
 		kindConflict:  {&apply.ForeignError{Owner: &v1beta1.Headscale{}, Objects: []string{"Service headscale"}}, errors.Join(&status.ConflictError{}, &status.WaitError{})},
-		kindInvalid:   {apierrors.NewInvalid(kind, "headscale", nil)},
+		kindInvalid:   {apierrors.NewInvalid(kind, "headscale", field.ErrorList{field.Required(field.NewPath("spec"), "")})},
 		kindWaiting:   {&status.WaitError{Because: v1beta1.ReasonVolumeWaiting}, terminating},
 		kindTransient: {errors.New("away"), errors.Join(&status.ConflictError{}, errors.New("away"))},
 	} {

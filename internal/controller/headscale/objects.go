@@ -2,6 +2,7 @@ package headscale
 
 import (
 	"context"
+	"errors"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -43,34 +44,53 @@ func (r *Reconciler) statefulSets(s scope, o *observed) apply.Spec[*appsv1ac.Sta
 
 // clients are the ways to the API server that an apply takes.
 func (r *Reconciler) clients() apply.Clients {
-	return apply.Clients{Cache: r.Client, Live: r.Live, Writer: r.Client}
+	return apply.Clients{Cache: r.Client, Live: r.Live, Writer: r.Client, Memory: &r.applied}
 }
 
-// apply brings the child objects to their desired state, and tells whether it wrote anything.
+// apply makes the child objects what is wanted of them, and tells whether it wrote anything.
+// A pod is made only of what is there: its StatefulSet waits for its ServiceAccount and its
+// config.
 func (r *Reconciler) apply(ctx context.Context, s scope, o *observed, want *resources.Objects) (changed bool, err error) {
 	plan := apply.NewPlan(r.clients(), s.headscale, FieldManager)
-	if err := apply.Add(ctx, plan, want.ServiceAccount, serviceAccounts); err != nil {
-		return false, err
-	}
-	if err := apply.Add(ctx, plan, want.Role, roles); err != nil {
-		return false, err
-	}
-	if err := apply.Add(ctx, plan, want.RoleBinding, roleBindings); err != nil {
-		return false, err
-	}
-	if err := apply.Add(ctx, plan, want.ConfigMap, configMaps); err != nil {
-		return false, err
-	}
-	if err := apply.Add(ctx, plan, want.Service, services); err != nil {
-		return false, err
-	}
-	if err := apply.Add(ctx, plan, want.MetricsService, services); err != nil {
-		return false, err
-	}
-	if err := apply.Add(ctx, plan, want.StatefulSet, r.statefulSets(s, o)); err != nil {
-		return false, err
-	}
+	forConfig, forKey := withPod(o.statefulSet, want)
+	apply.Add(ctx, plan, want.ServiceAccount, serviceAccounts)
+	apply.Add(ctx, plan, want.Role, roles, forKey...)
+	apply.Add(ctx, plan, want.RoleBinding, roleBindings)
+	apply.Add(ctx, plan, want.ConfigMap, configMaps, forConfig...)
+	apply.Add(ctx, plan, want.Service, services, forConfig...)
+	apply.Add(ctx, plan, want.MetricsService, services, forConfig...)
+	apply.Add(ctx, plan, want.StatefulSet, r.statefulSets(s, o), apply.Name(want.ServiceAccount), apply.Name(want.ConfigMap))
 	return !plan.Empty(), plan.Execute(ctx)
+}
+
+// withPod says what waits for the StatefulSet: the objects that follow from the config where
+// that changes, and the rights where the key's Secret changes. The pod that runs would not fit
+// them if the StatefulSet were refused. What only has to be put right does not wait.
+func withPod(live *appsv1.StatefulSet, want *resources.Objects) (forConfig, forKey []string) {
+	if live == nil {
+		return nil, nil
+	}
+	pod := want.StatefulSet.Spec.Template
+	if live.Spec.Template.Annotations[resources.AnnotationConfigHash] != pod.Annotations[resources.AnnotationConfigHash] {
+		forConfig = []string{apply.Name(want.StatefulSet)}
+	}
+	for i := range live.Spec.Template.Spec.Containers {
+		container := &live.Spec.Template.Spec.Containers[i]
+		if container.Name == resources.ContainerManager && resources.SecretNameOf(container.Args) != resources.SecretNameOf(managerArgs(pod)) {
+			forKey = []string{apply.Name(want.StatefulSet)}
+		}
+	}
+	return forConfig, forKey
+}
+
+// managerArgs are the arguments of the API Key Manager in a wanted pod; none without one.
+func managerArgs(pod *corev1ac.PodTemplateSpecApplyConfiguration) []string {
+	for i := range pod.Spec.Containers {
+		if *pod.Spec.Containers[i].Name == resources.ContainerManager {
+			return pod.Spec.Containers[i].Args
+		}
+	}
+	return nil
 }
 
 // prune deletes the child objects that are no longer wanted. The cache does not hold an
@@ -80,18 +100,15 @@ func (r *Reconciler) prune(ctx context.Context, s scope, want *resources.Objects
 	if changed {
 		reader = r.Live
 	}
+	var bindingErr, roleErr, serviceErr error
 	if want.RoleBinding == nil {
-		if err := apply.Delete[rbacv1.RoleBinding](ctx, reader, r.Client, s.headscale, s.headscale.Name); err != nil {
-			return err
-		}
+		bindingErr = apply.Delete[rbacv1.RoleBinding](ctx, reader, r.Client, s.headscale, s.headscale.Name)
 	}
 	if want.Role == nil {
-		if err := apply.Delete[rbacv1.Role](ctx, reader, r.Client, s.headscale, s.headscale.Name); err != nil {
-			return err
-		}
+		roleErr = apply.Delete[rbacv1.Role](ctx, reader, r.Client, s.headscale, s.headscale.Name)
 	}
 	if want.MetricsService == nil {
-		return apply.Delete[corev1.Service](ctx, reader, r.Client, s.headscale, resources.MetricsServiceName(s.headscale))
+		serviceErr = apply.Delete[corev1.Service](ctx, reader, r.Client, s.headscale, resources.MetricsServiceName(s.headscale))
 	}
-	return nil
+	return errors.Join(bindingErr, roleErr, serviceErr)
 }

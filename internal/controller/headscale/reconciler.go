@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/kube/apply"
 	"infrado.cloud/headscale-operator/internal/kube/refwatch"
 	"infrado.cloud/headscale-operator/internal/kube/status"
 	"infrado.cloud/headscale-operator/internal/resources"
@@ -61,6 +62,8 @@ type Reconciler struct {
 	references referenceMemory
 	// secrets says which Headscale manages which API key Secret.
 	secrets secretOwners
+	// applied is what the API server made of applies.
+	applied apply.Memory
 	// metrics count the errors of reconciles; nil where nobody asked for Collector.
 	metrics *collector
 }
@@ -112,10 +115,12 @@ func (r *Reconciler) forget(headscale client.ObjectKey) {
 	r.secrets.release(headscale, client.ObjectKey{})
 	r.inquirer.forget(headscale)
 	r.metrics.forget(headscale)
+	r.applied.Forget(headscale)
 }
 
-// sync makes the child objects what the spec asks for, step by step, until one fails. What
-// it observes on the way is noted.
+// sync makes the child objects what the spec asks for, step by step. What cannot be applied
+// does not keep other objects from being applied or deleted; the volume is expanded after all
+// that. What it observes on the way is noted.
 func (r *Reconciler) sync(ctx context.Context, s scope, o *observed) error {
 	if err := r.limitRights(ctx, s, o); err != nil {
 		return err
@@ -132,14 +137,14 @@ func (r *Reconciler) sync(ctx context.Context, s scope, o *observed) error {
 	}
 	o.warnings, o.oidcIssuer = want.Warnings, want.OIDCIssuer
 	changed, err := r.apply(ctx, s, o, want)
+	if _, gone := errors.AsType[*apply.OwnerGoneError](err); gone {
+		return err
+	}
+	if err == nil {
+		r.recordReplacement(s, *o)
+	}
+	err = errors.Join(err, r.prune(ctx, s, want, changed), r.labelClaim(ctx, s, o))
 	if err != nil {
-		return err
-	}
-	r.recordReplacement(s, *o)
-	if err := r.prune(ctx, s, want, changed); err != nil {
-		return err
-	}
-	if err := r.labelClaim(ctx, s, o); err != nil {
 		return err
 	}
 	return r.resize(ctx, s, *o, want)

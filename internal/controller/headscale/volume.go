@@ -27,14 +27,16 @@ import (
 const expansionRetry = time.Minute
 
 // extractStatefulSet extracts what a field manager applied. The claims are one field
-// to the API server, which adds a status to each that nobody applied.
+// to the API server, which adds a status to each that nobody applied. It tells their kind in
+// JSON alone.
 func extractStatefulSet(live *appsv1.StatefulSet, fieldManager string) (*appsv1ac.StatefulSetApplyConfiguration, error) {
 	owned, err := appsv1ac.ExtractStatefulSet(live, fieldManager)
 	if err != nil || owned.Spec == nil {
 		return owned, err
 	}
 	for i := range owned.Spec.VolumeClaimTemplates {
-		owned.Spec.VolumeClaimTemplates[i].Status = nil
+		claim := &owned.Spec.VolumeClaimTemplates[i]
+		claim.Status, claim.Kind, claim.APIVersion = nil, nil, nil
 	}
 	return owned, nil
 }

@@ -2,29 +2,22 @@ package apply
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"reflect"
-	"slices"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // Configuration is an apply configuration, such as *corev1.ConfigMapApplyConfiguration.
-type Configuration[C any] interface {
+type Configuration interface {
 	comparable
 	runtime.ApplyConfiguration
 	GetKind() *string
 	GetName() *string
 	GetNamespace() *string
-	WithUID(types.UID) C
-	WithResourceVersion(string) C
 }
 
 // Object is a pointer to an API type, such as *corev1.ConfigMap.
@@ -57,97 +50,32 @@ type Clients struct {
 	Live client.Reader
 	// Writer writes to it.
 	Writer client.Writer
-}
-
-// Plan is what is to be written for one owner, worked out before anything is.
-type Plan struct {
-	clients Clients
-	owner   client.Object
-	// fieldManager is the field manager under which objects are applied.
-	fieldManager string
-	// foreign names the objects that belong to someone else.
-	foreign []string
-	// dryRuns ask whether writes would be refused.
-	dryRuns []func(context.Context) error
-	// writes apply an object each.
-	writes []func(context.Context) error
-}
-
-// NewPlan returns an empty plan for the objects of an owner, which is their controller.
-func NewPlan(clients Clients, owner client.Object, fieldManager string) *Plan {
-	return &Plan{clients: clients, owner: owner, fieldManager: fieldManager}
-}
-
-// Empty tells whether nothing has to be written.
-func (p *Plan) Empty() bool { return len(p.writes) == 0 }
-
-// Execute writes what is planned. It writes nothing and returns a *ForeignError where a name
-// is taken by someone else, and an *OwnerGoneError where the owner is being deleted.
-func (p *Plan) Execute(ctx context.Context) error {
-	if len(p.foreign) > 0 {
-		return &ForeignError{Owner: p.owner, Objects: p.foreign}
-	}
-	if err := p.checkOwner(ctx); err != nil {
-		return err
-	}
-	for _, do := range slices.Concat(p.dryRuns, p.writes) {
-		if err := do(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// checkOwner asks whether the owner still exists before anything is written: its objects
-// would otherwise be created again while they are being deleted with it.
-func (p *Plan) checkOwner(ctx context.Context) error {
-	if p.Empty() {
-		return nil
-	}
-	live, ok := reflect.New(reflect.TypeOf(p.owner).Elem()).Interface().(client.Object)
-	if !ok {
-		return fmt.Errorf("a %T is no object of an API", p.owner)
-	}
-	err := p.clients.Live.Get(ctx, client.ObjectKeyFromObject(p.owner), live)
-	switch {
-	case client.IgnoreNotFound(err) != nil:
-		return fmt.Errorf("checking that the owner still exists: %w", err)
-	case err != nil || live.GetUID() != p.owner.GetUID() || !live.GetDeletionTimestamp().IsZero():
-		return &OwnerGoneError{Owner: p.owner}
-	default:
-		return nil
-	}
+	// Memory outlives the plan; nil: nothing is remembered.
+	Memory *Memory
 }
 
 // Add compares one object and plans what it needs; a nil want needs nothing. The cache may
 // say that the object is up to date. Only the API server may say that it is not: what the
-// cache does not hold may exist without our labels, and what it holds may be old.
-func Add[C Configuration[C], T any, O Object[T]](ctx context.Context, p *Plan, want C, spec Spec[C, O]) error {
+// cache does not hold may exist without our labels, and what it holds may be old. The object
+// is not written where one of those that it waits for, by kind and name, cannot be written.
+func Add[C Configuration, T any, O Object[T]](ctx context.Context, p *Plan, want C, spec Spec[C, O], waitsFor ...string) {
 	var unwanted C
 	if want == unwanted {
-		return nil
+		return
 	}
 	seen, err := compare[C, T](ctx, p, p.clients.Cache, want, spec)
-	if err != nil || seen.upToDate {
-		return err
+	if err == nil && !seen.upToDate {
+		seen, err = compare[C, T](ctx, p, p.clients.Live, want, spec)
 	}
-	seen, err = compare[C, T](ctx, p, p.clients.Live, want, spec)
-	switch {
-	case err != nil || seen.upToDate:
-		return err
+	switch name := Name(want); {
+	case err != nil:
+		p.fail(name, err)
 	case seen.live != nil && !metav1.IsControlledBy(seen.live, p.owner):
-		p.foreign = append(p.foreign, describe(want))
-		return nil
+		p.foreign = append(p.foreign, name)
+	case !seen.upToDate:
+		c := &change[C, T, O]{plan: p, spec: spec, want: seen.want, live: seen.live}
+		p.steps = append(p.steps, step{object: name, waitsFor: waitsFor, check: c.check, write: c.write})
 	}
-	if spec.DryRun && seen.live != nil {
-		p.dryRuns = append(p.dryRuns, func(ctx context.Context) error {
-			return dryRun(ctx, p, seen.want, seen.live)
-		})
-	}
-	p.writes = append(p.writes, func(ctx context.Context) error {
-		return write[C, T](ctx, p, seen.want, seen.live, spec)
-	})
-	return nil
 }
 
 // observed is what is known of an object after a comparison.
@@ -162,7 +90,7 @@ type observed[C, O any] struct {
 }
 
 // compare reads an object and compares it with what is wanted.
-func compare[C Configuration[C], T any, O Object[T]](ctx context.Context, p *Plan, reader client.Reader, want C, spec Spec[C, O]) (observed[C, O], error) {
+func compare[C Configuration, T any, O Object[T]](ctx context.Context, p *Plan, reader client.Reader, want C, spec Spec[C, O]) (observed[C, O], error) {
 	seen := observed[C, O]{want: want}
 	live := O(new(T))
 	key := client.ObjectKey{Namespace: *want.GetNamespace(), Name: *want.GetName()}
@@ -171,7 +99,7 @@ func compare[C Configuration[C], T any, O Object[T]](ctx context.Context, p *Pla
 	case apierrors.IsNotFound(err):
 		return seen, nil
 	case err != nil:
-		return seen, fmt.Errorf("reading the %s: %w", describe(want), err)
+		return seen, fmt.Errorf("reading the %s: %w", Name(want), err)
 	}
 	seen.live = live
 	if !metav1.IsControlledBy(live, p.owner) {
@@ -179,66 +107,17 @@ func compare[C Configuration[C], T any, O Object[T]](ctx context.Context, p *Pla
 	}
 	owned, err := spec.Extract(live, p.fieldManager)
 	if err != nil {
-		return seen, fmt.Errorf("reading the applied fields of the %s: %w", describe(want), err)
+		return seen, fmt.Errorf("reading the applied fields of the %s: %w", Name(want), err)
 	}
+	p.exists = true
 	if spec.KeepImmutable != nil {
 		seen.want = spec.KeepImmutable(want, owned)
 	}
-	seen.upToDate = !live.GetDeletionTimestamp().IsZero() || equality.Semantic.DeepEqual(owned, seen.want)
+	seen.upToDate = !live.GetDeletionTimestamp().IsZero() || equality.Semantic.DeepEqual(owned, seen.want) || p.isResult(seen.want, owned)
 	if seen.upToDate {
 		notify(spec.OnObserve, live)
 	}
 	return seen, nil
-}
-
-// anyVersion is a resource version that no object has: those of stored objects are the
-// versions of etcd, which begin with 2. Who applies with it creates, or fails.
-const anyVersion = "1"
-
-// write applies an object. One that exists must still be the one that was compared; one
-// that does not exist must not have been created in the meantime.
-func write[C Configuration[C], T any, O Object[T]](ctx context.Context, p *Plan, want C, live O, spec Spec[C, O]) error {
-	options := []client.ApplyOption{client.FieldOwner(p.fieldManager)}
-	if live != nil {
-		want = want.WithUID(live.GetUID())
-		options = append(options, client.ForceOwnership)
-	} else {
-		want = want.WithResourceVersion(anyVersion)
-	}
-	if err := p.clients.Writer.Apply(ctx, want, options...); err != nil {
-		return fmt.Errorf("applying the %s: %w", describe(want), err)
-	}
-	// The reply has been read into what was sent.
-	reply, err := json.Marshal(want)
-	if err != nil {
-		return fmt.Errorf("encoding the %s: %w", describe(want), err)
-	}
-	written := O(new(T))
-	if err := json.Unmarshal(reply, written); err != nil {
-		return fmt.Errorf("decoding the %s: %w", describe(want), err)
-	}
-	notify(spec.OnObserve, written)
-	if live == nil {
-		notify(spec.OnCreate, written)
-	}
-	return nil
-}
-
-// dryRun asks whether an object that exists can be changed to what is wanted. Only a refusal
-// of what is wanted is an answer: with a webhook without dry-run support, for one, the write
-// decides.
-func dryRun[C Configuration[C], O client.Object](ctx context.Context, p *Plan, want C, live O) error {
-	sent := &unstructured.Unstructured{}
-	var err error
-	if sent.Object, err = runtime.DefaultUnstructuredConverter.ToUnstructured(want); err != nil {
-		return fmt.Errorf("encoding the %s: %w", describe(want), err)
-	}
-	sent.SetUID(live.GetUID())
-	err = p.clients.Writer.Apply(ctx, client.ApplyConfigurationFromUnstructured(sent), client.FieldOwner(p.fieldManager), client.ForceOwnership, client.DryRunAll)
-	if apierrors.IsInvalid(err) || apierrors.IsForbidden(err) {
-		return fmt.Errorf("applying the %s: %w", describe(want), err)
-	}
-	return nil
 }
 
 // notify calls a function that need not be set.
@@ -248,12 +127,14 @@ func notify[O any](callback func(O), live O) {
 	}
 }
 
-// describe names an object for people.
-func describe(object interface {
+// named is an apply configuration as far as it says what object it is of.
+type named interface {
 	GetKind() *string
 	GetName() *string
-},
-) string {
+}
+
+// Name is the kind and the name of an object.
+func Name(object named) string {
 	return *object.GetKind() + " " + *object.GetName()
 }
 

@@ -58,3 +58,28 @@ func (e *OwnerGoneError) Waiting() bool { return true }
 func kindOf(object client.Object) string {
 	return reflect.TypeOf(object).Elem().Name()
 }
+
+// EditedError says that the API server refuses an object because of what others changed in it.
+type EditedError struct {
+	// Kind, Name and Namespace are the object's.
+	Kind, Name, Namespace string
+	// Managers are the field managers that changed something in it.
+	Managers []string
+	// Err is the refusal.
+	Err error
+}
+
+// Error names who changed the object and how to see what.
+func (e *EditedError) Error() string {
+	return fmt.Sprintf("The %s %s was changed by %s, and the API server rejects it together with that change: %v; undo the change: kubectl get %s %s -n %s -o yaml --show-managed-fields shows it",
+		e.Kind, e.Name, strings.Join(e.Managers, ", "), e.Err, strings.ToLower(e.Kind), e.Name, e.Namespace)
+}
+
+// Unwrap returns the refusal.
+func (e *EditedError) Unwrap() error { return e.Err }
+
+// Reason is the reason of the condition that tells of it.
+func (e *EditedError) Reason() string { return v1beta1.ReasonConflict }
+
+// RetryAfter is how long until it is worth trying again.
+func (e *EditedError) RetryAfter() time.Duration { return foreignRetry }

@@ -2,10 +2,12 @@ package status
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
@@ -106,28 +108,47 @@ func (f *Failure) within(retryAfter time.Duration) *Failure {
 // Classify decides for every error of a reconcile whether to wait for a known time, for
 // somebody, or to retry with backoff. It returns nil for nil. Of several errors, a transient
 // one comes first, because it must be retried whatever else is wrong, and an optimistic-lock
-// conflict last.
+// conflict last; the message has those of all but the conflicts.
 func Classify(err error) *Failure {
 	several, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return classifyOne(err)
 	}
-	var first *Failure
+	var all *Failure
 	for _, part := range several.Unwrap() {
-		failed := Classify(part)
-		if failed.Transient != nil {
-			return &Failure{Reason: failed.Reason, Message: err.Error(), Transient: err}
-		}
-		switch {
-		case first == nil:
-			first = failed
-		case first.Outdated && !failed.Outdated:
-			first = failed.within(first.RetryAfter)
-		case failed.Outdated:
-			first = first.within(failed.RetryAfter)
-		}
+		all = all.And(Classify(part))
 	}
-	return first
+	if all != nil && all.Transient != nil {
+		all.Transient = err
+	}
+	return all
+}
+
+// Lasting is an optimistic-lock conflict that lasts: it is reported, and retried with backoff.
+func (f *Failure) Lasting(err error) *Failure {
+	return &Failure{Reason: f.Reason, Message: "A write conflicts with another one again and again: " + f.Message, Transient: err}
+}
+
+// And is what follows from two failures, each of which may be nil: none.
+func (f *Failure) And(other *Failure) *Failure {
+	switch {
+	case f == nil:
+		return other
+	case other == nil:
+		return f
+	case f.Outdated && !other.Outdated:
+		return other.And(f)
+	case other.Outdated && f.Transient != nil:
+		return f
+	case other.Outdated:
+		return f.within(other.RetryAfter)
+	}
+	both := *f
+	if f.Transient == nil && other.Transient != nil {
+		both = *other
+	}
+	both.Message = f.Message + "; " + other.Message
+	return &both
 }
 
 // classifyOne is Classify for a single error.
@@ -140,7 +161,7 @@ func classifyOne(err error) *Failure {
 	case err == nil:
 		return nil
 	case errors.As(err, &known):
-		failed := &Failure{Reason: known.Reason(), Message: known.Error()}
+		failed := &Failure{Reason: known.Reason(), Message: err.Error()}
 		var later retryable
 		if errors.As(err, &later) {
 			failed.RetryAfter = later.RetryAfter()
@@ -150,13 +171,26 @@ func classifyOne(err error) *Failure {
 		return failed
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return &Failure{Reason: v1beta1.ReasonReconcileFailed, Message: "The namespace is being deleted"}
-	case apierrors.IsInvalid(err):
+	case isInvalidObject(err):
 		return &Failure{Reason: v1beta1.ReasonInvalidConfig, Message: "The API server rejected an object built from spec: " + err.Error()}
+	case apierrors.IsInvalid(err):
+		return &Failure{Reason: v1beta1.ReasonReconcileFailed, Message: "An admission policy of the cluster rejected a request: " + err.Error(), Transient: err}
 	case apierrors.IsConflict(err):
 		return &Failure{Reason: v1beta1.ReasonReconcileFailed, Message: err.Error(), RetryAfter: outdatedRetry, Outdated: true}
 	default:
 		return &Failure{Reason: v1beta1.ReasonReconcileFailed, Message: err.Error(), Transient: err}
 	}
+}
+
+// isInvalidObject tells whether the API server itself found an object invalid. It then says
+// which fields; an admission policy or webhook, which may answer with the same code, does not.
+func isInvalidObject(err error) bool {
+	var refused apierrors.APIStatus
+	if !apierrors.IsInvalid(err) || !errors.As(err, &refused) {
+		return false
+	}
+	details := refused.Status().Details
+	return details != nil && slices.ContainsFunc(details.Causes, func(cause metav1.StatusCause) bool { return cause.Field != "" })
 }
 
 // RequeueAfter is how long until the next thing happens that no watch tells of; zero: there

@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
@@ -34,20 +35,21 @@ func TestClassify(t *testing.T) {
 		retry     time.Duration
 		transient bool
 	}{
-		"a name that is taken":           {errors.Join(&ConflictError{Message: "Role x exists already"}, nil), v1beta1.ReasonConflict, conflictRetry, false},
-		"a spec that cannot be built":    {fmt.Errorf("building: %w", userError{}), v1beta1.ReasonInvalidConfig, 0, false},
-		"an object that is refused":      {fmt.Errorf("applying: %w", apierrors.NewInvalid(kind, "x", nil)), v1beta1.ReasonInvalidConfig, 0, false},
-		"a namespace that goes away":     {fmt.Errorf("applying: %w", terminating), v1beta1.ReasonReconcileFailed, 0, false},
-		"a right that is missing":        {apierrors.NewForbidden(schema.GroupResource{}, "x", broken), v1beta1.ReasonReconcileFailed, 0, true},
-		"an API server that is away":     {broken, v1beta1.ReasonReconcileFailed, 0, true},
-		"a write that came in between":   {errors.Join(fmt.Errorf("growing: %w", outdated), nil), v1beta1.ReasonReconcileFailed, outdatedRetry, false},
-		"that, and one for the user":     {errors.Join(outdated, userError{}), v1beta1.ReasonInvalidConfig, outdatedRetry, false},
-		"one for the user, and that":     {errors.Join(&ConflictError{Message: "Role x exists already"}, outdated), v1beta1.ReasonConflict, outdatedRetry, false},
-		"that, and a broken one":         {errors.Join(outdated, broken), v1beta1.ReasonReconcileFailed, 0, true},
-		"two errors, one for the user":   {errors.Join(userError{}, broken), v1beta1.ReasonReconcileFailed, 0, true},
-		"something that is waited for":   {fmt.Errorf("expanding: %w", &WaitError{Because: v1beta1.ReasonVolumeWaiting, Message: "wait"}), v1beta1.ReasonVolumeWaiting, 0, false},
-		"one for the user, later":        {Later(time.Hour, userError{}), v1beta1.ReasonInvalidConfig, time.Hour, false},
-		"two errors, one of them a name": {errors.Join(broken, &ConflictError{Message: "Role x exists already"}), v1beta1.ReasonReconcileFailed, 0, true},
+		"a name that is taken":            {errors.Join(&ConflictError{Message: "Role x exists already"}, nil), v1beta1.ReasonConflict, conflictRetry, false},
+		"a spec that cannot be built":     {fmt.Errorf("building: %w", userError{}), v1beta1.ReasonInvalidConfig, 0, false},
+		"an object that is refused":       {fmt.Errorf("applying: %w", apierrors.NewInvalid(kind, "x", field.ErrorList{field.Required(field.NewPath("spec"), "")})), v1beta1.ReasonInvalidConfig, 0, false},
+		"an object that a policy refuses": {fmt.Errorf("applying: %w", apierrors.NewInvalid(kind, "x", nil)), v1beta1.ReasonReconcileFailed, 0, true},
+		"a namespace that goes away":      {fmt.Errorf("applying: %w", terminating), v1beta1.ReasonReconcileFailed, 0, false},
+		"a right that is missing":         {apierrors.NewForbidden(schema.GroupResource{}, "x", broken), v1beta1.ReasonReconcileFailed, 0, true},
+		"an API server that is away":      {broken, v1beta1.ReasonReconcileFailed, 0, true},
+		"a write that came in between":    {errors.Join(fmt.Errorf("growing: %w", outdated), nil), v1beta1.ReasonReconcileFailed, outdatedRetry, false},
+		"that, and one for the user":      {errors.Join(outdated, userError{}), v1beta1.ReasonInvalidConfig, outdatedRetry, false},
+		"one for the user, and that":      {errors.Join(&ConflictError{Message: "Role x exists already"}, outdated), v1beta1.ReasonConflict, outdatedRetry, false},
+		"that, and a broken one":          {errors.Join(outdated, broken), v1beta1.ReasonReconcileFailed, 0, true},
+		"two errors, one for the user":    {errors.Join(userError{}, broken), v1beta1.ReasonReconcileFailed, 0, true},
+		"something that is waited for":    {fmt.Errorf("expanding: %w", &WaitError{Because: v1beta1.ReasonVolumeWaiting, Message: "wait"}), v1beta1.ReasonVolumeWaiting, 0, false},
+		"one for the user, later":         {Later(time.Hour, userError{}), v1beta1.ReasonInvalidConfig, time.Hour, false},
+		"two errors, one of them a name":  {errors.Join(broken, &ConflictError{Message: "Role x exists already"}), v1beta1.ReasonReconcileFailed, 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
@@ -63,6 +65,8 @@ func TestClassify(t *testing.T) {
 			g.Expect(got.Waiting).To(Equal(test.reason == v1beta1.ReasonVolumeWaiting))
 		})
 	}
+	both := Classify(errors.Join(outdated, userError{}, &ConflictError{Message: "Role x exists already"}))
+	NewWithT(t).Expect(both.Message).To(Equal("spec.config is wrong; Role x exists already"))
 	NewWithT(t).Expect(Classify(nil)).To(BeNil())
 	NewWithT(t).Expect(Classify(errors.Join(nil, nil))).To(BeNil())
 }

@@ -1,0 +1,237 @@
+package apply
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+)
+
+// anyVersion is a resource version that no object has: those of stored objects are the
+// versions of etcd, which begin with 2. Who applies with it creates, or fails.
+const anyVersion = "1"
+
+// change is one object that is to be written.
+type change[C Configuration, T any, O Object[T]] struct {
+	plan *Plan
+	spec Spec[C, O]
+	want C
+	// live is the object as it is, nil where there is none, and written as the API server
+	// stored it.
+	live, written O
+}
+
+// check prepares an object that exists: what others put in the place of ours becomes ours,
+// so that the write removes it. It asks whether the write would be refused, where the spec
+// says so. Only a refusal of what is wanted is an answer: with a webhook without dry-run
+// support, for one, the write decides.
+func (c *change[C, T, O]) check(ctx context.Context) error {
+	if c.live == nil {
+		return nil
+	}
+	e, err := c.edits()
+	if err != nil {
+		return err
+	}
+	if err := c.takeOver(ctx, e, e.outdated().Union(e.displacing())); err != nil {
+		return err
+	}
+	if !c.spec.DryRun {
+		return nil
+	}
+	if err := c.settle(ctx, c.dryRun); apierrors.IsInvalid(err) || apierrors.IsForbidden(err) {
+		return err
+	}
+	return nil
+}
+
+// write applies the object, and remembers what the API server made of it.
+func (c *change[C, T, O]) write(ctx context.Context) error {
+	if err := c.settle(ctx, c.send); err != nil {
+		return err
+	}
+	notify(c.spec.OnObserve, c.written)
+	if c.live == nil {
+		notify(c.spec.OnCreate, c.written)
+	}
+	return c.remember()
+}
+
+// remember notes what the API server made of what was applied.
+func (c *change[C, T, O]) remember() error {
+	owned, err := c.spec.Extract(c.written, c.plan.fieldManager)
+	if err != nil {
+		return fmt.Errorf("reading the applied fields of the %s: %w", Name(c.want), err)
+	}
+	want := c.want
+	if c.spec.KeepImmutable != nil {
+		// As it will be compared.
+		want = c.spec.KeepImmutable(want, owned)
+	}
+	applied, wantErr := digestOf(want)
+	stored, ownedErr := digestOf(owned)
+	c.plan.clients.Memory.note(client.ObjectKeyFromObject(c.plan.owner), Name(c.want), result{applied, stored})
+	return errors.Join(wantErr, ownedErr)
+}
+
+// settle sends an apply. Where the API server refuses it because of what others changed in
+// the object, what is in the way becomes ours, and it is sent again.
+func (c *change[C, T, O]) settle(ctx context.Context, send func(context.Context) error) error {
+	err := send(ctx)
+	causes := invalidFields(err)
+	if c.live == nil || len(causes) == 0 {
+		return err
+	}
+	e, editsErr := c.edits()
+	if editsErr != nil {
+		return errors.Join(err, editsErr)
+	}
+	managers := e.managers()
+	if len(managers) == 0 || !c.validAlone(ctx) {
+		return err
+	}
+	if near := e.near(causes); !near.Empty() {
+		if takeErr := c.takeOver(ctx, e, near); takeErr != nil {
+			return takeErr
+		}
+		if err = send(ctx); len(invalidFields(err)) == 0 {
+			return err
+		}
+	}
+	return &EditedError{Kind: *c.want.GetKind(), Name: *c.want.GetName(), Namespace: *c.want.GetNamespace(), Managers: managers, Err: err}
+}
+
+// send applies the object. One that exists must still be the one that was compared; one
+// that does not exist must not have been created in the meantime.
+func (c *change[C, T, O]) send(ctx context.Context) error {
+	sent, err := document(c.want)
+	if err != nil {
+		return err
+	}
+	if c.live != nil {
+		sent.SetUID(c.live.GetUID())
+		err = c.request(ctx, sent, client.ForceOwnership)
+	} else {
+		sent.SetResourceVersion(anyVersion)
+		err = c.request(ctx, sent)
+	}
+	if err != nil {
+		return err
+	}
+	// The reply has been read into what was sent.
+	c.written = O(new(T))
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(sent.Object, c.written); err != nil {
+		return fmt.Errorf("decoding the %s: %w", Name(c.want), err)
+	}
+	return nil
+}
+
+// dryRun asks whether an object that exists can be changed to what is wanted.
+func (c *change[C, T, O]) dryRun(ctx context.Context) error {
+	sent, err := document(c.want)
+	if err != nil {
+		return err
+	}
+	sent.SetUID(c.live.GetUID())
+	return c.request(ctx, sent, client.ForceOwnership, client.DryRunAll)
+}
+
+// validAlone asks whether what is wanted is valid where nobody else has written into it: as a
+// new object of another name. Admission policies, which may refuse that, are asked after the
+// API server has found an object valid.
+func (c *change[C, T, O]) validAlone(ctx context.Context) bool {
+	sent, err := document(c.want)
+	if err != nil {
+		return false
+	}
+	sent.SetName(*c.want.GetName() + "-alone")
+	err = c.request(ctx, sent, client.DryRunAll)
+	return err == nil || len(invalidFields(err)) == 0 && (apierrors.IsInvalid(err) || apierrors.IsForbidden(err))
+}
+
+// request sends an apply.
+func (c *change[C, T, O]) request(ctx context.Context, sent *unstructured.Unstructured, options ...client.ApplyOption) error {
+	options = append(options, client.FieldOwner(c.plan.fieldManager))
+	if err := c.plan.clients.Writer.Apply(ctx, client.ApplyConfigurationFromUnstructured(sent), options...); err != nil {
+		return fmt.Errorf("applying the %s: %w", Name(c.want), err)
+	}
+	return nil
+}
+
+// edits compares the object with what is wanted of it.
+func (c *change[C, T, O]) edits() (*edits, error) {
+	want, err := document(c.want)
+	if err != nil {
+		return nil, err
+	}
+	live, err := document(c.live)
+	if err != nil {
+		return nil, err
+	}
+	owners, err := readOwnership(c.live.GetManagedFields(), c.plan.fieldManager)
+	if err != nil {
+		return nil, fmt.Errorf("the %s: %w", Name(c.want), err)
+	}
+	return &edits{want: want.Object, live: live.Object, ownership: owners}, nil
+}
+
+// takeOver moves fields from other field managers to ours. This alone changes nothing else in
+// the object; the next apply removes those that are not wanted, together with what else it
+// changes.
+func (c *change[C, T, O]) takeOver(ctx context.Context, e *edits, paths *fieldpath.Set) error {
+	managers := e.take(paths)
+	if len(managers) == 0 {
+		return nil
+	}
+	entries, err := e.encode()
+	if err != nil {
+		return err
+	}
+	patch, err := json.Marshal([]map[string]any{
+		{"op": "replace", "path": "/metadata/managedFields", "value": entries},
+		// Replaced by itself and not tested: an old one is then a conflict.
+		{"op": "replace", "path": "/metadata/resourceVersion", "value": c.live.GetResourceVersion()},
+	})
+	if err != nil {
+		return fmt.Errorf("encoding the fields of the %s: %w", Name(c.want), err)
+	}
+	if err := c.plan.clients.Writer.Patch(ctx, c.live, client.RawPatch(types.JSONPatchType, patch), client.FieldOwner(c.plan.fieldManager)); err != nil {
+		return fmt.Errorf("taking over fields of the %s: %w", Name(c.want), err)
+	}
+	log.FromContext(ctx).Info("Undoing what others changed", "object", Name(c.want), "managers", managers, "fields", paths.String())
+	return nil
+}
+
+// document is an object, or an apply configuration, as JSON.
+func document(object any) (*unstructured.Unstructured, error) {
+	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a %T: %w", object, err)
+	}
+	return &unstructured.Unstructured{Object: fields}, nil
+}
+
+// invalidFields are the fields by which the API server itself found an object invalid; none
+// for any other error. Admission policies refuse objects as invalid too, without fields.
+func invalidFields(err error) []metav1.StatusCause {
+	var refused apierrors.APIStatus
+	if !apierrors.IsInvalid(err) || !errors.As(err, &refused) || refused.Status().Details == nil {
+		return nil
+	}
+	var causes []metav1.StatusCause
+	for _, cause := range refused.Status().Details.Causes {
+		if cause.Field != "" {
+			causes = append(causes, cause)
+		}
+	}
+	return causes
+}
