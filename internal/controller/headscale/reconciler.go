@@ -64,6 +64,8 @@ type Reconciler struct {
 	secrets secretOwners
 	// applied is what the API server made of applies.
 	applied apply.Memory
+	// conflicts counts optimistic-lock conflicts.
+	conflicts conflicts
 	// metrics count the errors of reconciles; nil where nobody asked for Collector.
 	metrics *collector
 }
@@ -116,6 +118,7 @@ func (r *Reconciler) forget(headscale client.ObjectKey) {
 	r.inquirer.forget(headscale)
 	r.metrics.forget(headscale)
 	r.applied.Forget(headscale)
+	r.conflicts.last(headscale, nil)
 }
 
 // sync makes the child objects what the spec asks for, step by step. What cannot be applied

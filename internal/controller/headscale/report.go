@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -23,6 +24,9 @@ const statusTimeout = 10 * time.Second
 // end of every reconcile, whatever became of its other steps.
 func (r *Reconciler) report(ctx context.Context, s scope, o observed, err error) (reconcile.Result, error) {
 	failed := status.Classify(err)
+	if r.conflicts.last(client.ObjectKeyFromObject(s.headscale), failed) {
+		failed = failed.Lasting(err)
+	}
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		// The operator is being stopped. Whatever failed, failed because of that.
@@ -34,7 +38,7 @@ func (r *Reconciler) report(ctx context.Context, s scope, o observed, err error)
 	defer cancel()
 	f := judge(s, o, failed)
 	patchErr := r.patchStatus(ctx, s, o, f)
-	r.metrics.count(s.headscale, status.Classify(errors.Join(err, patchErr)))
+	r.metrics.count(s.headscale, failed.And(status.Classify(patchErr)))
 	if failed != nil && failed.Transient != nil {
 		return reconcile.Result{}, errors.Join(failed.Transient, patchErr)
 	}

@@ -169,6 +169,19 @@ var _ = Describe("The status", func() {
 		Consistently(recorded(ctx, o.namespace), "300ms").WithContext(ctx).Should(HaveEach(HavePrefix("Normal ")))
 	})
 
+	It("tells of a conflict that lasts, and goes on when it is over", func(ctx context.Context) {
+		o := startOperator(ctx)
+		o.conflict.Store(new("/statefulsets/"))
+		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
+		ready := condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)
+		Eventually(ready, 2*maxConflicts*time.Second).WithContext(ctx).Should(
+			be("False", v1beta1.ReasonReconcileFailed, "A write conflicts with another one again and again: applying the StatefulSet headscale: "))
+		before := len(o.written())
+		Consistently(func() int { return len(o.written()) - before }, time.Second).WithContext(ctx).Should(BeNumerically("<", 15))
+		o.conflict.Store(nil)
+		Eventually(ready, 20*time.Second).WithContext(ctx).Should(HaveField("Reason", v1beta1.ReasonProgressing))
+	})
+
 	It("is written later when it cannot be written now", func(ctx context.Context) {
 		o := startOperator(ctx)
 		o.refuse.Store(new("/status"))
