@@ -219,6 +219,23 @@ func lossSpecs(get func() *server) {
 		})
 	}
 
+	It("says why Kubernetes does not create the pod, and goes on when it does", func(ctx SpecContext) {
+		hs := get()
+		key, pod := hs.keepsItsPromises(ctx), hs.mustPod(ctx).UID
+		mustKube(ctx, "create", "quota", "no-pods", "-n", hs.namespace, "--hard=pods=0")
+		DeferCleanup(func(ctx SpecContext) {
+			mustKube(ctx, "delete", "-n", hs.namespace, "resourcequota/no-pods", "--ignore-not-found")
+		})
+		mustKube(ctx, "wait", "-n", hs.namespace, "resourcequota/no-pods", "--for=jsonpath={.status.hard.pods}=0", "--timeout=1m")
+		mustKube(ctx, "delete", "-n", hs.namespace, "pod/headscale-0")
+		Eventually(func() (string, error) {
+			return kube(ctx, "get", "-n", hs.namespace, "headscale/headscale", "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].message}`)
+		}).Should(And(HavePrefix("There is no pod headscale-0, because Kubernetes refuses to create it"), ContainSubstring("exceeded quota: no-pods")))
+		mustKube(ctx, "delete", "-n", hs.namespace, "resourcequota/no-pods")
+		hs.awaitRestart(ctx, pod)
+		Expect(hs.keepsItsPromises(ctx)).To(Equal(key))
+	})
+
 	It("puts back at once what somebody deletes", func(ctx SpecContext) {
 		hs := get()
 		for _, object := range []string{"rolebinding/headscale", "role/headscale", "service/headscale", "configmap/headscale"} {

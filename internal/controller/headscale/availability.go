@@ -5,6 +5,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
@@ -29,15 +30,29 @@ func availability(s scope, o observed) status.Condition {
 	}
 }
 
-// stateOfMissingPod says that there is no pod, which is trouble only when it lasts.
+// How long after a reconcile without a pod the events are read again: no watch tells of them.
+// Why a pod cannot be made is said soon; that it cannot be for another reason, later.
+const (
+	lookForWords = 5 * time.Second
+	lookAgain    = 30 * time.Second
+)
+
+// stateOfMissingPod says that there is no pod, which is trouble when it lasts, or at once where
+// Kubernetes says why.
 func stateOfMissingPod(s scope, o observed) status.Condition {
 	missing := status.False(v1beta1.ReasonPodMissing, fmt.Sprintf(
 		"There is no pod %[1]s-0; kubectl describe statefulset %[1]s tells why if this lasts", o.statefulSet.Name))
-	since, known := lastObserved(o.statefulSet, s.now)
-	if !known {
+	since, known := lastObserved(s, o.statefulSet)
+	switch {
+	case !known:
 		return status.False(v1beta1.ReasonProgressing, missing.Message)
+	case o.failedCreate != "":
+		return withDeadline(s, o, status.False(v1beta1.ReasonPodMissing, fmt.Sprintf(
+			"There is no pod %[1]s-0, because Kubernetes refuses to create it or its volume claim: %[2]s", o.statefulSet.Name, o.failedCreate)).
+			Until(s.now.Add(lookAgain)))
 	}
-	return withDeadline(s, o, status.Tolerate(missing, since, settling, s.now))
+	missing = status.Tolerate(missing, since, settling, s.now)
+	return withDeadline(s, o, missing.Until(status.Soonest(missing.ChangesAt, s.now.Add(lookForWords))))
 }
 
 // withDeadline lets a condition that should become true by itself count as stalled when it
@@ -50,7 +65,7 @@ func withDeadline(s scope, o observed, available status.Condition) status.Condit
 	}
 	if !rollout(o).True {
 		available.Stalled = false
-		changed, known := lastObserved(o.statefulSet, s.now)
+		changed, known := lastObserved(s, o.statefulSet)
 		if !known {
 			return available
 		}
@@ -70,9 +85,10 @@ func trueSince(s scope, kind string) time.Time {
 }
 
 // lastObserved is when Kubernetes last had something new to say about the StatefulSet, in its
-// present generation: it says so when it creates a pod and when one goes. False: it has said
+// present generation: it says so when it creates a pod and when one goes. Where the times are
+// stripped from managedFields, it is since when something is in progress. False: it has said
 // nothing yet, and a watch will tell when it does.
-func lastObserved(live *appsv1.StatefulSet, now time.Time) (time.Time, bool) {
+func lastObserved(s scope, live *appsv1.StatefulSet) (time.Time, bool) {
 	if live.Status.ObservedGeneration < live.Generation {
 		return time.Time{}, false
 	}
@@ -82,10 +98,14 @@ func lastObserved(live *appsv1.StatefulSet, now time.Time) (time.Time, bool) {
 			last = status.Latest(last, entry.Time.Time)
 		}
 	}
-	if last.IsZero() {
-		return now, true
+	switch {
+	case !last.IsZero():
+		return last, true
+	case meta.IsStatusConditionTrue(s.headscale.Status.Conditions, v1beta1.ConditionStalled):
+		return falseSince(s, v1beta1.ConditionAvailable), true
+	default:
+		return trueSince(s, v1beta1.ConditionProgressing), true
 	}
-	return last, true
 }
 
 // stopped tells whether the user wants no pod.

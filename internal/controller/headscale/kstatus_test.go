@@ -88,6 +88,11 @@ func TestKstatusOfEveryReason(t *testing.T) {
 	noSecret := func(p *situation) { p.secret = nil }
 	expired := func(p *situation) { p.secret.Annotations[v1beta1.AnnotationExpiration] = podNow.Format(time.RFC3339) }
 	noPod := func(p *situation) { p.pod = nil }
+	with := func(kind string, since time.Duration) func(*situation) {
+		return func(p *situation) {
+			p.headscale.Status.Conditions = append(p.headscale.Status.Conditions, metav1.Condition{Type: kind, Status: metav1.ConditionTrue, LastTransitionTime: ago(since)})
+		}
+	}
 	oldPod := func(p *situation) { p.pod.Labels[appsv1.ControllerRevisionHashLabelKey] = "zero" }
 	cutOff := func(p *situation) {
 		p.pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse}, {Type: corev1.ContainersReady, Status: corev1.ConditionTrue}}
@@ -136,6 +141,9 @@ func TestKstatusOfEveryReason(t *testing.T) {
 		"a lost volume":                 {changed(changed(down(moment), unbound), func(p *situation) { p.claim.Status.Phase = corev1.ClaimLost }), nil, v1beta1.ReasonVolumePending, failed},
 		"no pod":                        {changed(changed(down(time.Minute), noPod), lastSaid(time.Minute)), nil, v1beta1.ReasonPodMissing, inProgress},
 		"no pod for long":               {changed(changed(down(long), noPod), lastSaid(long)), nil, v1beta1.ReasonPodMissing, failed},
+		"no pod, without times":         {changed(changed(down(time.Minute), noPod), with(v1beta1.ConditionProgressing, time.Minute)), nil, v1beta1.ReasonPodMissing, inProgress},
+		"no pod for long, without":      {changed(changed(down(long), noPod), with(v1beta1.ConditionProgressing, long)), nil, v1beta1.ReasonPodMissing, failed},
+		"no pod for longer, without":    {changed(changed(down(long), noPod), with(v1beta1.ConditionStalled, moment)), nil, v1beta1.ReasonPodMissing, failed},
 		"a pod that was refused":        {changed(down(moment), evicted), nil, v1beta1.ReasonPodFailed, inProgress},
 		"pods refused for long":         {changed(down(long), evicted), nil, v1beta1.ReasonPodFailed, failed},
 		"a lost node":                   {changed(down(moment), cutOff), nil, v1beta1.ReasonNodeLost, inProgress},

@@ -3,6 +3,7 @@ package headscale
 import (
 	"context"
 	"fmt"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -11,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/redact"
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
@@ -21,6 +23,8 @@ type observed struct {
 	statefulSet *appsv1.StatefulSet
 	// pod is Headscale's; nil while there is none.
 	pod *corev1.Pod
+	// failedCreate is why Kubernetes did not create the pod, or "".
+	failedCreate string
 	// claim is that of the pod's data volume; nil while there is none.
 	claim *corev1.PersistentVolumeClaim
 	// secret is the metadata of the API key Secret; nil while there is none.
@@ -54,6 +58,9 @@ func (r *Reconciler) observe(ctx context.Context, s scope, o *observed) error {
 	if err := r.observePod(ctx, s, o); err != nil {
 		return err
 	}
+	if err := r.observeFailedCreate(ctx, s, o); err != nil {
+		return err
+	}
 	return r.observeSecret(ctx, s, o)
 }
 
@@ -71,6 +78,43 @@ func (r *Reconciler) observePod(ctx context.Context, s scope, o *observed) error
 		return fmt.Errorf("reading the pod: %w", err)
 	case metav1.IsControlledBy(pod, o.statefulSet) || metav1.GetControllerOf(pod) == nil:
 		o.pod = pod
+	}
+	return nil
+}
+
+// reasonFailedCreate is the reason of the event by which the StatefulSet controller tells that
+// it could not create a pod or its claim.
+const reasonFailedCreate = "FailedCreate"
+
+// eventLead is how long before the status of the StatefulSet the event of the same attempt may
+// be written.
+const eventLead = 5 * time.Second
+
+// observeFailedCreate reads from the events of the StatefulSet why it has no pod. An event from
+// before that says nothing. An operator with the role of an earlier release may not read events.
+func (r *Reconciler) observeFailedCreate(ctx context.Context, s scope, o *observed) error {
+	if o.statefulSet == nil || o.pod != nil || stopped(s.headscale) {
+		return nil
+	}
+	since, known := lastObserved(s, o.statefulSet)
+	if !known {
+		return nil
+	}
+	events := &corev1.EventList{}
+	err := r.Live.List(ctx, events, client.InNamespace(s.headscale.Namespace), client.MatchingFields{
+		"involvedObject.uid": string(o.statefulSet.UID), "reason": reasonFailedCreate,
+	})
+	if apierrors.IsForbidden(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("listing the events of the StatefulSet: %w", err)
+	}
+	last := since.Add(-eventLead)
+	for i := range events.Items {
+		if event := &events.Items[i]; event.LastTimestamp.After(last) {
+			last, o.failedCreate = event.LastTimestamp.Time, redact.Line(redact.Secrets(event.Message), maxQuote)
+		}
 	}
 	return nil
 }

@@ -63,6 +63,10 @@ var _ = Describe("What the operator asks for", func() {
 				continue
 			}
 			selector := query.Get("labelSelector")
+			if parts[1] == "events" {
+				Expect(query.Get("fieldSelector")).To(And(ContainSubstring("involvedObject.uid="), ContainSubstring("reason=FailedCreate")), path(request))
+				continue
+			}
 			if selector == "" {
 				// Changes of references are told by a watch of all Secrets' metadata.
 				Expect(parts[1]).To(Equal("secrets"), path(request))
