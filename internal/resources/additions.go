@@ -68,14 +68,6 @@ func addContents(pod *corev1ac.PodSpecApplyConfiguration, added *v1beta1.PodSpec
 	if err := convert("pod.volume_mounts", added.VolumeMounts, &mounts); err != nil {
 		return err
 	}
-	for i := range env {
-		if env[i].ValueFrom != nil {
-			writeOutAPIVersion(env[i].ValueFrom.FieldRef)
-		}
-	}
-	for i := range volumes {
-		writeOutDefaults(&volumes[i])
-	}
 	container := &pod.Containers[0]
 	container.Env = append(container.Env, env...)
 	container.VolumeMounts = append(container.VolumeMounts, mounts...)
@@ -94,49 +86,6 @@ func convert(field string, from, into any) error {
 		return invalid(field, "cannot be read: %v", err)
 	}
 	return nil
-}
-
-// writeOutDefaults sets the defaults that the API server would add within what the
-// operator owns as a whole, so that what is there can be compared with what is wanted.
-func writeOutDefaults(volume *corev1ac.VolumeApplyConfiguration) {
-	if volume.DownwardAPI != nil {
-		writeOutMode(&volume.DownwardAPI.DefaultMode, corev1.DownwardAPIVolumeSourceDefaultMode)
-		writeOutAPIVersions(volume.DownwardAPI.Items)
-	}
-	if volume.Projected == nil {
-		return
-	}
-	writeOutMode(&volume.Projected.DefaultMode, corev1.ProjectedVolumeSourceDefaultMode)
-	for _, source := range volume.Projected.Sources {
-		if source.DownwardAPI != nil {
-			writeOutAPIVersions(source.DownwardAPI.Items)
-		}
-		if token := source.ServiceAccountToken; token != nil && token.ExpirationSeconds == nil {
-			token.WithExpirationSeconds(tokenLifetime)
-		}
-	}
-}
-
-// writeOutMode sets the mode of files where there is none: a volume that is empty but for
-// that is else owned with whatever the API server puts into it.
-func writeOutMode(mode **int32, byDefault int32) {
-	if *mode == nil {
-		*mode = &byDefault
-	}
-}
-
-// writeOutAPIVersions is writeOutAPIVersion for files.
-func writeOutAPIVersions(files []corev1ac.DownwardAPIVolumeFileApplyConfiguration) {
-	for i := range files {
-		writeOutAPIVersion(files[i].FieldRef)
-	}
-}
-
-// writeOutAPIVersion sets the default version of a reference to a field of the pod.
-func writeOutAPIVersion(field *corev1ac.ObjectFieldSelectorApplyConfiguration) {
-	if field != nil && (field.APIVersion == nil || *field.APIVersion == "") {
-		field.WithAPIVersion("v1")
-	}
 }
 
 // resourcesOf are a container's resources: what the user wrote, whole, or the default.
