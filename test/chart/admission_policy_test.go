@@ -11,6 +11,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
@@ -198,6 +199,19 @@ var _ = Describe("The admission policies", Ordered, func() {
 			}
 		})
 	}
+
+	It("let the operator undo what somebody else did to a pod, and do nothing of the kind", func(ctx SpecContext) {
+		object := goldenObject("shortest", "StatefulSet")
+		set(object.Object, map[string]any{"name": "tmp", "hostPath": map[string]any{"path": "/"}}, "spec", "template", "spec", "volumes", "2")
+		Expect(admin.Create(ctx, object)).To(Succeed())
+		DeferCleanup(func(ctx SpecContext) { Expect(admin.Delete(ctx, object)).To(Succeed()) })
+		patch := func(kind types.PatchType, text string) error {
+			return operator.Patch(ctx, object.DeepCopy(), client.RawPatch(kind, []byte(text)), client.DryRunAll)
+		}
+		Expect(patch(types.MergePatchType, `{"metadata": {"annotations": {"a": "b"}}}`)).To(Succeed())
+		Expect(patch(types.MergePatchType, `{"spec": {"replicas": 0}}`)).To(MatchError(ContainSubstring("only volumes that the restricted")))
+		Expect(patch(types.StrategicMergePatchType, `{"spec": {"template": {"spec": {"volumes": [{"name": "tmp", "hostPath": null, "emptyDir": {}}]}}}}`)).To(Succeed())
+	})
 
 	It("limit nobody but the operator", func(ctx SpecContext) {
 		Expect(admin.Create(ctx, victim("StatefulSet", "team-a"), client.DryRunAll)).To(Succeed())
