@@ -65,7 +65,7 @@ plugin: ## Build kubectl headscale into bin/: kubectl finds it on the PATH.
 
 .PHONY: test
 test: ## Build the servers and run all tests on them. PKG=./internal/... selects packages.
-	@assets=$$($(SERVERS) --headscale $(HEADSCALE_VERSIONS) --programs --print) || exit 1; \
+	@assets=$$($(SERVERS) --headscale $(HEADSCALE_VERSIONS) --program =./cmd/... --print) || exit 1; \
 	echo "go test $(RACE) $(PKG)"; \
 	KUBEBUILDER_ASSETS="$$assets" go test $(RACE) -count=1 -timeout 30m $(TEST_FLAGS) $(PKG)
 

@@ -37,8 +37,7 @@ func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("servers", flag.ExitOnError)
 	headscale := flags.String("headscale", serverbuild.DefaultHeadscale, "versions of Headscale, separated by commas, or all, or none")
 	printAssets := flags.Bool("print", false, "print the directory of etcd, kube-apiserver and kubectl, for "+serverbuild.AssetsVariable)
-	program := flags.String("program", "", "also build a package of this repository: output=package, such as bin/demo=./test/demo")
-	programs := flags.Bool("programs", false, "also compile the programs that the tests build, into Go's cache")
+	program := flags.String("program", "", "also build a package of this repository: output=package, such as bin/demo=./test/demo; without an output, =./cmd/... compiles for Go's cache only")
 	_ = flags.Parse(args)
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
@@ -53,11 +52,6 @@ func run(ctx context.Context, args []string) error {
 	}
 	if output, pkg, wanted := strings.Cut(*program, "="); wanted {
 		if err := serverbuild.BuildProgram(ctx, root, pkg, output, os.Stderr); err != nil {
-			return err
-		}
-	}
-	if *programs {
-		if err := serverbuild.BuildProgram(ctx, root, "./cmd/...", "", os.Stderr); err != nil {
 			return err
 		}
 	}

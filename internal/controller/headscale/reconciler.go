@@ -122,7 +122,7 @@ func (r *Reconciler) forget(headscale client.ObjectKey) {
 	r.conflicts.last(headscale, nil)
 }
 
-// sync makes the child objects what the spec asks for, step by step. What cannot be applied
+// sync brings the child objects to their desired state, step by step. What cannot be applied
 // does not keep other objects from being applied or deleted; the volume is expanded after all
 // that. What it observes on the way is noted.
 func (r *Reconciler) sync(ctx context.Context, s scope, o *observed) error {

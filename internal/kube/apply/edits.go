@@ -10,7 +10,7 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/value"
 )
 
-// edits compares an object with what is wanted of it, to find what others changed in it that
+// edits compares an object with its desired state, to find what others changed in it that
 // is in the way. want and live are the two as JSON.
 type edits struct {
 	want, live any

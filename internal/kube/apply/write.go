@@ -167,7 +167,7 @@ func (c *change[C, T, O]) request(ctx context.Context, sent *unstructured.Unstru
 	return nil
 }
 
-// edits compares the object with what is wanted of it.
+// edits compares the object with its desired state.
 func (c *change[C, T, O]) edits() (*edits, error) {
 	want, err := document(c.want)
 	if err != nil {
