@@ -54,7 +54,7 @@ var _ = Describe("docs/security.md", func() {
 				}
 				tests++
 				Expect(file).NotTo(BeEmpty(), name)
-				Expect(readAll(file)).To(MatchRegexp(`(?m)func %[1]s\(|\b(It|Entry)\("%[1]s|^\s*"%[1]s": `, regexp.QuoteMeta(name)), "%s has no test %q", file, name)
+				Expect(readAll(file)).To(MatchRegexp(`(?m)func %[1]s\(|\b(It|Entry|DescribeTable)\("%[1]s|^\s*"%[1]s": `, regexp.QuoteMeta(name)), "%s has no test %q", file, name)
 			}
 			Expect(tests).To(BeNumerically(">", 0), "%s", row)
 		}
