@@ -409,7 +409,8 @@ func (c *compared) compare(before, after any, p path) {
 }
 
 var _ = Describe("An object that somebody edits by hand", func() {
-	// everything has an entry in each list that the operator applies.
+	// everything has an entry in each list that the operator applies. It refers to nothing: the
+	// digest of what a pod refers to is put right once that pod is ready, and here is none.
 	everything := shortest + `
     grpc_listen_addr: 0.0.0.0:50443
     derp: {server: {enabled: true, stun_listen_addr: "0.0.0.0:3478"}}
@@ -421,8 +422,8 @@ var _ = Describe("An object that somebody edits by hand", func() {
     node_selector: {disk: ssd}
     annotations: {mesh.example/inject: "false"}
     env: [{name: HEADSCALE_LOG_LEVEL, value: debug}]
-    volumes: [{name: ca, configMap: {name: ca, items: [{key: ca.crt, path: ca.crt}]}}]
-    volume_mounts: [{name: ca, mountPath: /etc/ssl/certs, readOnly: true}]
+    volumes: [{name: me, downwardAPI: {items: [{path: name, fieldRef: {fieldPath: metadata.name}}]}}]
+    volume_mounts: [{name: me, mountPath: /etc/me, readOnly: true}]
 `
 
 	DescribeTable("gets back every field of the operator, and keeps no more than the documentation says",
