@@ -112,7 +112,7 @@ var _ = Describe("The watches of references", func() {
 			})
 		}
 		Expect(watches.Len()).To(Equal(wanted))
-		Eventually(open.Load).WithContext(ctx).Should(BeEquivalentTo(wanted))
+		Eventually(open.Load, "1m").WithContext(ctx).Should(BeEquivalentTo(wanted))
 		runtime.GC()
 		runtime.ReadMemStats(&after)
 		AddReportEntry("measured", fmt.Sprintf("%d watches, %d goroutines, %d KiB in use, after %s",
