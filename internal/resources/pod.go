@@ -71,7 +71,7 @@ func podTemplate(headscale *v1beta1.Headscale, l *layout, config string) *corev1
 func headscaleContainer(headscale *v1beta1.Headscale, l *layout) *corev1ac.ContainerApplyConfiguration {
 	container := corev1ac.Container().
 		WithName(ContainerHeadscale).
-		WithImage(imageReference(imageOf(headscale), headscale.Spec.Version)).
+		WithImage(Image(headscale)).
 		WithArgs("serve", "--config="+configDir+"/"+ConfigFile).
 		WithSecurityContext(containerSecurity()).
 		WithResources(resourcesOf(headscale.Spec.Pod.Resources, defaultResources())).
@@ -110,6 +110,11 @@ func imageOf(headscale *v1beta1.Headscale) string {
 		return v1beta1.DefaultImage
 	}
 	return headscale.Spec.Image
+}
+
+// Image is the image of Headscale with its tag or digest.
+func Image(headscale *v1beta1.Headscale) string {
+	return imageReference(imageOf(headscale), headscale.Spec.Version)
 }
 
 // healthProbe asks Headscale how it is, in the way that it serves. Where it answers

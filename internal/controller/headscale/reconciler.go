@@ -57,8 +57,8 @@ type Reconciler struct {
 
 	// watches are those of the objects that Headscales refer to; made by SetupWithManager.
 	watches *refwatch.Watches
-	// inquirer asks Headscales what they are; made by SetupWithManager.
-	inquirer *inquirer
+	// prober asks started Headscales what they are; made by SetupWithManager.
+	prober *serverProber
 	// references remembers what those objects had.
 	references referenceMemory
 	// secrets says which Headscale manages which API key Secret.
@@ -116,7 +116,7 @@ func (r *Reconciler) forget(headscale client.ObjectKey) {
 	r.watches.Sync(headscale, nil)
 	r.references.forget(headscale)
 	r.secrets.release(headscale, client.ObjectKey{})
-	r.inquirer.forget(headscale)
+	r.prober.forget(headscale)
 	r.metrics.forget(headscale)
 	r.applied.Forget(headscale)
 	r.conflicts.last(headscale, nil)

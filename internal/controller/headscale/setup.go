@@ -227,7 +227,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, m manager.Manager) er
 	if r.watches, err = refwatch.New(ctx, m.GetConfig(), m.GetHTTPClient(), r.AllNamespaces); err != nil {
 		return fmt.Errorf("setting up the watches of references: %w", err)
 	}
-	r.inquirer = newInquirer(ctx)
+	r.prober = newServerProber(ctx)
 	requested := builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}, sizeChanged))
 	changed := builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})
 	return builder.ControllerManagedBy(m).
@@ -244,7 +244,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, m manager.Manager) er
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(headscaleOfClaim), changed).
 		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.managersOf), changed).
 		WatchesRawSource(source.Channel(r.watches.Events(), &handler.EnqueueRequestForObject{})).
-		WatchesRawSource(source.Channel(r.inquirer.events, &handler.EnqueueRequestForObject{})).
+		WatchesRawSource(source.Channel(r.prober.events, &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: maxConcurrentReconciles, ReconciliationTimeout: reconcileTimeout,
 			RateLimiter: status.NewRateLimiter(), RecoverPanic: ptr.To(true),

@@ -28,10 +28,10 @@ func lastVersion(s scope, o observed) string {
 	}
 }
 
-// checkUpgrade refuses a version that may not follow on the last one. One that is applied is no
-// change, even where the image holds another release than the spec says.
+// checkUpgrade refuses a version that may not follow on the last one. An image that is applied
+// is no change, even where it holds another release than the spec says.
 func checkUpgrade(s scope, o observed) error {
-	if o.statefulSet != nil && appliedVersion(o.statefulSet) == s.headscale.Spec.Version {
+	if o.statefulSet != nil && appliedVersion(o.statefulSet) == s.headscale.Spec.Version && appliedImage(o.statefulSet) == resources.Image(s.headscale) {
 		return nil
 	}
 	return cmp.Or(
@@ -94,10 +94,20 @@ func runningVersion(s scope, o observed) string {
 	if !availability(s, o).True || !rollout(o).True {
 		return ""
 	}
-	return cmp.Or(otherVersion(o), resources.VersionOf(o.pod.Labels))
+	return cmp.Or(otherVersion(s, o), resources.VersionOf(o.pod.Labels))
 }
 
 // appliedVersion is the version of Headscale that a StatefulSet runs.
 func appliedVersion(live *appsv1.StatefulSet) string {
 	return resources.VersionOf(live.Spec.Template.Labels)
+}
+
+// appliedImage is the image of Headscale in a StatefulSet, or "".
+func appliedImage(live *appsv1.StatefulSet) string {
+	for _, container := range live.Spec.Template.Spec.Containers {
+		if container.Name == resources.ContainerHeadscale {
+			return container.Image
+		}
+	}
+	return ""
 }

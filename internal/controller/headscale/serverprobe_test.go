@@ -11,6 +11,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
@@ -57,9 +58,9 @@ func withIssuer(issuer string) map[string]any {
 var _ = Describe("What a Headscale tells of itself", func() {
 	DescribeTable("is read from the real one",
 		func(ctx context.Context, release, version string) {
-			client := newInquirer(ctx).client
-			Expect(askHeadscale(ctx, client, startHeadscale(ctx, release, withIssuer(unreachableIssuer)).URL())).To(Equal(serverInfo{version: version, withoutOIDC: true}))
-			Expect(askHeadscale(ctx, client, startHeadscale(ctx, release, withIssuer(startIssuer())).URL())).To(Equal(serverInfo{version: version}))
+			client := newServerProber(ctx).client
+			Expect(probeServer(ctx, client, startHeadscale(ctx, release, withIssuer(unreachableIssuer)).URL())).To(Equal(serverInfo{answered: true, version: version, withoutOIDC: true}))
+			Expect(probeServer(ctx, client, startHeadscale(ctx, release, withIssuer(startIssuer())).URL())).To(Equal(serverInfo{answered: true, version: version}))
 		},
 		Entry(nil, "v0.26.1", ""),
 		Entry(nil, "v0.27.1", "v0.27.1"),
@@ -71,16 +72,27 @@ var _ = Describe("What a Headscale tells of itself", func() {
 		func(ctx context.Context, handler http.HandlerFunc, expected serverInfo) {
 			server := httptest.NewServer(handler)
 			DeferCleanup(server.Close)
-			Expect(askHeadscale(ctx, newInquirer(ctx).client, server.URL)).To(Equal(expected))
+			Expect(probeServer(ctx, newServerProber(ctx).client, server.URL)).To(Equal(expected))
 		},
-		Entry("a redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, serverInfo{}),
+		Entry("a redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, serverInfo{answered: true}),
 		Entry("an endless page", func(w http.ResponseWriter, _ *http.Request) {
 			for range 1 << 12 {
 				_, _ = w.Write([]byte(strings.Repeat("x", 1<<10)))
 			}
-		}, serverInfo{withoutOIDC: true}),
-		Entry("an error", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }, serverInfo{}),
+		}, serverInfo{answered: true, withoutOIDC: true}),
+		Entry("an error", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }, serverInfo{answered: true}),
 	)
+
+	It("is not read where the headers are endless", func(ctx context.Context) {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			for i := range 1 << 10 {
+				w.Header().Set(fmt.Sprintf("X-%d", i), strings.Repeat("x", 1<<10))
+			}
+		}))
+		DeferCleanup(server.Close)
+		_, err := probeServer(ctx, newServerProber(ctx).client, server.URL)
+		Expect(err).To(MatchError(ContainSubstring("server response headers exceeded")))
+	})
 
 	// run says that the real Headscale is the container of the pod.
 	run := func(ctx context.Context, namespace, container string) {
@@ -121,6 +133,20 @@ spec:
 		Expect(get[v1beta1.Headscale](ctx, o.namespace, "headscale")(NewGomega(Fail)).Status.Version).To(Equal("v0.29.3"))
 		o.touch(ctx, "headscale")
 		Expect(ready(NewGomega(Fail))).To(be("True", v1beta1.ReasonReady, "is v0.29.3"), "the version that is applied is no downgrade")
+
+		By("refusing another image that would take the database back")
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {image: "registry.example/headscale:v0.28.0"}}`)).To(Succeed())
+		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonUpgradeRefused, "spec.version cannot go from v0.29.3 to v0.28.0"))
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {image: "registry.example/headscale:stable"}}`)).To(Succeed())
+		Eventually(ready).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, "is v0.29.3"))
+
+		By("remembering it where Headscale does not answer another operator")
+		o.stop()
+		setPodStatus(ctx, podOf(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")(NewGomega(Fail))), corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{running("headscale", true)}})
+		o = startOperatorIn(o.namespace)
+		o.touch(ctx, "headscale")
+		Expect(get[v1beta1.Headscale](ctx, o.namespace, "headscale")(NewGomega(Fail)).Status.Version).To(Equal("v0.29.3"))
+		Expect(ready(NewGomega(Fail))).To(be("True", v1beta1.ReasonReady, "is v0.29.3"))
 
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.27.1}}`)).To(Succeed())
 		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonUpgradeRefused, "spec.version cannot go from v0.29.3 to v0.27.1"))

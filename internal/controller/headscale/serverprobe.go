@@ -18,13 +18,17 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
-// serverInfo is what a Headscale tells everybody over HTTP, and nothing in Kubernetes says.
+// serverInfo is what a running Headscale reports over HTTP to everybody, and nothing in
+// Kubernetes says.
 type serverInfo struct {
+	// answered is whether it was reached.
+	answered bool
 	// version is its release, such as v0.29.3; "" where it does not tell, as 0.26 does not.
 	version string
 	// withoutOIDC tells that it started without the identity provider of its config.
@@ -32,22 +36,24 @@ type serverInfo struct {
 }
 
 const (
-	// askTimeout ends a request that hangs.
-	askTimeout = 3 * time.Second
-	// maxAsking is how many Headscales are asked at once.
-	maxAsking = 16
-	// maxVersionAnswer is how much of an answer is read, in bytes; Headscale's has some 200.
-	maxVersionAnswer = 4 << 10
+	// probeTimeout ends a request that hangs.
+	probeTimeout = 3 * time.Second
+	// maxConcurrentProbes is how many Headscales are asked at once.
+	maxConcurrentProbes = 16
+	// maxProbeBody and maxProbeHeaders are how much of an answer is read, in bytes; Headscale's
+	// has some 200.
+	maxProbeBody    = 4 << 10
+	maxProbeHeaders = 16 << 10
 )
 
-// askBackoff is when a Headscale is asked that did not answer, before it is left until the next
+// probeBackoff is when a Headscale is asked that did not answer, before it is left until the next
 // start of its container or of the operator: where it cannot be reached, nothing is missing but
 // the two warnings.
-var askBackoff = wait.Backoff{Duration: 2 * time.Second, Factor: 5, Steps: 3}
+var probeBackoff = wait.Backoff{Duration: 2 * time.Second, Factor: 5, Steps: 3}
 
-// inquirer asks each Headscale what it is, once after every start of its container. It does not
-// keep a reconcile waiting: the answer triggers one. A nil inquirer asks nobody.
-type inquirer struct {
+// serverProber asks each Headscale what it is, once after every start of its container. It does not
+// keep a reconcile waiting: the answer triggers one. A nil serverProber asks nobody.
+type serverProber struct {
 	// ctx ends all requests.
 	ctx    context.Context
 	client *http.Client
@@ -58,37 +64,37 @@ type inquirer struct {
 
 	lock sync.Mutex
 	// asked are the inquiries, the newest of each Headscale.
-	asked map[client.ObjectKey]*inquiry
+	asked map[client.ObjectKey]*serverProbe
 }
 
-// inquiry is what is known of one run of a Headscale.
-type inquiry struct {
+// serverProbe is what is known of one run of a Headscale.
+type serverProbe struct {
 	// container identifies the run: the container's ID.
 	container string
 	answer    serverInfo
 }
 
-// newInquirer returns an inquirer that asks until the context ends.
-func newInquirer(ctx context.Context) *inquirer {
-	return &inquirer{
+// newServerProber returns an serverProber that asks until the context ends.
+func newServerProber(ctx context.Context) *serverProber {
+	return &serverProber{
 		ctx: ctx,
 		client: &http.Client{
-			Timeout: askTimeout,
+			Timeout: probeTimeout,
 			Transport: &http.Transport{
-				DisableKeepAlives: true,
+				DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxProbeHeaders,
 				// The certificate is for the name that clients use, and what is asked is no secret.
 				TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see above
 			},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		events: make(chan event.GenericEvent),
-		slots:  make(chan struct{}, maxAsking),
-		asked:  map[client.ObjectKey]*inquiry{},
+		slots:  make(chan struct{}, maxConcurrentProbes),
+		asked:  map[client.ObjectKey]*serverProbe{},
 	}
 }
 
 // about returns what the Headscale in a pod has told; nothing while it has not been asked.
-func (i *inquirer) about(headscale *v1beta1.Headscale, pod *corev1.Pod, live *appsv1.StatefulSet) serverInfo {
+func (i *serverProber) about(headscale *v1beta1.Headscale, pod *corev1.Pod, live *appsv1.StatefulSet) serverInfo {
 	container := containerStatus(pod, resources.ContainerHeadscale)
 	url := urlOf(pod, live)
 	if i == nil || container == nil || container.ContainerID == "" || url == "" {
@@ -99,7 +105,7 @@ func (i *inquirer) about(headscale *v1beta1.Headscale, pod *corev1.Pod, live *ap
 	key := client.ObjectKeyFromObject(headscale)
 	known := i.asked[key]
 	if known == nil || known.container != container.ContainerID {
-		known = &inquiry{container: container.ContainerID}
+		known = &serverProbe{container: container.ContainerID}
 		i.asked[key] = known
 		go i.ask(key, known, url)
 	}
@@ -107,7 +113,7 @@ func (i *inquirer) about(headscale *v1beta1.Headscale, pod *corev1.Pod, live *ap
 }
 
 // forget drops what is known of a Headscale.
-func (i *inquirer) forget(headscale client.ObjectKey) {
+func (i *serverProber) forget(headscale client.ObjectKey) {
 	if i == nil {
 		return
 	}
@@ -117,16 +123,21 @@ func (i *inquirer) forget(headscale client.ObjectKey) {
 }
 
 // ask asks a Headscale until it answers, and triggers a reconcile then.
-func (i *inquirer) ask(key client.ObjectKey, about *inquiry, url string) {
-	i.slots <- struct{}{}
+func (i *serverProber) ask(key client.ObjectKey, about *serverProbe, url string) {
+	select {
+	case i.slots <- struct{}{}:
+	case <-i.ctx.Done():
+		return
+	}
 	defer func() { <-i.slots }()
 	var answer serverInfo
-	err := wait.ExponentialBackoffWithContext(i.ctx, askBackoff, func(ctx context.Context) (bool, error) {
+	err := wait.ExponentialBackoffWithContext(i.ctx, probeBackoff, func(ctx context.Context) (bool, error) {
 		var err error
-		answer, err = askHeadscale(ctx, i.client, url)
+		answer, err = probeServer(ctx, i.client, url)
 		return err == nil, nil
 	})
-	if err != nil || answer == (serverInfo{}) {
+	if err != nil {
+		log.FromContext(i.ctx).Info("Cannot ask a Headscale for its release: does a NetworkPolicy forbid it?", "namespace", key.Namespace, "name", key.Name, "address", url)
 		return
 	}
 	i.lock.Lock()
@@ -140,8 +151,8 @@ func (i *inquirer) ask(key client.ObjectKey, about *inquiry, url string) {
 	}
 }
 
-// askHeadscale asks the Headscale at an address, which is that of its HTTP port.
-func askHeadscale(ctx context.Context, client *http.Client, url string) (serverInfo, error) {
+// probeServer asks the Headscale at an address, which is that of its HTTP port.
+func probeServer(ctx context.Context, client *http.Client, url string) (serverInfo, error) {
 	code, body, err := getPage(ctx, client, url+"/version")
 	if err != nil {
 		return serverInfo{}, err
@@ -157,12 +168,12 @@ func askHeadscale(ctx context.Context, client *http.Client, url string) (serverI
 	}
 	// With an identity provider Headscale misses the parameters (400). Without one it has no such
 	// page, which 0.28 answers with an empty one.
-	return serverInfo{version: told.Version, withoutOIDC: code == http.StatusNotFound || code == http.StatusOK}, nil
+	return serverInfo{answered: true, version: told.Version, withoutOIDC: code == http.StatusNotFound || code == http.StatusOK}, nil
 }
 
 // getPage reads a page.
 func getPage(ctx context.Context, client *http.Client, url string) (code int, body []byte, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -171,7 +182,7 @@ func getPage(ctx context.Context, client *http.Client, url string) (code int, bo
 		return 0, nil, err
 	}
 	defer func() { err = errors.Join(err, response.Body.Close()) }()
-	body, err = io.ReadAll(io.LimitReader(response.Body, maxVersionAnswer))
+	body, err = io.ReadAll(io.LimitReader(response.Body, maxProbeBody))
 	return response.StatusCode, body, err
 }
 
@@ -201,23 +212,28 @@ func urlOf(pod *corev1.Pod, live *appsv1.StatefulSet) string {
 // observeServer asks a Headscale that has become available what it is.
 func (r *Reconciler) observeServer(s scope, o *observed) {
 	if runningVersion(s, *o) != "" {
-		o.server = r.inquirer.about(s.headscale, o.pod, o.statefulSet)
+		o.server = r.prober.about(s.headscale, o.pod, o.statefulSet)
 	}
 }
 
 // otherVersion is the release that runs where it is of another minor release than the pod says,
-// as behind a tag that moves; "" where it is not, or is not known.
-func otherVersion(o observed) string {
+// as behind a tag that moves; "" where it is not, or is not known. While Headscale has not
+// answered, as after a restart of the operator, it is what the status says, if that is newer.
+func otherVersion(s scope, o observed) string {
 	if o.pod == nil {
 		return ""
 	}
-	return resources.OtherRelease(o.server.version, resources.VersionOf(o.pod.Labels))
+	declared := resources.VersionOf(o.pod.Labels)
+	if known := s.headscale.Status.Version; !o.server.answered && resources.CheckRollback(known, declared) != nil {
+		return resources.OtherRelease(known, declared)
+	}
+	return resources.OtherRelease(o.server.version, declared)
 }
 
 // serverWarnings say what a Headscale that works has told of itself and should be otherwise.
 func serverWarnings(s scope, o observed) []string {
 	var warnings []string
-	if other := otherVersion(o); other != "" {
+	if other := otherVersion(s, o); other != "" {
 		warnings = append(warnings, fmt.Sprintf("Headscale in pod %s is %s, and spec.version is %s: "+
 			"set spec.version to the release of the image, because upgrades and config keys are checked against it", o.pod.Name, other, s.headscale.Spec.Version))
 	}
