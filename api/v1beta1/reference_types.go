@@ -1,8 +1,8 @@
 package v1beta1
 
 // SecretsSpec names the Secrets that Headscale needs. Their values go straight from
-// the Secret into Headscale's container: they are neither in config.yaml nor read by
-// the operator. A change of one makes a new pod.
+// the Secret into Headscale's container: they are not in config.yaml, and the operator
+// reads them for a digest only. A change of one makes a new pod.
 type SecretsSpec struct {
 	// Password for the PostgreSQL server in config.database.postgres.
 	// +optional

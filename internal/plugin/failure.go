@@ -2,7 +2,6 @@ package plugin
 
 import (
 	"errors"
-	"fmt"
 	"net/url"
 	"strings"
 
@@ -26,11 +25,13 @@ func explain(err error) string {
 	case apierrors.IsUnauthorized(err):
 		return "the API server does not accept your credentials: log in again, or choose another --context"
 	case apierrors.IsForbidden(err):
-		return "you are not allowed to do this: " + apiMessage(err)
+		return "you are not allowed to do this: " + oneLine(apiMessage(err))
 	case clientcmd.IsEmptyConfig(err), errors.As(err, &unreachable) && strings.Contains(unreachable.URL, "//"+placeOfNoConfig+"/"):
 		return "no kubeconfig says where the cluster is: set KUBECONFIG or --kubeconfig, or make ~/.kube/config"
 	case errors.As(err, &unreachable):
-		return fmt.Sprintf("the API server does not answer: %v", unreachable.Err)
+		return "the API server does not answer: " + oneLine(unreachable.Err.Error())
+	case errors.As(err, new(apierrors.APIStatus)):
+		return oneLine(err.Error())
 	default:
 		return err.Error()
 	}

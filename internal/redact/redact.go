@@ -67,8 +67,8 @@ var (
 	named = regexp.MustCompile(`(?i)([\w./-]*(?:passwd|password|passphrase|pwd|_pass|\bpass|secret|access_?key(?:_?id)?|token|api_?key|auth_?key|private_?key|credential|authorization)s?)` +
 		`(\\?["']?\s*[=:]\s*)` +
 		`(\\"(?:[^"\\]|\\[^"])*(?:\\")?|"(?:[^"\\]|\\.)*"?|'[^']*'?|` + "`[^`]*`?" + `|\[[^\]]*\]?|[^\s,;"'` + "`" + `]+)`)
-	// prose begins what follows a name in a sentence, such as an error of the system.
-	prose = regexp.MustCompile(`(?i)^(?:a|an|the|no|not|is|are|was|must|permission|unexpected|invalid|cannot|could|failed|file|open|read|unsupported|unknown|missing|expected|required|found|and)\b`)
+	// prose is the first word behind a name in a sentence, such as an error of the system.
+	prose = regexp.MustCompile(`(?i)^(?:a|an|the|no|not|is|are|was|must|permission|unexpected|invalid|cannot|could|failed|file|open|read|unsupported|unknown|missing|expected|required|found|and)[.,:!]?$`)
 	// keys are those of Headscale and Tailscale, of AWS, and web tokens: they say what they are.
 	keys = regexp.MustCompile(`\b((?:hskey|tskey)-[a-z]+-|[a-z]*key:|AKIA|ASIA|eyJ)[\w-]{6,}(?:\.[\w-]+){0,2}`)
 	// tokens are long enough to be a secret; whether one is, its characters tell.

@@ -55,6 +55,8 @@ func TestSecrets(t *testing.T) {
 		"half a URL":                         {"lookup postgres://hs:TOP: no such host", "lookup postgres://***: no such host"},
 		"URLs with ports":                    {"http://a:80/x https://[::1]:8080 http://127.0.0.1:1", "http://a:80/x https://[::1]:8080 http://127.0.0.1:1"},
 		"a setting":                          {"client_secret: abc, issuer: x", "client_secret: ***, issuer: x"},
+		"passwords that begin with a word":   {"password: open-sesame, token: a-b-c client_secret: no-one-knows", "password: ***, token: *** client_secret: ***"},
+		"a name before a sentence":           {"reading the password: no such file; token: is expired. secret: not found", "reading the password: no such file; token: is expired. secret: not found"},
 		"a setting in JSON":                  {`{"token":"a\"b c","x":1}`, `{"token":***,"x":1}`},
 		"a variable":                         {"HEADSCALE_DATABASE_POSTGRES_PASS=abc def", "HEADSCALE_DATABASE_POSTGRES_PASS=*** def"},
 		"bearer":                             {"got Bearer abcdef123 here", "got Bearer *** here"},

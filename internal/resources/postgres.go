@@ -19,7 +19,7 @@ var refusals = []string{"failed to parse as keyword/value", "password authentica
 
 // ConnectionHint says what may be wrong with the database password of a Headscale that printed
 // something before it ended, as a sentence; "" where that is about something else. The password
-// is in a Secret, which the operator does not read.
+// is in a Secret, of which the operator makes a digest only.
 func ConnectionHint(printed string) string {
 	for _, refusal := range refusals {
 		if strings.Contains(printed, refusal) {

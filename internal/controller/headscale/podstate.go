@@ -45,13 +45,13 @@ func stateOfHeadscale(pod *corev1.Pod, claim *corev1.PersistentVolumeClaim, now 
 	switch {
 	case nodeLost(pod):
 		return status.False(v1beta1.ReasonNodeLost, fmt.Sprintf(
-			"Node %[2]s does not report to Kubernetes any more, so nobody knows whether Headscale in pod %[1]s runs; kubectl describe node %[2]s tells more. "+
-				"If the node is gone for good, kubectl delete pod %[1]s --force has the pod made on another one", pod.Name, pod.Spec.NodeName))
+			"Node %[2]s is not reporting to the API server, so the state of Headscale in pod %[1]s is unknown; kubectl describe node %[2]s tells more. "+
+				"If the node is gone for good, kubectl delete pod %[1]s --force lets Kubernetes create the pod on another node", pod.Name, pod.Spec.NodeName))
 	case !pod.DeletionTimestamp.IsZero():
-		return status.False(v1beta1.ReasonProgressing, fmt.Sprintf("Pod %s is being stopped", pod.Name))
+		return status.False(v1beta1.ReasonProgressing, fmt.Sprintf("Pod %s is terminating", pod.Name))
 	case pod.Status.Phase == corev1.PodFailed && pod.Status.Reason != "":
 		return status.False(v1beta1.ReasonPodFailed, fmt.Sprintf(
-			"The node ended or refused pod %s: %s", pod.Name, said(pod.Status.Reason, pod.Status.Message)))
+			"Pod %s was evicted or rejected by its node: %s", pod.Name, said(pod.Status.Reason, pod.Status.Message)))
 	case container == nil:
 		return stateOfPending(pod, claim, now)
 	case container.Ready:
@@ -102,7 +102,7 @@ func stateOfPending(pod *corev1.Pod, claim *corev1.PersistentVolumeClaim, now ti
 			"The volume of claim %[1]s is lost, and Headscale's data with it, unless the volume can be brought back; kubectl describe pvc %[1]s tells more", claim.Name)).Stall()
 	case claim != nil && claim.Status.Phase != corev1.ClaimBound:
 		return status.Tolerate(status.False(v1beta1.ReasonVolumePending, fmt.Sprintf(
-			"Pod %s waits for its volume: claim %[2]s is not bound; see that spec.persistent_volume_claim names a StorageClass that makes volumes; kubectl describe pvc %[2]s tells more", pod.Name, claim.Name)+quote(scheduled)),
+			"Pod %s waits for its volume: claim %[2]s is not bound; check that spec.persistent_volume_claim names a StorageClass that provisions volumes; kubectl describe pvc %[2]s tells more", pod.Name, claim.Name)+quote(scheduled)),
 			status.Latest(pod.CreationTimestamp.Time, claim.CreationTimestamp.Time), settling, now)
 	case scheduled != nil && scheduled.Status == corev1.ConditionFalse && scheduled.Reason == corev1.PodReasonUnschedulable:
 		return status.Tolerate(status.False(v1beta1.ReasonUnschedulable, fmt.Sprintf("No node accepts pod %s", pod.Name)+quote(scheduled)),
@@ -208,7 +208,7 @@ func quote(condition *corev1.PodCondition) string {
 	if condition == nil || condition.Message == "" {
 		return ""
 	}
-	return ": " + redact.Line(condition.Message, maxQuote)
+	return ": " + redact.Line(redact.Secrets(condition.Message), maxQuote)
 }
 
 // said is a reason of the kubelet with its message, if there is one.
@@ -216,5 +216,5 @@ func said(reason, message string) string {
 	if message == "" {
 		return reason
 	}
-	return reason + ": " + redact.Line(message, maxQuote)
+	return reason + ": " + redact.Line(redact.Secrets(message), maxQuote)
 }

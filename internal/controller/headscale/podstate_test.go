@@ -88,9 +88,9 @@ func TestStateOfHeadscale(t *testing.T) {
 		"never answered":          {conditions(with(started(ago(startLimit))), "False", "False", ""), "", 0, false, v1beta1.ReasonNotAnswering, "has not passed its health check", 0, false},
 		"not answering any more":  {conditions(with(started(ago(2*time.Minute))), "False", "False", ""), "", 0, false, v1beta1.ReasonNotAnswering, "has not passed its health check", 0, false},
 		"up, without a sidecar":   {with(running(server, true), crashed(sidecar, "no")), "", 0, true, v1beta1.ReasonAvailable, "ready", 0, false},
-		"on a lost node":          {conditions(with(running(server, true)), "False", "True", ""), "", 0, false, v1beta1.ReasonNodeLost, "Node n1 does not report to Kubernetes any more", 0, false},
+		"on a lost node":          {conditions(with(running(server, true)), "False", "True", ""), "", 0, false, v1beta1.ReasonNodeLost, "Node n1 is not reporting to the API server", 0, false},
 		"not let in by others":    {conditions(with(running(server, true)), "False", "True", "ReadinessGatesNotReady"), "", 0, true, v1beta1.ReasonAvailable, "ready", 0, false},
-		"evicted":                 {corev1.PodStatus{Phase: corev1.PodFailed, Reason: "Evicted", Message: "The node was low on resource: memory."}, "", 0, false, v1beta1.ReasonPodFailed, "The node ended or refused pod hs-0: Evicted: The node was low on resource: memory.", 0, false},
+		"evicted":                 {corev1.PodStatus{Phase: corev1.PodFailed, Reason: "Evicted", Message: "The node was low on resource: memory."}, "", 0, false, v1beta1.ReasonPodFailed, "Pod hs-0 was evicted or rejected by its node: Evicted: The node was low on resource: memory.", 0, false},
 		"not admitted":            {corev1.PodStatus{Phase: corev1.PodFailed, Reason: "SysctlForbidden"}, "", 0, false, v1beta1.ReasonPodFailed, "SysctlForbidden", 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -126,9 +126,9 @@ func TestStateOfPodThatIsStopped(t *testing.T) {
 	g := NewWithT(t)
 	now := metav1.NewTime(podNow)
 	leaving := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "hs-0", DeletionTimestamp: &now}, Spec: corev1.PodSpec{NodeName: "n1"}}
-	g.Expect(stateOfHeadscale(leaving, nil, podNow)).To(Equal(status.False(v1beta1.ReasonProgressing, "Pod hs-0 is being stopped")))
+	g.Expect(stateOfHeadscale(leaving, nil, podNow)).To(Equal(status.False(v1beta1.ReasonProgressing, "Pod hs-0 is terminating")))
 	leaving.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse}, {Type: corev1.ContainersReady, Status: corev1.ConditionTrue}}
-	g.Expect(stateOfHeadscale(leaving, nil, podNow).Message).To(And(ContainSubstring("Node n1 does not report"), ContainSubstring("kubectl delete pod hs-0 --force")))
+	g.Expect(stateOfHeadscale(leaving, nil, podNow).Message).To(And(ContainSubstring("Node n1 is not reporting"), ContainSubstring("kubectl delete pod hs-0 --force")))
 }
 
 var _ = Describe("The status, when the pod fails,", func() {

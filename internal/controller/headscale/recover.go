@@ -24,7 +24,7 @@ func recovered(ctx context.Context, step func() error) (err error) {
 			return
 		}
 		said := redact.Line(redact.Secrets(fmt.Sprint(fault)), maxPanic)
-		err = fmt.Errorf("the operator has a fault that this Headscale brings to light (%s): take back its last change, and report the fault with the operator's log", said)
+		err = fmt.Errorf("the operator panicked while reconciling this Headscale (%s): revert its last change, and report the bug with the operator's log", said)
 		log.FromContext(ctx).Error(errors.New(said), "A step of the reconcile panicked", "stack", string(debug.Stack()))
 	}()
 	return step()

@@ -135,7 +135,7 @@ func starting(s scope, o observed) bool {
 func (r *Reconciler) recordReplacement(s scope, o observed) {
 	what := "changed"
 	if o.replacedUnsure {
-		what = "may have changed while no operator ran"
+		what = "may have changed while the operator was not running"
 	}
 	for _, part := range o.replaced {
 		kind, name, _ := strings.Cut(part, " ")

@@ -137,8 +137,8 @@ var _ = Describe("A Headscale that refers to Secrets and ConfigMaps", func() {
 		o = startOperatorIn(o.namespace)
 		Eventually(digest(ctx)).WithContext(ctx).ShouldNot(Equal(first))
 		Eventually(recorded(ctx, o.namespace)).WithContext(ctx).Should(ContainElements(
-			"Normal ReferenceChanged: ConfigMap policy may have changed while no operator ran: replacing pod headscale-0",
-			"Normal ReferenceChanged: Secret keys may have changed while no operator ran: replacing pod headscale-0"))
+			"Normal ReferenceChanged: ConfigMap policy may have changed while the operator was not running: replacing pod headscale-0",
+			"Normal ReferenceChanged: Secret keys may have changed while the operator was not running: replacing pod headscale-0"))
 	})
 
 	It("gets a new pod for what its variables and volumes come from", func(ctx context.Context) {

@@ -2,6 +2,8 @@ package apply
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -153,9 +155,16 @@ func (c *change[C, T, O]) validAlone(ctx context.Context) bool {
 	if err != nil {
 		return false
 	}
-	sent.SetName(*c.want.GetName() + "-alone")
+	sent.SetName(aloneName(Name(c.want)))
 	err = c.request(ctx, sent, client.DryRunAll)
 	return err == nil || len(invalidFields(err)) == 0 && (apierrors.IsInvalid(err) || apierrors.IsForbidden(err))
+}
+
+// aloneName is a name that no object has, and that is valid for every kind, however long the
+// object's own name is.
+func aloneName(object string) string {
+	sum := sha256.Sum256([]byte(object))
+	return "alone-" + hex.EncodeToString(sum[:8])
 }
 
 // request sends an apply.
@@ -207,7 +216,7 @@ func (c *change[C, T, O]) takeOver(ctx context.Context, e *edits, paths *fieldpa
 	if err := c.plan.clients.Writer.Patch(ctx, c.live, client.RawPatch(types.JSONPatchType, patch), client.FieldOwner(c.plan.fieldManager)); err != nil {
 		return fmt.Errorf("taking over fields of the %s: %w", Name(c.want), err)
 	}
-	log.FromContext(ctx).Info("Undoing what others changed", "object", Name(c.want), "managers", managers, "fields", paths.String())
+	log.FromContext(ctx).Info("Taking over fields that other field managers changed", "object", Name(c.want), "managers", managers, "fields", paths.String())
 	return nil
 }
 

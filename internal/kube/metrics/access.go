@@ -116,7 +116,7 @@ func (a *access) check(request *http.Request) (int, string) {
 		return http.StatusOK, ""
 	}
 	if !a.limiter.TryAccept() {
-		return http.StatusTooManyRequests, "There are too many requests of clients that were not let in before"
+		return http.StatusTooManyRequests, "Too many requests of clients that are not authenticated yet: retry later"
 	}
 	ctx, cancel := context.WithTimeout(request.Context(), ScrapeTimeout)
 	defer cancel()
