@@ -121,6 +121,9 @@ var _ = Describe("The filter of the metrics", func() {
 		namespace = newNamespace(ctx)
 		token = "Bearer " + tokenOf(ctx, namespace, "prometheus")
 		bind(ctx, shipped("metrics_auth_role.yaml", ""), namespace+"-auth", rbacv1.Subject{Kind: "User", Name: namespace})
+		// The API server knows of a new right a moment later.
+		g := guard(namespace)
+		Eventually(func() int { status, _ := g.get(ctx, "Bearer none"); return status }).WithContext(ctx).Should(Equal(http.StatusUnauthorized))
 	})
 
 	letIn := func(ctx context.Context) {
