@@ -90,6 +90,7 @@ func (h *fakeHeadscale) CreateAPIKey(_ context.Context, expiration time.Time) (h
 	return key, nil
 }
 
+// add adds a key. While a Manager runs, it is called by set.
 func (h *fakeHeadscale) add(key headscale.Key, expiration time.Time) headscale.Key {
 	h.minted++
 	prefix, known := key.Prefix()

@@ -406,7 +406,8 @@ func TestKeysOfAnEarlierVersionAreStillOurs(t *testing.T) {
 		first := w.key()
 		w.stop()
 
-		orphan := w.headscale.add(w.headscale.newKey(), former.Expiration(time.Now().Add(30*day)))
+		var orphan, others headscale.Key
+		w.headscale.set(func() { orphan = w.headscale.add(w.headscale.newKey(), former.Expiration(time.Now().Add(30*day))) })
 		w.tag = rotation.NewTag("test/test/cluster").After(former)
 		w.start().pass(time.Minute)
 		w.Expect(w.key()).To(Equal(first), "it is good as it is")
@@ -416,7 +417,7 @@ func TestKeysOfAnEarlierVersionAreStillOurs(t *testing.T) {
 		w.pass(11 * day)
 		w.Expect(w.key()).NotTo(Equal(first))
 		w.atRest()
-		others := w.headscale.add(w.headscale.newKey(), former.Expiration(time.Now().Add(30*day)))
+		w.headscale.set(func() { others = w.headscale.add(w.headscale.newKey(), former.Expiration(time.Now().Add(30*day))) })
 		w.pass(time.Hour)
 		w.Expect(w.headscale.accepts([]byte(others.Reveal()))).To(BeTrue(), "it may be another cluster's")
 		w.Expect(w.headscale.accepts(w.key())).To(BeTrue())
