@@ -41,10 +41,11 @@ var _ = Describe("The watches of references", func() {
 
 	start := func(everywhere bool) {
 		GinkgoHelper()
-		open = &atomic.Int32{}
+		counter := &atomic.Int32{}
+		open = counter
 		user := rest.CopyConfig(config)
 		user.QPS = -1
-		user.Wrap(func(next http.RoundTripper) http.RoundTripper { return openWatches{next, open} })
+		user.Wrap(func(next http.RoundTripper) http.RoundTripper { return openWatches{next, counter} })
 		client, err := rest.HTTPClientFor(user)
 		Expect(err).NotTo(HaveOccurred())
 		running, stop := context.WithCancel(context.Background())
@@ -54,10 +55,11 @@ var _ = Describe("The watches of references", func() {
 	}
 	// drain takes every event for as long as the spec runs.
 	drain := func(ctx context.Context) {
+		events := watches.Events()
 		go func() {
 			for {
 				select {
-				case <-watches.Events():
+				case <-events:
 				case <-ctx.Done():
 					return
 				}

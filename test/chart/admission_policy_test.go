@@ -74,11 +74,12 @@ var hostileObjects = map[string]struct{ kind, path, value, answer string }{
 // nobody's but keep the data of all.
 var hostileClaimChanges = map[string]struct{ patch, refusal string }{
 	"another's":          {`{"spec": {"resources": {"requests": {"storage": "2Gi"}}}}`, "only the claims of data volumes"},
-	"its labels":         {`{"metadata": {"labels": {"app.kubernetes.io/instance": "other"}}}`, "nothing of a claim but its size and annotations"},
-	"that it has none":   {`{"metadata": {"labels": null}}`, "nothing of a claim but its size and annotations"},
-	"its owner":          {`{"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"}]}}`, "nothing of a claim but its size and annotations"},
-	"what keeps it":      {`{"metadata": {"finalizers": null}}`, "nothing of a claim but its size and annotations"},
-	"what else keeps it": {`{"metadata": {"finalizers": ["kubernetes.io/pvc-protection", "example.com/mine"]}}`, "nothing of a claim but its size and annotations"},
+	"its labels":         {`{"metadata": {"labels": {"app.kubernetes.io/instance": "other"}}}`, "nothing of a claim but its size, annotations and own labels"},
+	"whose it is":        {`{"metadata": {"labels": {"headscale.infrado.cloud/headscale": "other"}}}`, "nothing of a claim but its size, annotations and own labels"},
+	"that it has none":   {`{"metadata": {"labels": null}}`, "nothing of a claim but its size, annotations and own labels"},
+	"its owner":          {`{"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"}]}}`, "nothing of a claim but its size, annotations and own labels"},
+	"what keeps it":      {`{"metadata": {"finalizers": null}}`, "nothing of a claim but its size, annotations and own labels"},
+	"what else keeps it": {`{"metadata": {"finalizers": ["kubernetes.io/pvc-protection", "example.com/mine"]}}`, "nothing of a claim but its size, annotations and own labels"},
 }
 
 // claimOf makes a claim that is bound, of a class whose volumes can be expanded, for one spec.
@@ -166,6 +167,12 @@ var _ = Describe("The admission policies", Ordered, func() {
 			Expect(err).To(MatchError(ContainSubstring(answer.refusal)))
 		})
 	}
+
+	It("allow to label the claim of a data volume as the operator's", func(ctx SpecContext) {
+		claim := claimOf(ctx, admin, "data-headscale-0")
+		Expect(operator.Patch(ctx, claim, client.RawPatch("application/merge-patch+json", []byte(`{"metadata": {"labels": {
+			"app.kubernetes.io/instance": null, "app.kubernetes.io/name": "headscale", "app.kubernetes.io/managed-by": "headscale-operator", "headscale.infrado.cloud/headscale": "headscale"}}}`)))).To(Succeed())
+	})
 
 	It("allow to enlarge and to annotate the claim of a data volume", func(ctx SpecContext) {
 		claim := claimOf(ctx, admin, "data-headscale-0")

@@ -205,6 +205,8 @@ var _ = Describe("What a Headscale refers to", func() {
 			MatchRegexp(`(?m)^.*(extra.records|reading records).*unexpected end of JSON input`))
 		records.Data["records.json"] += `, "value": "100.64.0.99"}]`
 		Expect(admin.Update(ctx, records)).To(Succeed())
+		// The kubelet would update the file, and Headscale reads it again; here it comes with a new pod.
+		Expect(admin.Delete(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "headscale-0"}})).To(Succeed())
 		hs.awaitReady(ctx)
 	})
 

@@ -106,7 +106,7 @@ var _ = Describe("The sidecar's token", Ordered, func() {
 		Expect(admin.Patch(ctx, own, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":null}}`)))).To(Succeed())
 		Eventually(func() bool { return apierrors.IsForbidden(sidecar.Get(ctx, client.ObjectKeyFromObject(own), own)) }).WithContext(ctx).Should(BeTrue())
 		again := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: own.Namespace, Name: own.Name}}
-		Expect(sidecar.Create(ctx, again)).To(MatchError(apierrors.IsAlreadyExists, "exists already"))
+		Eventually(func() error { return sidecar.Create(ctx, again) }).WithContext(ctx).Should(MatchError(apierrors.IsAlreadyExists, "exists already"), "the Role is made again without the Secret's name")
 		Expect(admin.Delete(ctx, own)).To(Succeed())
 		hs.awaitReady(ctx)
 		Expect(sidecar.Get(ctx, client.ObjectKeyFromObject(own), own)).To(Succeed())

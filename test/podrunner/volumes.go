@@ -94,6 +94,10 @@ func projections(source corev1.VolumeSource) ([]corev1.VolumeProjection, error) 
 		return []corev1.VolumeProjection{{ConfigMap: &corev1.ConfigMapProjection{
 			LocalObjectReference: from.LocalObjectReference, Items: from.Items,
 		}}}, nil
+	case source.Secret != nil:
+		return []corev1.VolumeProjection{{Secret: &corev1.SecretProjection{
+			LocalObjectReference: corev1.LocalObjectReference{Name: source.Secret.SecretName}, Items: source.Secret.Items,
+		}}}, nil
 	case source.Projected != nil:
 		return source.Projected.Sources, nil
 	default:
