@@ -1,7 +1,8 @@
 // Command structure prints how the module is built: the size of every package and of its
 // functions, how much of test/ is support code and how much is tests, which packages import
 // which, and how large the programs are. It exits with status 1 where an import goes up a
-// layer of docs/design.md, or where that table and the packages do not agree.
+// layer of docs/design.md, where that table and the packages do not agree, or where there is too
+// much test machinery. Of a checkout without that table it prints the imports without layers.
 package main
 
 import (
@@ -14,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
@@ -25,6 +27,10 @@ var programs = []struct{ name, path, tags string }{
 	{"kubectl-headscale", "./cmd/kubectl-headscale", ""},
 }
 
+// maxMachinery is how many lines of Go that are no tests may stand below test/. A newcomer reads
+// them before a failing suite.
+const maxMachinery = 6000
+
 func main() {
 	directory := flag.String("C", ".", "the checkout to look at")
 	build := flag.Bool("build", false, "build the programs, too, and print how long that takes and how large they are")
@@ -35,7 +41,8 @@ func main() {
 	}
 }
 
-// run prints everything about one checkout. Its error names each import that goes up.
+// run prints everything about one checkout. Its error names each import that goes up, and too
+// much test machinery.
 func run(ctx context.Context, out io.Writer, directory string, build bool) error {
 	packages, err := readPackages(ctx, directory)
 	if err != nil {
@@ -53,7 +60,7 @@ func run(ctx context.Context, out io.Writer, directory string, build bool) error
 			return err
 		}
 	}
-	return errors.Join(violations(packages, layers)...)
+	return errors.Join(append(violations(packages, layers), tooMuch(packages))...)
 }
 
 // printPackages prints a line for each package that has code besides its tests.
@@ -99,11 +106,35 @@ func printTests(out io.Writer, packages []codePackage) {
 	}
 	_, _ = fmt.Fprintf(out, "\nproduct: %d lines; tests: %d lines; test support (test/ and internal/…/…test, no tests): %d lines\n",
 		product, tests, support)
+	_, _ = fmt.Fprintf(out, "test machinery below test/: %d lines, at most %d\n", machinery(packages), maxMachinery)
+}
+
+// machinery counts the lines below test/ that are no tests.
+func machinery(packages []codePackage) int {
+	lines := 0
+	for _, p := range packages {
+		if strings.HasPrefix(p.path, "test/") {
+			lines += p.lines
+		}
+	}
+	return lines
+}
+
+// tooMuch is the error of more test machinery than there may be.
+func tooMuch(packages []codePackage) error {
+	if lines := machinery(packages); lines > maxMachinery {
+		return fmt.Errorf("below test/ are %d lines that are no tests, more than %d: remove what shows less than it costs", lines, maxMachinery)
+	}
+	return nil
 }
 
 // printImports prints which packages of the product import which, by layer.
 func printImports(out io.Writer, packages []codePackage, layers layers) {
-	_, _ = fmt.Fprintln(out, "\nimports within the product, with the layers of docs/design.md:")
+	header := "\nimports within the product, with the layers of docs/design.md:"
+	if layers == nil {
+		header = "\nimports within the product; docs/design.md has no table of layers (| layer | packages | …):"
+	}
+	_, _ = fmt.Fprintln(out, header)
 	for _, p := range packages {
 		if p.isTestSupport() || p.isTool() || len(p.imports) == 0 {
 			continue
