@@ -1,12 +1,14 @@
-// Command crdlimits gives every list, map and string of the resource's schema that has no limit
+// Command crdlimits gives every list, map and string of the schemas of all kinds that has no limit
 // of its own one: those of Kubernetes' types, on which no marker can stand. Run it after
 // controller-gen: make manifests.
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -44,16 +46,28 @@ var exceptions = []struct {
 }
 
 func main() {
-	file := flag.String("file", "config/crd/bases/headscale.infrado.cloud_headscales.yaml", "`file` of the CustomResourceDefinition to change")
+	directory := flag.String("directory", "config/crd/bases", "`directory` of the CustomResourceDefinitions to change")
 	flag.Parse()
-	if err := run(*file); err != nil {
+	if err := run(*directory); err != nil {
 		fmt.Fprintln(os.Stderr, "crdlimits:", err)
 		os.Exit(1)
 	}
 }
 
-// run adds the limits to the definition in a file.
-func run(file string) error {
+// run adds the limits to all definitions in a directory, of which there must be one.
+func run(directory string) error {
+	files, err := filepath.Glob(filepath.Join(directory, "*.yaml"))
+	if err == nil && len(files) == 0 {
+		err = fmt.Errorf("%s has no *.yaml", directory)
+	}
+	for _, file := range files {
+		err = errors.Join(err, change(file))
+	}
+	return err
+}
+
+// change adds the limits to the definition in a file.
+func change(file string) error {
 	text, err := os.ReadFile(file) //nolint:gosec // the file that the developer names
 	if err != nil {
 		return err

@@ -44,13 +44,16 @@ spec:
 
 func TestLimits(t *testing.T) {
 	g := NewWithT(t)
-	file := filepath.Join(t.TempDir(), "definition.yaml")
+	directory := t.TempDir()
+	file, other := filepath.Join(directory, "one.yaml"), filepath.Join(directory, "other.yaml")
 	g.Expect(os.WriteFile(file, []byte(definition), 0o600)).To(Succeed())
+	g.Expect(os.WriteFile(other, []byte(definition), 0o600)).To(Succeed())
 	var last []byte
 	for range 2 {
-		g.Expect(run(file)).To(Succeed())
+		g.Expect(run(directory)).To(Succeed())
 		text, err := os.ReadFile(file)
 		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(os.ReadFile(other)).To(Equal(text), "every definition is changed")
 		g.Expect(string(text)).To(And(
 			ContainSubstring("additionalProperties:\n                      maxLength: 32768\n                      type: string\n                    maxProperties: 7\n"),
 			ContainSubstring("              name:\n                type: string\n")), "a field of ours gets its limit from a marker")
@@ -59,5 +62,5 @@ func TestLimits(t *testing.T) {
 		}
 		last = text
 	}
-	g.Expect(run(file + ".none")).NotTo(Succeed())
+	g.Expect(run(t.TempDir())).To(MatchError(ContainSubstring("has no *.yaml")))
 }

@@ -51,6 +51,10 @@ const (
 // hexadecimal, so that a changed config makes a new pod.
 const AnnotationConfigHash = v1beta1.GroupName + "/config-hash"
 
+// AnnotationReferences is on the pod where the Headscale refers to Secrets or
+// ConfigMaps: a digest of their data, so that a change of it makes a new pod.
+const AnnotationReferences = v1beta1.GroupName + "/references-hash"
+
 // annotationDefaultContainer is where kubectl looks for the container that a command
 // without one is about.
 const annotationDefaultContainer = "kubectl.kubernetes.io/default-container"

@@ -16,10 +16,6 @@ const (
 	KindSecret    = "Secret"
 )
 
-// AnnotationReferences is on the pod where the Headscale refers to Secrets or
-// ConfigMaps: a digest of their data, so that a change of it makes a new pod.
-const AnnotationReferences = v1beta1.GroupName + "/references-hash"
-
 // filesDir is where the files that a Headscale refers to are mounted.
 const filesDir = "/etc/headscale-files"
 

@@ -163,17 +163,23 @@ var _ = Describe("The chart and the manifests in config/", func() {
 	})
 
 	It("share the generated files", func() {
-		for file, source := range map[string]string{
-			"crd.yaml":                  "crd/bases/headscale.infrado.cloud_headscales.yaml",
+		sources := map[string]string{
 			"manager-role.yaml":         "rbac/role.yaml",
 			"leader-election-role.yaml": "rbac/leader_election_role.yaml",
-			"editor-role.yaml":          "rbac/headscale_editor_role.yaml",
-			"viewer-role.yaml":          "rbac/headscale_viewer_role.yaml",
 			"metrics-auth-role.yaml":    "rbac/metrics_auth_role.yaml",
 			"metrics-reader-role.yaml":  "rbac/metrics_reader_role.yaml",
 			"rules.yaml":                "prometheus/rules.yaml",
 			"admission-policies.yaml":   "admission-policy/policies.yaml",
-		} {
+		}
+		for pattern, directory := range map[string]string{"crd/bases/*.yaml": "crds", "rbac/*_editor_role.yaml": "user-roles", "rbac/*_viewer_role.yaml": "user-roles"} {
+			files, err := filepath.Glob(filepath.Join(root, "config", pattern))
+			Expect(err).NotTo(HaveOccurred())
+			Expect(files).NotTo(BeEmpty(), pattern)
+			for _, file := range files {
+				sources[filepath.Join(directory, filepath.Base(file))] = filepath.Join(filepath.Dir(pattern), filepath.Base(file))
+			}
+		}
+		for file, source := range sources {
 			have, err := os.ReadFile(filepath.Join(chartDir(), "files", file))
 			Expect(err).NotTo(HaveOccurred())
 			want, err := os.ReadFile(filepath.Join(root, "config", source))
