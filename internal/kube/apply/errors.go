@@ -9,11 +9,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/kube/kubeapi"
 )
-
-// foreignRetry is how long after a conflict the names are looked up again. No watch tells
-// when an object that belongs to someone else is deleted.
-const foreignRetry = time.Minute
 
 // ForeignError says that names which an owner needs are taken by objects that belong to
 // someone else.
@@ -35,7 +32,7 @@ func (e *ForeignError) Error() string {
 func (e *ForeignError) Reason() string { return v1beta1.ReasonConflict }
 
 // RetryAfter is how long until it is worth looking again.
-func (e *ForeignError) RetryAfter() time.Duration { return foreignRetry }
+func (e *ForeignError) RetryAfter() time.Duration { return kubeapi.ConflictRetry }
 
 // OwnerGoneError says that an owner is being deleted, so that nothing is written for it.
 type OwnerGoneError struct {
@@ -82,4 +79,4 @@ func (e *EditedError) Unwrap() error { return e.Err }
 func (e *EditedError) Reason() string { return v1beta1.ReasonConflict }
 
 // RetryAfter is how long until it is worth trying again.
-func (e *EditedError) RetryAfter() time.Duration { return foreignRetry }
+func (e *EditedError) RetryAfter() time.Duration { return kubeapi.ConflictRetry }

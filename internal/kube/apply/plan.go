@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"infrado.cloud/headscale-operator/internal/kube/kubeapi"
 )
 
 // Plan is what is to be written for one owner, worked out before anything is.
@@ -140,11 +141,11 @@ func (p *Plan) checkOwner(ctx context.Context) error {
 	if p.Empty() {
 		return nil
 	}
-	live, ok := reflect.New(reflect.TypeOf(p.owner).Elem()).Interface().(client.Object)
-	if !ok {
-		return fmt.Errorf("a %T is no object of an API", p.owner)
+	live, err := kubeapi.NewLike(p.owner)
+	if err != nil {
+		return err
 	}
-	err := p.clients.Live.Get(ctx, client.ObjectKeyFromObject(p.owner), live)
+	err = p.clients.Live.Get(ctx, client.ObjectKeyFromObject(p.owner), live)
 	switch {
 	case client.IgnoreNotFound(err) != nil:
 		return fmt.Errorf("checking that the owner still exists: %w", err)

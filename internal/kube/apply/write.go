@@ -9,13 +9,14 @@ import (
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"infrado.cloud/headscale-operator/internal/kube/kubeapi"
 )
 
 // anyVersion is a resource version that no object has: those of stored objects are the
@@ -89,7 +90,7 @@ func (c *change[C, T, O]) remember() error {
 // the object, what is in the way becomes ours, and it is sent again.
 func (c *change[C, T, O]) settle(ctx context.Context, send func(context.Context) error) error {
 	err := send(ctx)
-	causes := invalidFields(err)
+	causes := kubeapi.InvalidFields(err)
 	if c.live == nil || len(causes) == 0 {
 		return err
 	}
@@ -105,7 +106,7 @@ func (c *change[C, T, O]) settle(ctx context.Context, send func(context.Context)
 		if takeErr := c.takeOver(ctx, e, near); takeErr != nil {
 			return takeErr
 		}
-		if err = send(ctx); len(invalidFields(err)) == 0 {
+		if err = send(ctx); len(kubeapi.InvalidFields(err)) == 0 {
 			return err
 		}
 	}
@@ -157,7 +158,7 @@ func (c *change[C, T, O]) validAlone(ctx context.Context) bool {
 	}
 	sent.SetName(aloneName(Name(c.want)))
 	err = c.request(ctx, sent, client.DryRunAll)
-	return err == nil || len(invalidFields(err)) == 0 && (apierrors.IsInvalid(err) || apierrors.IsForbidden(err))
+	return err == nil || len(kubeapi.InvalidFields(err)) == 0 && (apierrors.IsInvalid(err) || apierrors.IsForbidden(err))
 }
 
 // aloneName is a name that no object has, and that is valid for every kind, however long the
@@ -227,20 +228,4 @@ func document(object any) (*unstructured.Unstructured, error) {
 		return nil, fmt.Errorf("encoding a %T: %w", object, err)
 	}
 	return &unstructured.Unstructured{Object: fields}, nil
-}
-
-// invalidFields are the fields by which the API server itself found an object invalid; none
-// for any other error. Admission policies refuse objects as invalid too, without fields.
-func invalidFields(err error) []metav1.StatusCause {
-	var refused apierrors.APIStatus
-	if !apierrors.IsInvalid(err) || !errors.As(err, &refused) || refused.Status().Details == nil {
-		return nil
-	}
-	var causes []metav1.StatusCause
-	for _, cause := range refused.Status().Details.Causes {
-		if cause.Field != "" {
-			causes = append(causes, cause)
-		}
-	}
-	return causes
 }

@@ -2,19 +2,14 @@ package status
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/kube/kubeapi"
 )
-
-// conflictRetry is how long after a conflict the controller looks again. No watch tells when
-// an object that is not its own is deleted.
-const conflictRetry = time.Minute
 
 // outdatedRetry is how long after an optimistic-lock conflict the controller reconciles
 // again. What its cache did not have yet arrives in the meantime.
@@ -33,7 +28,7 @@ func (e *ConflictError) Error() string { return e.Message }
 func (e *ConflictError) Reason() string { return v1beta1.ReasonConflict }
 
 // RetryAfter is how long until it is worth looking again.
-func (e *ConflictError) RetryAfter() time.Duration { return conflictRetry }
+func (e *ConflictError) RetryAfter() time.Duration { return kubeapi.ConflictRetry }
 
 // WaitError says what has to happen elsewhere first, of which a watch will tell.
 type WaitError struct {
@@ -171,7 +166,7 @@ func classifyOne(err error) *Failure {
 		return failed
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return &Failure{Reason: v1beta1.ReasonReconcileFailed, Message: "The namespace is being deleted"}
-	case isInvalidObject(err):
+	case len(kubeapi.InvalidFields(err)) > 0:
 		return &Failure{Reason: v1beta1.ReasonInvalidConfig, Message: "The API server rejected an object built from spec: " + err.Error()}
 	case apierrors.IsInvalid(err):
 		return &Failure{Reason: v1beta1.ReasonReconcileFailed, Message: "An admission policy of the cluster rejected a request: " + err.Error(), Transient: err}
@@ -180,17 +175,6 @@ func classifyOne(err error) *Failure {
 	default:
 		return &Failure{Reason: v1beta1.ReasonReconcileFailed, Message: err.Error(), Transient: err}
 	}
-}
-
-// isInvalidObject tells whether the API server itself found an object invalid. It then says
-// which fields; an admission policy or webhook, which may answer with the same code, does not.
-func isInvalidObject(err error) bool {
-	var refused apierrors.APIStatus
-	if !apierrors.IsInvalid(err) || !errors.As(err, &refused) {
-		return false
-	}
-	details := refused.Status().Details
-	return details != nil && slices.ContainsFunc(details.Causes, func(cause metav1.StatusCause) bool { return cause.Field != "" })
 }
 
 // RequeueAfter is how long until the next thing happens that no watch tells of; zero: there

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/kube/kubeapi"
 )
 
 // userError is an error that only the user can fix.
@@ -35,7 +36,7 @@ func TestClassify(t *testing.T) {
 		retry     time.Duration
 		transient bool
 	}{
-		"a name that is taken":            {errors.Join(&ConflictError{Message: "Role x exists already"}, nil), v1beta1.ReasonConflict, conflictRetry, false},
+		"a name that is taken":            {errors.Join(&ConflictError{Message: "Role x exists already"}, nil), v1beta1.ReasonConflict, kubeapi.ConflictRetry, false},
 		"a spec that cannot be built":     {fmt.Errorf("building: %w", userError{}), v1beta1.ReasonInvalidConfig, 0, false},
 		"an object that is refused":       {fmt.Errorf("applying: %w", apierrors.NewInvalid(kind, "x", field.ErrorList{field.Required(field.NewPath("spec"), "")})), v1beta1.ReasonInvalidConfig, 0, false},
 		"an object that a policy refuses": {fmt.Errorf("applying: %w", apierrors.NewInvalid(kind, "x", nil)), v1beta1.ReasonReconcileFailed, 0, true},

@@ -7,6 +7,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"infrado.cloud/headscale-operator/internal/kube/kubeapi"
 )
 
 // Patch writes the status of an object if it differs from what describe makes of it: first
@@ -23,7 +25,7 @@ func Patch[O client.Object](ctx context.Context, live client.Reader, writer clie
 	if equality.Semantic.DeepEqual(statusOf(before), statusOf(after)) {
 		return none, none, nil
 	}
-	current, err := newLike(cached)
+	current, err := kubeapi.NewLike(cached)
 	if err != nil {
 		return none, none, err
 	}
@@ -51,7 +53,7 @@ func Patch[O client.Object](ctx context.Context, live client.Reader, writer clie
 
 // change returns what identifies an object with its status, before and after describe.
 func change[O client.Object](object O, statusOf func(O) any, describe func(O)) (before, after O, err error) {
-	bare, err := newLike(object)
+	bare, err := kubeapi.NewLike(object)
 	if err != nil {
 		return bare, bare, err
 	}
@@ -68,15 +70,6 @@ func change[O client.Object](object O, statusOf func(O) any, describe func(O)) (
 	}
 	describe(after)
 	return before, after, nil
-}
-
-// newLike is an empty object of the same type.
-func newLike[O client.Object](object O) (O, error) {
-	empty, ok := reflect.New(reflect.TypeOf(object).Elem()).Interface().(O)
-	if !ok {
-		return empty, fmt.Errorf("a %T is no object of an API", object)
-	}
-	return empty, nil
 }
 
 // copyOf is a deep copy of an object.

@@ -1,0 +1,44 @@
+// Package kubeapi has what the packages beside it share about the API server: which of its
+// refusals is about an object's fields, when it is worth asking again, and empty typed objects.
+package kubeapi
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// ConflictRetry is how long after a conflict with somebody else's object a controller looks
+// again. No watch tells when an object that is not its own is deleted.
+const ConflictRetry = time.Minute
+
+// InvalidFields are the fields by which the API server itself found an object invalid; none
+// for any other error. An admission policy or webhook may refuse an object as invalid too,
+// without fields.
+func InvalidFields(err error) []metav1.StatusCause {
+	var refused apierrors.APIStatus
+	if !apierrors.IsInvalid(err) || !errors.As(err, &refused) || refused.Status().Details == nil {
+		return nil
+	}
+	var causes []metav1.StatusCause
+	for _, cause := range refused.Status().Details.Causes {
+		if cause.Field != "" {
+			causes = append(causes, cause)
+		}
+	}
+	return causes
+}
+
+// NewLike is an empty object of the type that an object has, which is a pointer. An error tells
+// of an object whose type is not what its interface needs.
+func NewLike[O any](object O) (O, error) {
+	empty, ok := reflect.New(reflect.TypeOf(object).Elem()).Interface().(O)
+	if !ok {
+		return empty, fmt.Errorf("a %T is no object of an API", object)
+	}
+	return empty, nil
+}
