@@ -6,7 +6,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// HeadscaleSpec is what a user wants of a Headscale.
+// HeadscaleSpec defines the desired state of a Headscale.
 type HeadscaleSpec struct {
 	// Headscale's release, which is also its image tag, such as v0.29.3.
 	// +required
@@ -163,7 +163,7 @@ type APIKeyStatus struct {
 	LastRotationRequest string `json:"last_rotation_request,omitempty"`
 }
 
-// HeadscaleStatus is what the operator has seen of a Headscale.
+// HeadscaleStatus is the observed state of a Headscale.
 type HeadscaleStatus struct {
 	// Generation of the resource that this status is about. (In camel case, unlike
 	// the fields of the spec, because tools such as Flux and Argo CD look for it.)

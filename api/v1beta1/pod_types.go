@@ -75,7 +75,7 @@ type PodSpec struct {
 	// +kubebuilder:validation:MaxItems=32
 	Volumes []PodVolume `json:"volumes,omitempty"`
 
-	// Where Headscale sees those volumes.
+	// Volume mounts of Headscale's container.
 	// +optional
 	// +listType=map
 	// +listMapKey=mountPath
@@ -85,10 +85,10 @@ type PodSpec struct {
 
 // PodResources are the CPU and the memory of a container.
 type PodResources struct {
-	// The most that the container may use.
+	// Resource limits.
 	// +optional
 	Limits corev1.ResourceList `json:"limits,omitempty"`
-	// What is set aside for the container.
+	// Resource requests.
 	// +optional
 	Requests corev1.ResourceList `json:"requests,omitempty"`
 }
@@ -129,7 +129,7 @@ type PodVolume struct {
 	// A volume of a CSI driver that lives as long as the pod.
 	// +optional
 	CSI *corev1.CSIVolumeSource `json:"csi,omitempty"`
-	// Files that say something about the pod.
+	// A downward API volume.
 	// +optional
 	DownwardAPI *corev1.DownwardAPIVolumeSource `json:"downwardAPI,omitempty"`
 	// An empty directory that lives as long as the pod.

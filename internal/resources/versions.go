@@ -42,9 +42,9 @@ func CheckUpgrade(from, to string) error {
 	}
 	switch {
 	case wanted.LessThan(was):
-		return refuse("its database cannot go back to an older version; write %s again, or restore a backup of the data to a Headscale of another name", from)
+		return refuse("its database cannot go back to an older version; write %s again, or restore a backup of the data to a Headscale with another name", from)
 	case wanted.Major() != was.Major():
-		return refuse("a new major version is a new database; make a Headscale of another name")
+		return refuse("a new major version is a new database; create a Headscale with another name")
 	case wanted.Minor() > was.Minor()+1:
 		return refuse("minor versions must not be skipped, because each migrates the database; go to the latest v%d.%d first, wait until it is ready, and go on from there", was.Major(), was.Minor()+1)
 	default:
@@ -63,7 +63,7 @@ func CheckRollback(started, to string) error {
 	}
 	return &UpgradeError{From: started, To: to, Advice: fmt.Sprintf(
 		"%[1]s was started and may have migrated the database, though it has not become ready; "+
-			"write %[1]s again and fix what keeps it from starting, or restore a backup of the data to a Headscale of another name", started)}
+			"write %[1]s again and fix what keeps it from starting, or restore a backup of the data to a Headscale with another name", started)}
 }
 
 // maxMajor is the highest major version of a release. A tag that begins with a larger

@@ -18,9 +18,9 @@ func TestCheckUpgrade(t *testing.T) {
 		{"v0.28.0", "v0.29.0-beta.1", ""},
 		{"built by hand", "v0.29.3", ""},
 		{"v0.27.1", "v0.29.3", "spec.version cannot go from v0.27.1 to v0.29.3: minor versions must not be skipped, because each migrates the database; go to the latest v0.28 first, wait until it is ready, and go on from there. The pod is left as it is"},
-		{"v0.29.3", "v0.28.0", "spec.version cannot go from v0.29.3 to v0.28.0: its database cannot go back to an older version; write v0.29.3 again, or restore a backup of the data to a Headscale of another name. The pod is left as it is"},
-		{"v0.30.0", "v1.0.0", "spec.version cannot go from v0.30.0 to v1.0.0: a new major version is a new database; make a Headscale of another name. The pod is left as it is"},
-		{"v1.0.0", "v0.30.0", "spec.version cannot go from v1.0.0 to v0.30.0: its database cannot go back to an older version; write v1.0.0 again, or restore a backup of the data to a Headscale of another name. The pod is left as it is"},
+		{"v0.29.3", "v0.28.0", "spec.version cannot go from v0.29.3 to v0.28.0: its database cannot go back to an older version; write v0.29.3 again, or restore a backup of the data to a Headscale with another name. The pod is left as it is"},
+		{"v0.30.0", "v1.0.0", "spec.version cannot go from v0.30.0 to v1.0.0: a new major version is a new database; create a Headscale with another name. The pod is left as it is"},
+		{"v1.0.0", "v0.30.0", "spec.version cannot go from v1.0.0 to v0.30.0: its database cannot go back to an older version; write v1.0.0 again, or restore a backup of the data to a Headscale with another name. The pod is left as it is"},
 	} {
 		t.Run(test.from+" to "+test.to, func(t *testing.T) {
 			g := NewWithT(t)

@@ -90,7 +90,7 @@ func planVolume(want *corev1ac.PersistentVolumeClaimApplyConfiguration, o observ
 
 // compareWithTemplate refuses a smaller size and another class than the StatefulSet has.
 func compareWithTemplate(size resource.Quantity, class string, template *corev1.PersistentVolumeClaim) error {
-	const advice = "cannot be changed from %q to %q while the volume is in use: write %[1]q again, or move the data by hand to a Headscale of another name"
+	const advice = "cannot be changed from %q to %q while the volume is in use: write %[1]q again, or move the data by hand to a Headscale with another name"
 	given := ""
 	if template.Spec.StorageClassName != nil {
 		given = *template.Spec.StorageClassName
@@ -111,7 +111,7 @@ func compareWithClaim(class *string, claim *corev1.PersistentVolumeClaim) error 
 		return nil
 	}
 	return &resources.InvalidError{Field: "persistent_volume_claim.storage_class_name", Message: fmt.Sprintf(
-		"is %q, and claim %s, which was there before, has %q: write %[3]q, or leave it out, or move the data by hand to a Headscale of another name",
+		"is %q, but the existing claim %s has %q: set it to %[3]q, or remove it, or move the data by hand to a Headscale with another name",
 		*class, claim.Name, *claim.Spec.StorageClassName)}
 }
 
@@ -205,7 +205,7 @@ func cannotExpand(expand *expansion, why, remedy string) error {
 		remedy += ", "
 	}
 	return status.Later(expansionRetry, &resources.InvalidError{Field: "persistent_volume_claim.size", Message: fmt.Sprintf(
-		"cannot be changed from %q to %q, because %s: %swrite %[1]q again, or move the data by hand to a Headscale of another name",
+		"cannot be changed from %q to %q, because %s: %swrite %[1]q again, or move the data by hand to a Headscale with another name",
 		expand.from.String(), expand.to.String(), why, remedy)})
 }
 

@@ -140,7 +140,7 @@ var _ = Describe("A larger data volume", func() {
 		keepClaim(ctx, o.namespace, nil)
 		Expect(create(ctx, o.namespace, shortest+"  persistent_volume_claim: {storage_class_name: fast}\n")).To(Succeed())
 		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(be("False", v1beta1.ReasonInvalidConfig,
-			`spec.persistent_volume_claim.storage_class_name is "fast", and claim data-headscale-0, which was there before, has "`+o.namespace+`": write "`+o.namespace+`", or leave it out`))
+			`spec.persistent_volume_claim.storage_class_name is "fast", but the existing claim data-headscale-0 has "`+o.namespace+`": set it to "`+o.namespace+`", or remove it`))
 	})
 
 	It("is asked for where the claim has none of our labels", func(ctx context.Context) {
