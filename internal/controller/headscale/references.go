@@ -122,8 +122,12 @@ func changedParts(applied, now *referenced) []string {
 }
 
 // starting tells whether the pod that the StatefulSet asks for is on its way to become ready,
-// with no sign of trouble: to replace it now would have it begin again.
+// with no sign of trouble: to replace it now would have it begin again. Where there is none, or
+// only one that ends, the next is made with the change.
 func starting(s scope, o observed) bool {
+	if o.pod == nil || !o.pod.DeletionTimestamp.IsZero() {
+		return false
+	}
 	available := availability(s, o)
 	if available.True {
 		return !rollout(o).True

@@ -199,6 +199,23 @@ var _ = Describe("A Headscale that refers to Secrets and ConfigMaps", func() {
 		Eventually(digest(ctx)).WithContext(ctx).ShouldNot(Equal(second))
 	})
 
+	It("makes the pod with the change where the one that waits is deleted, and does not replace that again", func(ctx context.Context) {
+		first := referTo(ctx, "")
+		change(ctx, keys, `{"stringData": {"noise": "second"}}`)
+		Eventually(digest(ctx)).WithContext(ctx).ShouldNot(Equal(first))
+		second := digest(ctx)(NewGomega(Fail))
+		runPod(ctx, o.namespace, "headscale", 0)
+		change(ctx, keys, `{"stringData": {"noise": "third"}}`)
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(be("False", v1beta1.ReasonProgressing, "kubectl delete pod headscale-0 replaces it now"))
+		Expect(admin.Delete(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: "headscale-0"}})).To(Succeed())
+		Eventually(digest(ctx)).WithContext(ctx).ShouldNot(Equal(second))
+		third := digest(ctx)(NewGomega(Fail))
+		runPod(ctx, o.namespace, "headscale", 1)
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionAvailable)).WithContext(ctx).Should(be("True", v1beta1.ReasonAvailable, ""))
+		o.touch(ctx, "headscale")
+		Expect(digest(ctx)(NewGomega(Fail))).To(Equal(third))
+	})
+
 	It("does not wait for a pod that has failed, because the change may help", func(ctx context.Context) {
 		first := referTo(ctx, "")
 		setPod(ctx, makePod(ctx, o.namespace, "headscale"), nil, crashed(server, "bad key"), running(sidecar, true))
