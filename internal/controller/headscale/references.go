@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -58,10 +59,12 @@ func (m *referenceMemory) remember(headscale client.ObjectKey, read *referenced,
 	if m.read == nil {
 		m.read, m.applied = map[client.ObjectKey]*referenced{}, map[client.ObjectKey]*referenced{}
 	}
-	m.read[headscale] = read
-	if read.digest == ofPod {
-		m.applied[headscale] = read
+	for _, made := range []*referenced{m.read[headscale], read} {
+		if made != nil && made.digest == ofPod {
+			m.applied[headscale] = made
+		}
 	}
+	m.read[headscale] = read
 	if applied := m.applied[headscale]; applied != nil && applied.digest == ofPod {
 		return applied
 	}
@@ -76,29 +79,35 @@ func (m *referenceMemory) last(headscale client.ObjectKey) *referenced {
 }
 
 // referencesDigest is the digest of what the Headscale refers to, for its pod: of the data as
-// it is, or, while a pod that was made with other data is being started, of those. Then what
-// is observed says what the Headscale waits for, and else what the pod is replaced for.
+// it is, or, while a pod that is known to be made with other data is being started, of those.
+// Then what is observed says what the Headscale waits for, and else what the pod is replaced
+// for. A digest that was never read is not waited for: somebody may have written it by hand.
 func (r *Reconciler) referencesDigest(ctx context.Context, s scope, o *observed) (string, error) {
 	now, err := r.readReferences(ctx, s.headscale)
 	if err != nil {
 		return "", err
 	}
-	ofPod := ""
-	if o.statefulSet != nil {
-		ofPod = o.statefulSet.Spec.Template.Annotations[resources.AnnotationReferences]
-	}
+	ofPod := digestOfPod(o.statefulSet)
 	applied := r.references.remember(client.ObjectKeyFromObject(s.headscale), now, ofPod)
 	changed := changedParts(applied, now)
 	if ofPod == "" || ofPod == now.digest || len(changed) == 0 {
 		return now.digest, nil
 	}
-	if starting(s, *o) {
+	if applied != nil && starting(s, *o) {
 		o.waiting = fmt.Sprintf("%s changed, and pod %[2]s is replaced once it is ready or has failed; kubectl delete pod %[2]s replaces it now",
 			strings.Join(changed, ", "), resources.PodName(s.headscale))
 		return ofPod, nil
 	}
 	o.replaced, o.replacedUnsure = changed, applied == nil
 	return now.digest, nil
+}
+
+// digestOfPod is the digest of what the pod is made with, or "" where nothing is known.
+func digestOfPod(statefulSet *appsv1.StatefulSet) string {
+	if statefulSet == nil {
+		return ""
+	}
+	return statefulSet.Spec.Template.Annotations[resources.AnnotationReferences]
 }
 
 // changedParts names the objects that have other data than the pod was made with: none where

@@ -216,6 +216,15 @@ var _ = Describe("A Headscale that refers to Secrets and ConfigMaps", func() {
 		Expect(digest(ctx)(NewGomega(Fail))).To(Equal(third))
 	})
 
+	It("puts right a digest that somebody wrote by hand, while the pod starts, too", func(ctx context.Context) {
+		first := referTo(ctx, "")
+		runPod(ctx, o.namespace, "headscale", 0)
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(be("False", v1beta1.ReasonProgressing, "is not ready"))
+		change(ctx, &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: "headscale"}},
+			`{"spec": {"template": {"metadata": {"annotations": {"`+resources.AnnotationReferences+`": "by hand"}}}}}`)
+		Eventually(digest(ctx)).WithContext(ctx).Should(Equal(first))
+	})
+
 	It("does not wait for a pod that has failed, because the change may help", func(ctx context.Context) {
 		first := referTo(ctx, "")
 		setPod(ctx, makePod(ctx, o.namespace, "headscale"), nil, crashed(server, "bad key"), running(sidecar, true))
