@@ -8,7 +8,9 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
@@ -46,6 +48,17 @@ var _ = Describe("A request for a new key", func() {
 		Expect(patch(ctx, o.namespace, "headscale", fmt.Sprintf(request, "first"))).To(Succeed())
 		Eventually(get[v1beta1.Headscale](ctx, o.namespace, "headscale")).WithContext(ctx).Should(HaveField("Status.APIKey.LastRotationRequest", "first"))
 		Expect(get[corev1.Secret](ctx, o.namespace, "headscale-api-key")(NewGomega(Fail)).ResourceVersion).To(Equal(secret.ResourceVersion))
+	})
+
+	It("does not overwrite a newer one that the Secret got in the meantime", func(ctx context.Context) {
+		o := startOperator(ctx)
+		secret := keySecret(o.namespace, "headscale-api-key", o.time().Add(v1beta1.DefaultExpiration))
+		Expect(admin.Create(ctx, secret)).To(Succeed())
+		stale, err := readSecret(ctx, admin, client.ObjectKeyFromObject(secret))
+		Expect(err).NotTo(HaveOccurred())
+		annotateSecret(ctx, secret, map[string]any{v1beta1.AnnotationRotateRequestedAt: "newer"})
+		Expect(o.reconciler.requestRotation(ctx, stale, "older")).To(MatchError(apierrors.IsConflict, "conflict"))
+		Expect(get[corev1.Secret](ctx, o.namespace, "headscale-api-key")(NewGomega(Fail)).Annotations).To(HaveKeyWithValue(v1beta1.AnnotationRotateRequestedAt, "newer"))
 	})
 
 	It("is not forwarded to somebody else's Secret", func(ctx context.Context) {
