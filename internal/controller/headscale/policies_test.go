@@ -10,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -136,8 +137,9 @@ var _ = Describe("A cluster that changes what is applied", func() {
 })
 
 var _ = Describe("A cluster that refuses what is applied", func() {
-	// refuse has the API server refuse objects in a namespace, and returns how to end it.
-	refuse := func(ctx context.Context, namespace string, match *admissionv1.MatchResources, expression, message string) func() {
+	// refuse has the API server refuse objects in a namespace, as a probe then tells, and
+	// returns how to end it.
+	refuse := func(ctx context.Context, namespace string, match *admissionv1.MatchResources, expression, message string, probe func() error) func() {
 		GinkgoHelper()
 		policy := &admissionv1.ValidatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: namespace}, Spec: admissionv1.ValidatingAdmissionPolicySpec{
 			MatchConstraints: match, Validations: []admissionv1.Validation{{Expression: expression, Message: message}},
@@ -147,18 +149,34 @@ var _ = Describe("A cluster that refuses what is applied", func() {
 		}}
 		Expect(admin.Create(ctx, policy)).To(Succeed())
 		Expect(admin.Create(ctx, binding)).To(Succeed())
-		Eventually(func() error {
-			_, err := probeUpdate(ctx, namespace)
-			if match.ResourceRules[0].Resources[0] == "services" {
-				err = admin.Patch(ctx, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "headscale"}},
-					client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"annotations":{"probe":"on"}}}`)), client.DryRunAll)
-			}
-			return err
-		}).WithContext(ctx).Should(MatchError(ContainSubstring(message)))
+		Eventually(probe).WithContext(ctx).Should(MatchError(ContainSubstring(message)))
 		return func() {
 			Expect(admin.Delete(ctx, binding)).To(Succeed())
 			Expect(admin.Delete(ctx, policy)).To(Succeed())
 		}
+	}
+
+	// refuseService has Services refused that have no label team.
+	refuseService := func(ctx context.Context, namespace string) func() {
+		GinkgoHelper()
+		return refuse(ctx, namespace, within(namespace, "", "services"), "has(object.metadata.labels.team)", "every Service needs the label team", func() error {
+			return admin.Patch(ctx, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "headscale"}},
+				client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"annotations":{"probe":"on"}}}`)), client.DryRunAll)
+		})
+	}
+	// makeExpandable is a Headscale that exists, with a volume that can be expanded.
+	makeExpandable := func(ctx context.Context) (*operator, *corev1.PersistentVolumeClaim) {
+		GinkgoHelper()
+		o := startOperator(ctx)
+		expandable := true
+		class := &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: o.namespace}, Provisioner: "example.com/disk", AllowVolumeExpansion: &expandable}
+		Expect(admin.Create(ctx, class)).To(Succeed())
+		DeferCleanup(func(ctx context.Context) { Expect(admin.Delete(ctx, class)).To(Succeed()) })
+		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
+		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).ShouldNot(BeNil())
+		claim := makeClaim(ctx, o.namespace, "headscale", o.namespace, corev1.ClaimBound)
+		runPod(ctx, o.namespace, "headscale", 1)
+		return o, claim
 	}
 
 	It("is quoted, is not asked all the time, and is noticed when it accepts", func(ctx context.Context) {
@@ -166,7 +184,8 @@ var _ = Describe("A cluster that refuses what is applied", func() {
 		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
 		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).ShouldNot(BeNil())
 		end := refuse(ctx, o.namespace, within(o.namespace, "apps", "statefulsets"),
-			"object.spec.template.spec.containers.all(c, c.image.contains('@sha256:'))", "images must be given by digest")
+			"object.spec.template.spec.containers.all(c, c.image.contains('@sha256:'))", "images must be given by digest",
+			func() error { _, err := probeUpdate(ctx, o.namespace); return err })
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.29.2, pod: {labels: {team: network}}}}`)).To(Succeed())
 		ready := condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)
 		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonReconcileFailed, "An admission policy of the cluster rejected a request: applying the StatefulSet headscale: "))
@@ -185,7 +204,7 @@ var _ = Describe("A cluster that refuses what is applied", func() {
 		o := startOperator(ctx)
 		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
 		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).ShouldNot(BeNil())
-		end := refuse(ctx, o.namespace, within(o.namespace, "", "services"), "has(object.metadata.labels.team)", "every Service needs the label team")
+		end := refuseService(ctx, o.namespace)
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.29.2, api_key: {auto_manage: false}}}`)).To(Succeed())
 		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).Should(And(image("v0.29.2"), WithTransform(containers, Equal([]string{"headscale"}))))
 		Eventually(missing[rbacv1.Role](ctx, o.namespace, "headscale")).WithContext(ctx).Should(BeTrue())
@@ -194,5 +213,70 @@ var _ = Describe("A cluster that refuses what is applied", func() {
 		end()
 		Eventually(get[corev1.Service](ctx, o.namespace, "headscale"), 20*time.Second).WithContext(ctx).Should(HaveField("Labels", HaveKeyWithValue("app.kubernetes.io/version", "v0.29.2")))
 		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonProgressing, ""))
+	})
+
+	It("where it refuses one object does not keep the volume from being expanded", func(ctx context.Context) {
+		o, claim := makeExpandable(ctx)
+		before := get[appsv1.StatefulSet](ctx, o.namespace, "headscale")(NewGomega(Fail))
+		end := refuseService(ctx, o.namespace)
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.29.2, persistent_volume_claim: {size: 2Gi}}}`)).To(Succeed())
+		Eventually(func(g Gomega) string {
+			return storageOf(get[corev1.PersistentVolumeClaim](ctx, o.namespace, claim.Name)(g)).String()
+		}).WithContext(ctx).Should(Equal("2Gi"))
+		Expect(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)(NewGomega(Fail))).To(be("False", v1beta1.ReasonReconcileFailed, "every Service needs the label team"))
+		live := get[appsv1.StatefulSet](ctx, o.namespace, "headscale")(NewGomega(Fail))
+		Expect(live.UID).To(Equal(before.UID))
+		Expect(live.DeletionTimestamp).To(BeNil(), "it is recreated when all else is well")
+		end()
+		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale"), 20*time.Second).WithContext(ctx).ShouldNot(HaveField("DeletionTimestamp", BeNil()))
+	})
+
+	It("where it would refuse the StatefulSet keeps the one that is there from being deleted", func(ctx context.Context) {
+		o, claim := makeExpandable(ctx)
+		match := within(o.namespace, "apps", "statefulsets")
+		match.ResourceRules[0].Operations = []admissionv1.OperationType{admissionv1.Create}
+		end := refuse(ctx, o.namespace, match, "false", "no more StatefulSets", func() error {
+			other := get[appsv1.StatefulSet](ctx, o.namespace, "headscale")(NewGomega(Fail))
+			other.ObjectMeta = metav1.ObjectMeta{Namespace: o.namespace, Name: "other"}
+			return admin.Create(ctx, other, client.DryRunAll)
+		})
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {persistent_volume_claim: {size: 2Gi}}}`)).To(Succeed())
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(be("False", v1beta1.ReasonReconcileFailed, "no more StatefulSets"))
+		Expect(storageOf(get[corev1.PersistentVolumeClaim](ctx, o.namespace, claim.Name)(NewGomega(Fail))).String()).To(Equal("2Gi"))
+		Expect(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")(NewGomega(Fail)).DeletionTimestamp).To(BeNil())
+		end()
+		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale"), 20*time.Second).WithContext(ctx).ShouldNot(HaveField("DeletionTimestamp", BeNil()))
+	})
+
+	It("where it refuses one object does not keep it untold for what the pod is replaced", func(ctx context.Context) {
+		o := startOperator(ctx)
+		keys := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: "keys"}, StringData: map[string]string{"noise": "first"}}
+		Expect(admin.Create(ctx, keys)).To(Succeed())
+		Expect(create(ctx, o.namespace, shortest+"  secrets: {noise_private_key: {name: keys, key: noise}}\n")).To(Succeed())
+		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).ShouldNot(BeNil())
+		end := refuseService(ctx, o.namespace)
+		defer end()
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.29.2}}`)).To(Succeed())
+		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).Should(image("v0.29.2"))
+		runPod(ctx, o.namespace, "headscale", 1)
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionAvailable)).WithContext(ctx).Should(be("True", v1beta1.ReasonAvailable, ""))
+		Expect(admin.Patch(ctx, keys, client.RawPatch("application/merge-patch+json", []byte(`{"stringData": {"noise": "second"}}`)))).To(Succeed())
+		Eventually(recorded(ctx, o.namespace)).WithContext(ctx).Should(ContainElement("Normal ReferenceChanged: Secret keys changed: replacing pod headscale-0"))
+	})
+
+	It("where it refuses to delete the Role does not keep other changes from being made", func(ctx context.Context) {
+		o := startOperator(ctx)
+		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
+		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).ShouldNot(BeNil())
+		match := within(o.namespace, "rbac.authorization.k8s.io", "roles")
+		match.ResourceRules[0].Operations = []admissionv1.OperationType{admissionv1.Delete}
+		end := refuse(ctx, o.namespace, match, "false", "Roles stay", func() error {
+			return admin.Delete(ctx, &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: "headscale"}}, client.DryRunAll)
+		})
+		defer end()
+		Expect(admin.Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: "headscale-api-key"}})).To(Succeed())
+		Eventually(func(g Gomega) []string { return secretsOf(get[rbacv1.Role](ctx, o.namespace, "headscale")(g)) }).WithContext(ctx).Should(BeEmpty(), "the rights end all the same")
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.29.2}}`)).To(Succeed())
+		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).Should(image("v0.29.2"))
 	})
 })

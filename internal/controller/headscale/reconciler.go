@@ -123,12 +123,18 @@ func (r *Reconciler) forget(headscale client.ObjectKey) {
 }
 
 // sync brings the child objects to their desired state, step by step. What cannot be applied
-// does not keep other objects from being applied or deleted; the volume is expanded after all
-// that. What it observes on the way is noted.
+// does not keep other objects from being applied or deleted, nor the volume from being
+// expanded. What it observes on the way is noted.
 func (r *Reconciler) sync(ctx context.Context, s scope, o *observed) error {
-	if err := r.limitRights(ctx, s, o); err != nil {
+	foreign, err := r.foreignSecrets(ctx, s, o)
+	if err != nil {
 		return err
 	}
+	return errors.Join(r.limitRights(ctx, s.headscale, foreign), r.syncObjects(ctx, s, o))
+}
+
+// syncObjects is sync, of all but the rights on Secrets that somebody else has.
+func (r *Reconciler) syncObjects(ctx context.Context, s scope, o *observed) error {
 	if err := r.observeClaim(ctx, s, o); err != nil {
 		return err
 	}
@@ -144,14 +150,11 @@ func (r *Reconciler) sync(ctx context.Context, s scope, o *observed) error {
 	if _, gone := errors.AsType[*apply.OwnerGoneError](err); gone {
 		return err
 	}
-	if err == nil {
+	if digestOfPod(o.statefulSet) == want.StatefulSet.Spec.Template.Annotations[resources.AnnotationReferences] {
 		r.recordReplacement(s, *o)
 	}
 	err = errors.Join(err, r.prune(ctx, s, want, changed), r.labelClaim(ctx, s, o))
-	if err != nil {
-		return err
-	}
-	return r.resize(ctx, s, *o, want)
+	return errors.Join(err, r.resize(ctx, s, *o, want, err == nil))
 }
 
 // build works out the wanted child objects. What Headscale would refuse is refused here,

@@ -3,6 +3,7 @@ package headscale
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -90,30 +91,37 @@ func (r *Reconciler) listWithRights(ctx context.Context, secret client.ObjectKey
 	return headscales, nil
 }
 
-// limitRights takes its rights from a sidecar that has them on a Secret which somebody else
-// has: whoever chooses the sidecar's image, or its Secret's name, would have them, too.
-func (r *Reconciler) limitRights(ctx context.Context, s scope, o *observed) error {
+// foreignSecrets names the Secrets of the sidecar that somebody else has.
+func (r *Reconciler) foreignSecrets(ctx context.Context, s scope, o *observed) ([]string, error) {
 	names, err := r.secretsOfSidecar(ctx, s.headscale)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := r.watchReferences(ctx, s.headscale, names); err != nil {
-		return err
+		return nil, err
 	}
+	var foreign []string
 	for _, name := range names {
 		secret, err := r.findSecret(ctx, s.headscale.Namespace, name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		o.noteSecret(s.headscale, name, secret)
-		if secret == nil || isOurs(secret) {
-			continue
-		}
-		if err := r.dropRights(ctx, s.headscale, name); err != nil {
-			return err
+		if secret != nil && !isOurs(secret) {
+			foreign = append(foreign, name)
 		}
 	}
-	return nil
+	return foreign, nil
+}
+
+// limitRights takes its rights from a sidecar that has them on a Secret which somebody else
+// has: whoever chooses the sidecar's image, or its Secret's name, would have them, too.
+func (r *Reconciler) limitRights(ctx context.Context, headscale *v1beta1.Headscale, foreign []string) error {
+	var all []error
+	for _, name := range foreign {
+		all = append(all, r.dropRights(ctx, headscale, name))
+	}
+	return errors.Join(all...)
 }
 
 // watchReferences has changes told of the objects that the Headscale refers to, and of those

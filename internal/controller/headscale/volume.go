@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -12,6 +13,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
@@ -115,8 +118,12 @@ func compareWithClaim(class *string, claim *corev1.PersistentVolumeClaim) error 
 		*class, claim.Name, *claim.Spec.StorageClassName)}
 }
 
-// resize expands the data volume where the spec asks for that, after all else was done.
-func (r *Reconciler) resize(ctx context.Context, s scope, o observed, want *resources.Objects) error {
+// resize expands the data volume where the spec asks for that. The StatefulSet is recreated
+// only where all else is well. It is the Headscale's own, or the claim may be somebody else's.
+func (r *Reconciler) resize(ctx context.Context, s scope, o observed, want *resources.Objects, well bool) error {
+	if o.statefulSet == nil {
+		return nil
+	}
 	expand, err := planVolume(&want.StatefulSet.Spec.VolumeClaimTemplates[0], o)
 	if expand == nil || err != nil {
 		return err
@@ -126,10 +133,33 @@ func (r *Reconciler) resize(ctx context.Context, s scope, o observed, want *reso
 			return err
 		}
 	}
-	if !expand.recreate || !o.statefulSet.DeletionTimestamp.IsZero() {
+	if !well || !expand.recreate || !o.statefulSet.DeletionTimestamp.IsZero() {
 		return nil
 	}
+	if err := r.checkCreatable(ctx, want.StatefulSet); err != nil {
+		return err
+	}
 	return r.recreateStatefulSet(ctx, o.statefulSet)
+}
+
+// checkCreatable asks whether the StatefulSet could be created if it were not there: a policy
+// that is newer than it may refuse that, and the pod would be left without a controller. Where
+// an admission webhook does not support a dry run, nobody can tell. A quota may be used up by
+// the very StatefulSet that makes room.
+func (r *Reconciler) checkCreatable(ctx context.Context, want *appsv1ac.StatefulSetApplyConfiguration) error {
+	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(want)
+	if err != nil {
+		return fmt.Errorf("encoding the StatefulSet: %w", err)
+	}
+	err = r.Client.Create(ctx, &unstructured.Unstructured{Object: fields}, client.DryRunAll, client.FieldOwner(FieldManager))
+	switch {
+	case err == nil, apierrors.IsAlreadyExists(err),
+		apierrors.IsBadRequest(err) && strings.Contains(err.Error(), "does not support dry run"),
+		apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota"):
+		return nil
+	default:
+		return fmt.Errorf("asking whether the StatefulSet can be recreated to expand the volume: %w", err)
+	}
 }
 
 // recreateStatefulSet deletes the StatefulSet, so that the next reconcile creates one with a claim
