@@ -14,7 +14,7 @@ import (
 const maxConflicts = 5
 
 // conflicts counts, for each Headscale, the reconciles in a row that ended with an
-// optimistic-lock conflict. The zero value is ready for use.
+// optimistic-lock conflict, alone or beside something else. The zero value is ready for use.
 type conflicts struct {
 	lock   sync.Mutex
 	counts map[client.ObjectKey]int
@@ -24,7 +24,7 @@ type conflicts struct {
 func (c *conflicts) last(headscale client.ObjectKey, failed *status.Failure) bool {
 	c.lock.Lock()
 	defer c.lock.Unlock()
-	if failed == nil || !failed.Outdated {
+	if failed == nil || failed.Conflict == "" {
 		delete(c.counts, headscale)
 		return false
 	}

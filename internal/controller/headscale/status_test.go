@@ -182,6 +182,18 @@ var _ = Describe("The status", func() {
 		Eventually(ready, 20*time.Second).WithContext(ctx).Should(HaveField("Reason", v1beta1.ReasonProgressing))
 	})
 
+	It("tells of a conflict that lasts beside something else, and tries again less and less often", func(ctx context.Context) {
+		o := startOperator(ctx)
+		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
+		runPod(ctx, o.namespace, "headscale", 1)
+		o.conflict.Store(new("/statefulsets/"))
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.29.2, persistent_volume_claim: {size: 500Mi}}}`)).To(Succeed())
+		ready := condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)
+		Eventually(ready, 3*maxConflicts*time.Second).WithContext(ctx).Should(be("False", v1beta1.ReasonInvalidConfig,
+			"A write conflicts with another one again and again: applying the StatefulSet headscale: "))
+		Expect(ready(NewGomega(Fail)).Message).To(ContainSubstring("spec.persistent_volume_claim.size cannot be changed"))
+	})
+
 	It("is written later when it cannot be written now", func(ctx context.Context) {
 		o := startOperator(ctx)
 		o.refuse.Store(new("/status"))

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -82,7 +83,9 @@ type Failure struct {
 	Transient error
 	// Waiting tells that something else happens first, of which a watch will tell.
 	Waiting bool
-	// Outdated tells of an optimistic-lock conflict: requeued, not reported.
+	// Conflict is the message of an optimistic-lock conflict, or "".
+	Conflict string
+	// Outdated tells that there is nothing but such a conflict: requeued, not reported.
 	Outdated bool
 }
 
@@ -91,10 +94,10 @@ func (f *Failure) Stalled() bool {
 	return f.Transient == nil && !f.Waiting && !f.Outdated
 }
 
-// within is the failure, retried after that time or sooner.
+// within is the failure, retried after that time or sooner; zero: as it is.
 func (f *Failure) within(retryAfter time.Duration) *Failure {
 	sooner := *f
-	if f.RetryAfter == 0 || f.RetryAfter > retryAfter {
+	if f.Transient == nil && retryAfter > 0 && (f.RetryAfter == 0 || f.RetryAfter > retryAfter) {
 		sooner.RetryAfter = retryAfter
 	}
 	return &sooner
@@ -119,9 +122,14 @@ func Classify(err error) *Failure {
 	return all
 }
 
-// Lasting is an optimistic-lock conflict that lasts: it is reported, and retried with backoff.
+// Lasting is the failure where its optimistic-lock conflict lasts: that is reported, beside
+// what else there is, and err is retried with backoff.
 func (f *Failure) Lasting(err error) *Failure {
-	return &Failure{Reason: f.Reason, Message: "A write conflicts with another one again and again: " + f.Message, Transient: err}
+	lasting := &Failure{Reason: f.Reason, Message: "A write conflicts with another one again and again: " + f.Conflict, Transient: err}
+	if !f.Outdated {
+		lasting.Message = f.Message + "; " + lasting.Message
+	}
+	return lasting
 }
 
 // And is what follows from two failures, each of which may be nil: none.
@@ -133,17 +141,17 @@ func (f *Failure) And(other *Failure) *Failure {
 		return f
 	case f.Outdated && !other.Outdated:
 		return other.And(f)
-	case other.Outdated && f.Transient != nil:
-		return f
-	case other.Outdated:
-		return f.within(other.RetryAfter)
 	}
-	both := *f
+	both, rest := f, other
 	if f.Transient == nil && other.Transient != nil {
-		both = *other
+		both, rest = other, f
 	}
-	both.Message = f.Message + "; " + other.Message
-	return &both
+	both = both.within(rest.RetryAfter)
+	both.Conflict = cmp.Or(f.Conflict, other.Conflict)
+	if !other.Outdated {
+		both.Message = f.Message + "; " + other.Message
+	}
+	return both
 }
 
 // classifyOne is Classify for a single error.
@@ -171,7 +179,7 @@ func classifyOne(err error) *Failure {
 	case apierrors.IsInvalid(err):
 		return &Failure{Reason: v1beta1.ReasonReconcileFailed, Message: "An admission policy of the cluster rejected a request: " + err.Error(), Transient: err}
 	case apierrors.IsConflict(err):
-		return &Failure{Reason: v1beta1.ReasonReconcileFailed, Message: err.Error(), RetryAfter: outdatedRetry, Outdated: true}
+		return &Failure{Reason: v1beta1.ReasonReconcileFailed, Message: err.Error(), Conflict: err.Error(), RetryAfter: outdatedRetry, Outdated: true}
 	default:
 		return &Failure{Reason: v1beta1.ReasonReconcileFailed, Message: err.Error(), Transient: err}
 	}

@@ -48,6 +48,8 @@ func TestClassify(t *testing.T) {
 		"one for the user, and that":      {errors.Join(&ConflictError{Message: "Role x exists already"}, outdated), v1beta1.ReasonConflict, outdatedRetry, false},
 		"that, and a broken one":          {errors.Join(outdated, broken), v1beta1.ReasonReconcileFailed, 0, true},
 		"two errors, one for the user":    {errors.Join(userError{}, broken), v1beta1.ReasonReconcileFailed, 0, true},
+		"a nested one, after a user's":    {errors.Join(userError{}, errors.Join(outdated, userError{})), v1beta1.ReasonInvalidConfig, outdatedRetry, false},
+		"a user's, and a later one":       {errors.Join(userError{}, &ConflictError{Message: "Role x exists already"}), v1beta1.ReasonInvalidConfig, conflictRetry, false},
 		"something that is waited for":    {fmt.Errorf("expanding: %w", &WaitError{Because: v1beta1.ReasonVolumeWaiting, Message: "wait"}), v1beta1.ReasonVolumeWaiting, 0, false},
 		"one for the user, later":         {Later(time.Hour, userError{}), v1beta1.ReasonInvalidConfig, time.Hour, false},
 		"two errors, one of them a name":  {errors.Join(broken, &ConflictError{Message: "Role x exists already"}), v1beta1.ReasonReconcileFailed, 0, true},
@@ -70,6 +72,36 @@ func TestClassify(t *testing.T) {
 	NewWithT(t).Expect(both.Message).To(Equal("spec.config is wrong; Role x exists already"))
 	NewWithT(t).Expect(Classify(nil)).To(BeNil())
 	NewWithT(t).Expect(Classify(errors.Join(nil, nil))).To(BeNil())
+}
+
+func TestLastingConflict(t *testing.T) {
+	broken := errors.New("broken")
+	outdated := apierrors.NewConflict(schema.GroupResource{}, "x", broken)
+	const lasting = "A write conflicts with another one again and again: "
+	for name, test := range map[string]struct {
+		err             error
+		reason, message string
+	}{
+		"alone":                      {outdated, v1beta1.ReasonReconcileFailed, lasting + outdated.Error()},
+		"twice":                      {errors.Join(outdated, outdated), v1beta1.ReasonReconcileFailed, lasting + outdated.Error()},
+		"before one for the user":    {errors.Join(outdated, userError{}), v1beta1.ReasonInvalidConfig, "spec.config is wrong; " + lasting + outdated.Error()},
+		"after one for the user":     {errors.Join(userError{}, outdated), v1beta1.ReasonInvalidConfig, "spec.config is wrong; " + lasting + outdated.Error()},
+		"with a broken one":          {errors.Join(outdated, broken), v1beta1.ReasonReconcileFailed, "broken; " + lasting + outdated.Error()},
+		"between those":              {errors.Join(userError{}, outdated, broken), v1beta1.ReasonReconcileFailed, "spec.config is wrong; broken; " + lasting + outdated.Error()},
+		"nested, after one for user": {errors.Join(userError{}, errors.Join(outdated, broken)), v1beta1.ReasonReconcileFailed, "spec.config is wrong; broken; " + lasting + outdated.Error()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			failed := Classify(test.err)
+			g.Expect(failed.Conflict).To(Equal(outdated.Error()))
+			failed = failed.Lasting(test.err)
+			g.Expect(failed.Reason).To(Equal(test.reason))
+			g.Expect(failed.Message).To(Equal(test.message))
+			g.Expect(failed.Transient).To(MatchError(test.err))
+			g.Expect(failed.RetryAfter).To(BeZero())
+		})
+	}
+	NewWithT(t).Expect(Classify(errors.Join(userError{}, broken)).Conflict).To(BeEmpty())
 }
 
 func TestRequeueAfter(t *testing.T) {
