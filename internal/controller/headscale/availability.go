@@ -31,7 +31,8 @@ func availability(s scope, o observed) status.Condition {
 }
 
 // How long after a reconcile without a pod the events are read again: no watch tells of them.
-// Why a pod cannot be made is said soon; that it cannot be for another reason, later.
+// Why a pod cannot be made is said soon; that it cannot be for another reason, later. They
+// are not read again where the operator may not read them.
 const (
 	lookForWords = 5 * time.Second
 	lookAgain    = 30 * time.Second
@@ -52,7 +53,14 @@ func stateOfMissingPod(s scope, o observed) status.Condition {
 			Until(s.now.Add(lookAgain)))
 	}
 	missing = status.Tolerate(missing, since, settling, s.now)
-	return withDeadline(s, o, missing.Until(status.Soonest(missing.ChangesAt, s.now.Add(lookForWords))))
+	again := lookForWords
+	if missing.Reason == v1beta1.ReasonPodMissing {
+		again = lookAgain
+	}
+	if !o.eventsForbidden {
+		missing = missing.Until(status.Soonest(missing.ChangesAt, s.now.Add(again)))
+	}
+	return withDeadline(s, o, missing)
 }
 
 // withDeadline lets a condition that should become true by itself count as stalled when it

@@ -81,6 +81,27 @@ func changed(p *situation, change func(*situation)) *situation {
 	return p
 }
 
+func TestWhenAMissingPodIsLookedForAgain(t *testing.T) {
+	for name, test := range map[string]struct {
+		since     time.Duration
+		forbidden bool
+		want      time.Duration
+	}{
+		"soon, at first":                   {time.Second, false, lookForWords},
+		"later, when nothing is said":      {settling, false, lookAgain},
+		"later, when it has lasted long":   {progressDeadline, false, lookAgain},
+		"when it counts as trouble, blind": {time.Second, true, settling - time.Second},
+		"when it counts as stalled, blind": {settling, true, progressDeadline - settling},
+		"never, when that is said, blind":  {progressDeadline, true, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := changed(down(test.since), lastSaid(test.since))
+			p.pod, p.eventsForbidden = nil, test.forbidden
+			NewWithT(t).Expect(status.RequeueAfter(p.now, availability(p.scope, p.observed).ChangesAt, nil)).To(Equal(test.want))
+		})
+	}
+}
+
 func TestKstatusOfEveryReason(t *testing.T) {
 	const moment, long = time.Second, progressDeadline
 	const current, inProgress, failed = "Current", "InProgress", "Failed"

@@ -25,6 +25,8 @@ type observed struct {
 	pod *corev1.Pod
 	// failedCreate is why Kubernetes did not create the pod, or "".
 	failedCreate string
+	// eventsForbidden tells that the operator may not read events, which may say so.
+	eventsForbidden bool
 	// claim is that of the pod's data volume; nil while there is none.
 	claim *corev1.PersistentVolumeClaim
 	// secret is the metadata of the API key Secret; nil while there is none.
@@ -104,7 +106,7 @@ func (r *Reconciler) observeFailedCreate(ctx context.Context, s scope, o *observ
 	err := r.Live.List(ctx, events, client.InNamespace(s.headscale.Namespace), client.MatchingFields{
 		"involvedObject.uid": string(o.statefulSet.UID), "reason": reasonFailedCreate,
 	})
-	if apierrors.IsForbidden(err) {
+	if o.eventsForbidden = apierrors.IsForbidden(err); o.eventsForbidden {
 		return nil
 	}
 	if err != nil {
