@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
@@ -409,8 +410,7 @@ func (c *compared) compare(before, after any, p path) {
 }
 
 var _ = Describe("An object that somebody edits by hand", func() {
-	// everything has an entry in each list that the operator applies. It refers to nothing: the
-	// digest of what a pod refers to is put right once that pod is ready, and here is none.
+	// everything has an entry in each list that the operator applies.
 	everything := shortest + `
     grpc_listen_addr: 0.0.0.0:50443
     derp: {server: {enabled: true, stun_listen_addr: "0.0.0.0:3478"}}
@@ -422,13 +422,14 @@ var _ = Describe("An object that somebody edits by hand", func() {
     node_selector: {disk: ssd}
     annotations: {mesh.example/inject: "false"}
     env: [{name: HEADSCALE_LOG_LEVEL, value: debug}]
-    volumes: [{name: me, downwardAPI: {items: [{path: name, fieldRef: {fieldPath: metadata.name}}]}}]
-    volume_mounts: [{name: me, mountPath: /etc/me, readOnly: true}]
+    volumes: [{name: ca, configMap: {name: ca, items: [{key: ca.crt, path: ca.crt}]}}]
+    volume_mounts: [{name: ca, mountPath: /etc/ssl/certs, readOnly: true}]
 `
 
 	DescribeTable("gets back every field of the operator, and keeps no more than the documentation says",
 		func(ctx context.Context, object client.Object, name string, left ...string) {
 			o := startOperator(ctx)
+			Expect(admin.Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: "ca"}, Data: map[string]string{"ca.crt": "roots"}})).To(Succeed())
 			Expect(create(ctx, o.namespace, everything)).To(Succeed())
 			Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).ShouldNot(BeNil())
 			read := func() map[string]any {
