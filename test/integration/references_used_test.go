@@ -206,7 +206,7 @@ var _ = Describe("What a Headscale refers to", func() {
 		records.Data["records.json"] += `, "value": "100.64.0.99"}]`
 		Expect(admin.Update(ctx, records)).To(Succeed())
 		// The kubelet would update the file, and Headscale reads it again; here it comes with a new pod.
-		apply(ctx, namespace, with("", "files: {extra_dns_records: {config_map: {name: records, key: records.json}}}\n  pod: {annotations: {again: please}}"))
+		apply(ctx, namespace, with("", "files: {extra_dns_records: {config_map: {name: records, key: records.json}}}, pod: {annotations: {again: please}}"))
 		hs.awaitReady(ctx)
 	})
 

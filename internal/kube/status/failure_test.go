@@ -49,7 +49,7 @@ func TestClassify(t *testing.T) {
 		"that, and a broken one":          {errors.Join(outdated, broken), v1beta1.ReasonReconcileFailed, 0, true},
 		"two errors, one for the user":    {errors.Join(userError{}, broken), v1beta1.ReasonReconcileFailed, 0, true},
 		"a nested one, after a user's":    {errors.Join(userError{}, errors.Join(outdated, userError{})), v1beta1.ReasonInvalidConfig, outdatedRetry, false},
-		"a user's, and a later one":       {errors.Join(userError{}, &ConflictError{Message: "Role x exists already"}), v1beta1.ReasonInvalidConfig, conflictRetry, false},
+		"a user's, and a later one":       {errors.Join(userError{}, &ConflictError{Message: "Role x exists already"}), v1beta1.ReasonInvalidConfig, kubeapi.ConflictRetry, false},
 		"something that is waited for":    {fmt.Errorf("expanding: %w", &WaitError{Because: v1beta1.ReasonVolumeWaiting, Message: "wait"}), v1beta1.ReasonVolumeWaiting, 0, false},
 		"one for the user, later":         {Later(time.Hour, userError{}), v1beta1.ReasonInvalidConfig, time.Hour, false},
 		"two errors, one of them a name":  {errors.Join(broken, &ConflictError{Message: "Role x exists already"}), v1beta1.ReasonReconcileFailed, 0, true},
