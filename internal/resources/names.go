@@ -3,6 +3,7 @@ package resources
 import (
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/client-go/applyconfigurations/meta/v1"
 
@@ -146,6 +147,16 @@ func ClaimMetadata(headscale *v1beta1.Headscale, claim *corev1.PersistentVolumeC
 // for, or "".
 func VersionOf(labels map[string]string) string {
 	return labels[labelVersion]
+}
+
+// MetadataKeys are the labels and annotations that the operator reads of objects in its cache.
+func MetadataKeys() []string {
+	return []string{
+		labelName, labelInstance, labelVersion, v1beta1.LabelManagedBy, v1beta1.LabelComponent, LabelHeadscale,
+		AnnotationVersion, AnnotationStartedVersion, annotationArgoSync, appsv1.ControllerRevisionHashLabelKey,
+		v1beta1.AnnotationExpiration, v1beta1.AnnotationCreatedAt, v1beta1.AnnotationKeyPrefix, v1beta1.AnnotationKeyDigest,
+		v1beta1.AnnotationPending, v1beta1.AnnotationRetiring, v1beta1.AnnotationRotateRequestedAt, v1beta1.AnnotationRotateHandled,
+	}
 }
 
 // PodName is the name of a Headscale's pod: the first of its StatefulSet.

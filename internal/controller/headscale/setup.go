@@ -13,6 +13,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -117,13 +118,31 @@ func stripSecret(object any) (any, error) {
 	return object, nil
 }
 
-// stripClaim leaves out who wrote which field of a claim.
+// stripClaim leaves of a claim what the volume is judged by.
 func stripClaim(object any) (any, error) {
-	if claim, ok := object.(metav1.Object); ok {
-		claim.SetManagedFields(nil)
-		limitMetadata(claim)
+	claim, ok := object.(*corev1.PersistentVolumeClaim)
+	if !ok {
+		return object, nil
 	}
-	return object, nil
+	stripped := &corev1.PersistentVolumeClaim{
+		ObjectMeta: keptMetadata(claim),
+		Spec:       corev1.PersistentVolumeClaimSpec{StorageClassName: claim.Spec.StorageClassName},
+		Status:     corev1.PersistentVolumeClaimStatus{Phase: claim.Status.Phase},
+	}
+	if size, requested := claim.Spec.Resources.Requests[corev1.ResourceStorage]; requested {
+		stripped.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: size}
+	}
+	return stripped, nil
+}
+
+// keptMetadata is the metadata that is kept of a pod or a claim.
+func keptMetadata(object metav1.Object) metav1.ObjectMeta {
+	limitMetadata(object)
+	return metav1.ObjectMeta{
+		Namespace: object.GetNamespace(), Name: object.GetName(), UID: object.GetUID(), ResourceVersion: object.GetResourceVersion(),
+		Labels: object.GetLabels(), Annotations: object.GetAnnotations(), OwnerReferences: object.GetOwnerReferences(),
+		CreationTimestamp: object.GetCreationTimestamp(), DeletionTimestamp: object.GetDeletionTimestamp(),
+	}
 }
 
 // maxOwned is how many bytes others may add to a child object for it to be kept as it is.
@@ -157,17 +176,51 @@ func limitOwned(object client.Object) {
 	}
 }
 
-// maxMetadata is how many bytes of labels and annotations are kept of an object that anyone
-// may have written, whatever they are: Kubernetes' own components write some hundred.
+// maxMetadata is how many bytes of labels, annotations, owner references and finalizers are
+// kept of an object that anyone may have written, whatever they are: Kubernetes' own components
+// write some hundred. Of the ledger of a rotation, an entry of which has some sixty bytes, that
+// much is kept in any case.
 const maxMetadata = 16 << 10
 
-// limitMetadata leaves of the labels and annotations of an object those that are read, where
-// all are too many.
+// maxValue is how many bytes are kept of anything else in metadata that is larger.
+const maxValue = 4 << 10
+
+// limitMetadata leaves of the metadata of an object what is read, where all is too much.
 func limitMetadata(object metav1.Object) {
-	if sizeOf(object.GetLabels())+sizeOf(object.GetAnnotations()) > maxMetadata {
-		object.SetLabels(onlyRead(object.GetLabels()))
-		object.SetAnnotations(onlyRead(object.GetAnnotations()))
+	size := sizeOf(object.GetLabels()) + sizeOf(object.GetAnnotations())
+	for _, finalizer := range object.GetFinalizers() {
+		size += len(finalizer)
 	}
+	for _, owner := range object.GetOwnerReferences() {
+		size += owner.Size()
+	}
+	if size <= maxMetadata {
+		return
+	}
+	object.SetLabels(onlyRead(object.GetLabels()))
+	object.SetAnnotations(onlyRead(object.GetAnnotations()))
+	object.SetFinalizers(nil)
+	object.SetOwnerReferences(onlyController(object))
+}
+
+// onlyController is the owner reference of the controller, if there is one.
+func onlyController(object metav1.Object) []metav1.OwnerReference {
+	owner := metav1.GetControllerOfNoCopy(object)
+	if owner == nil {
+		return nil
+	}
+	kept := *owner
+	kept.Kind, kept.Name, kept.APIVersion = shorten(kept.Kind, maxValue), shorten(kept.Name, maxValue), shorten(kept.APIVersion, maxValue)
+	kept.UID = types.UID(shorten(string(kept.UID), maxValue))
+	return []metav1.OwnerReference{kept}
+}
+
+// shorten is the beginning of a text. It keeps no memory of the rest.
+func shorten(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	return strings.Clone(text[:limit])
 }
 
 // sizeOf is the length of all keys and values.
@@ -179,13 +232,18 @@ func sizeOf(entries map[string]string) int {
 	return size
 }
 
-// onlyRead are the labels or annotations that the operator reads.
+// onlyRead are the labels or annotations that the operator reads. A ledger that is cut within
+// an entry is read without that one.
 func onlyRead(entries map[string]string) map[string]string {
 	read := map[string]string{}
-	for key, value := range entries {
-		if domain, _, _ := strings.Cut(key, "/"); domain == "app.kubernetes.io" ||
-			domain == v1beta1.GroupName || strings.HasSuffix(domain, "."+v1beta1.GroupName) || key == appsv1.ControllerRevisionHashLabelKey {
-			read[key] = value
+	for _, key := range resources.MetadataKeys() {
+		value, found := entries[key]
+		switch {
+		case !found:
+		case key == v1beta1.AnnotationPending || key == v1beta1.AnnotationRetiring:
+			read[key] = shorten(value, maxMetadata)
+		default:
+			read[key] = shorten(value, maxValue)
 		}
 	}
 	return read
@@ -197,19 +255,28 @@ func stripPod(object any) (any, error) {
 	if !ok {
 		return object, nil
 	}
-	limitMetadata(pod)
+	metadata := keptMetadata(pod)
+	metadata.Annotations = nil
 	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
-			Labels: pod.Labels, OwnerReferences: pod.OwnerReferences,
-			CreationTimestamp: pod.CreationTimestamp, DeletionTimestamp: pod.DeletionTimestamp,
-		},
-		Spec: corev1.PodSpec{NodeName: pod.Spec.NodeName},
+		ObjectMeta: metadata,
+		Spec:       corev1.PodSpec{NodeName: pod.Spec.NodeName},
 		Status: corev1.PodStatus{
 			PodIP: pod.Status.PodIP, Phase: pod.Status.Phase, Reason: pod.Status.Reason, Message: pod.Status.Message, Conditions: pod.Status.Conditions,
-			ContainerStatuses: pod.Status.ContainerStatuses, InitContainerStatuses: pod.Status.InitContainerStatuses,
+			ContainerStatuses: onlyOurs(pod.Status.ContainerStatuses), InitContainerStatuses: onlyOurs(pod.Status.InitContainerStatuses),
 		},
 	}, nil
+}
+
+// onlyOurs are the states of the containers that the operator runs. There may be a thousand
+// others.
+func onlyOurs(states []corev1.ContainerStatus) []corev1.ContainerStatus {
+	var ours []corev1.ContainerStatus
+	for i := range states {
+		if name := states[i].Name; name == resources.ContainerHeadscale || name == resources.ContainerManager {
+			ours = append(ours, states[i])
+		}
+	}
+	return ours
 }
 
 // SetupWithManager starts watching with the manager.

@@ -1,6 +1,7 @@
 package headscale
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -8,8 +9,10 @@ import (
 
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/resources"
@@ -87,6 +90,9 @@ func TestLargeChildObject(t *testing.T) {
 	}
 }
 
+// newOf are the objects, by what the tests call them, that anyone may make for the cache to hold.
+var newOf = map[string]client.Object{"a pod": &corev1.Pod{}, "a Secret": &metav1.PartialObjectMetadata{}, "a claim": &corev1.PersistentVolumeClaim{}}
+
 // TestLargeMetadata has objects that anyone may make for the cache to hold.
 func TestLargeMetadata(t *testing.T) {
 	read := map[string]string{
@@ -97,12 +103,14 @@ func TestLargeMetadata(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for more, length := range map[int]int{10: 10, 1000: len(read)} {
 				g := NewWithT(t)
-				object := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{}}}
+				object, ok := newOf[name].DeepCopyObject().(client.Object)
+				g.Expect(ok).To(BeTrue())
+				object.SetLabels(map[string]string{})
 				for key, value := range read {
-					object.Labels[key] = value
+					object.GetLabels()[key] = value
 				}
 				for i := range more {
-					object.Labels[fmt.Sprintf("example.com/%d", i)] = strings.Repeat("x", 60)
+					object.GetLabels()[fmt.Sprintf("example.com/%d", i)] = strings.Repeat("x", 60)
 				}
 				kept, err := strip(object)
 				g.Expect(err).NotTo(HaveOccurred())
@@ -120,6 +128,104 @@ func TestLargeMetadata(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestHugeMetadata has in every part of metadata as much as a request may have. What is kept is
+// little, and says whose the object is.
+func TestHugeMetadata(t *testing.T) {
+	controller := metav1.OwnerReference{APIVersion: "apps/v1", Kind: "StatefulSet", Name: "headscale", UID: "u", Controller: ptr.To(true)}
+	long := strings.Repeat("x", 1_000_000)
+	for name, strip := range map[string]func(any) (any, error){"a pod": stripPod, "a Secret": stripSecret, "a claim": stripClaim} {
+		for part, test := range map[string]struct {
+			change func(client.Object)
+			owner  metav1.OwnerReference
+		}{
+			"finalizers": {func(o client.Object) {
+				for i := range 10_000 {
+					o.SetFinalizers(append(o.GetFinalizers(), fmt.Sprintf("example.com/%080d", i)))
+				}
+			}, controller},
+			"owners": {func(o client.Object) {
+				owners := []metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: long, UID: "v"}}
+				o.SetOwnerReferences(append(owners, o.GetOwnerReferences()...))
+			}, controller},
+			"the controller": {func(o client.Object) { o.GetOwnerReferences()[0].Name = long }, metav1.OwnerReference{
+				APIVersion: "apps/v1", Kind: "StatefulSet", Name: long[:maxValue], UID: "u", Controller: ptr.To(true)}},
+			"annotations of ours": {func(o client.Object) {
+				o.SetAnnotations(map[string]string{v1beta1.AnnotationPrefix + "more": long, v1beta1.AnnotationKeyPrefix: long, v1beta1.AnnotationRetiring: long})
+			}, controller},
+			"labels of ours": {func(o client.Object) {
+				o.SetLabels(map[string]string{})
+				for i := range 10_000 {
+					o.GetLabels()[fmt.Sprintf("app.kubernetes.io/%060d", i)] = "x"
+				}
+			}, controller},
+		} {
+			t.Run(part+" of "+name, func(t *testing.T) {
+				g := NewWithT(t)
+				object, ok := newOf[name].DeepCopyObject().(client.Object)
+				g.Expect(ok).To(BeTrue())
+				object.SetOwnerReferences([]metav1.OwnerReference{controller})
+				test.change(object)
+				kept, err := strip(object)
+				g.Expect(err).NotTo(HaveOccurred())
+				g.Expect(jsonSize(g, kept)).To(BeNumerically("<", 32<<10))
+				g.Expect(metav1.GetControllerOf(kept.(metav1.Object))).To(HaveValue(Equal(test.owner)))
+			})
+		}
+	}
+}
+
+// TestLedgerIsKept has a Secret with a long ledger and much else.
+func TestLedgerIsKept(t *testing.T) {
+	g := NewWithT(t)
+	ledger := strings.Repeat("abcdefghijkl@2026-01-02T03:04:05.678901234Z,", 200)
+	kept, err := stripSecret(&metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{
+		v1beta1.AnnotationRetiring: ledger, "example.com/more": strings.Repeat("x", 100_000),
+	}}})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(kept).To(HaveField("Annotations", Equal(map[string]string{v1beta1.AnnotationRetiring: ledger})))
+}
+
+// TestHugeClaim has a claim whose selector is as large as a request may be.
+func TestHugeClaim(t *testing.T) {
+	g := NewWithT(t)
+	size := corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}
+	claim := &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "data-headscale-0", UID: "u", ResourceVersion: "7", Annotations: map[string]string{resources.AnnotationVersion: "v0.29.3"}},
+		Spec:       corev1.PersistentVolumeClaimSpec{StorageClassName: ptr.To("fast"), Resources: corev1.VolumeResourceRequirements{Requests: size}},
+		Status:     corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimBound},
+	}
+	large := claim.DeepCopy()
+	large.Spec.Selector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "In", Values: make([]string, 1_000_000)}}}
+	large.Spec.VolumeName, large.ManagedFields = "pv", []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
+	large.Spec.Resources.Requests["example.com/more"] = resource.MustParse("1")
+	kept, err := stripClaim(large)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(kept).To(Equal(claim))
+}
+
+// TestHugePod has a pod with a thousand containers.
+func TestHugePod(t *testing.T) {
+	g := NewWithT(t)
+	pod := &corev1.Pod{}
+	for i := range 1000 {
+		pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, corev1.ContainerStatus{Name: fmt.Sprintf("more-%d", i)})
+	}
+	pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, corev1.ContainerStatus{Name: resources.ContainerHeadscale, Ready: true})
+	pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: resources.ContainerManager}}
+	kept, err := stripPod(pod)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(kept).To(And(
+		HaveField("Status.ContainerStatuses", Equal([]corev1.ContainerStatus{{Name: resources.ContainerHeadscale, Ready: true}})),
+		HaveField("Status.InitContainerStatuses", HaveLen(1))))
+}
+
+// jsonSize is how many bytes an object has.
+func jsonSize(g Gomega, object any) int {
+	text, err := json.Marshal(object)
+	g.Expect(err).NotTo(HaveOccurred())
+	return len(text)
 }
 
 func TestPanicIsAnError(t *testing.T) {
