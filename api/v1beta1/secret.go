@@ -88,7 +88,8 @@ func RotationRequest(annotations map[string]string) string {
 // of it. It stays too long.
 func ShortenRotationRequest(annotations map[string]string) {
 	if request := annotations[AnnotationRotateRequestedAt]; len(request) > MaxRotationRequest {
-		annotations[AnnotationRotateRequestedAt] = request[:MaxRotationRequest+1]
+		// A slice alone would keep all of it in memory.
+		annotations[AnnotationRotateRequestedAt] = strings.Clone(request[:MaxRotationRequest+1])
 	}
 }
 

@@ -1,8 +1,10 @@
 package v1beta1_test
 
 import (
+	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	. "github.com/onsi/gomega"
 
@@ -38,4 +40,14 @@ func TestIsAPIKeySecret(t *testing.T) {
 	g.Expect(v1beta1.IsAPIKeySecret(map[string]string{v1beta1.LabelManagedBy: v1beta1.ManagedBy})).To(BeFalse())
 	g.Expect(v1beta1.IsAPIKeySecret(map[string]string{v1beta1.LabelComponent: v1beta1.ComponentAPIKey})).To(BeFalse())
 	g.Expect(v1beta1.IsAPIKeySecret(map[string]string{v1beta1.LabelManagedBy: v1beta1.ManagedBy, v1beta1.LabelComponent: v1beta1.ComponentAPIKey, "a": "b"})).To(BeTrue())
+}
+
+func TestShortenRotationRequest(t *testing.T) {
+	g := NewWithT(t)
+	request := strings.Repeat("x", 200_000)
+	annotations := map[string]string{v1beta1.AnnotationRotateRequestedAt: request}
+	v1beta1.ShortenRotationRequest(annotations)
+	short := annotations[v1beta1.AnnotationRotateRequestedAt]
+	g.Expect(short).To(HaveLen(v1beta1.MaxRotationRequest + 1))
+	g.Expect(unsafe.StringData(short)).NotTo(BeIdenticalTo(unsafe.StringData(request)), "the request is kept whole in memory")
 }
