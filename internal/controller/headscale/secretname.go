@@ -56,10 +56,10 @@ func (r *Reconciler) ownerOf(ctx context.Context, headscale *v1beta1.Headscale, 
 	if err != nil {
 		return "", err
 	}
-	managers = append(managers, *headscale)
+	managers = append(managers, claimantOf(headscale))
 	known := slices.Concat(managers, withRights)
 	owner, noted := r.secrets.owner[secret]
-	if !noted || !slices.ContainsFunc(known, func(h v1beta1.Headscale) bool { return h.Name == owner && h.DeletionTimestamp.IsZero() }) {
+	if !noted || !slices.ContainsFunc(known, func(c claimant) bool { return c.name == owner && !c.deleted }) {
 		owner = oldest(withRights)
 	}
 	if owner == "" {
@@ -69,26 +69,40 @@ func (r *Reconciler) ownerOf(ctx context.Context, headscale *v1beta1.Headscale, 
 	return owner, nil
 }
 
+// claimant is a Headscale that manages a Secret, or would: what decides between them. There may
+// be hundreds for one Secret, so that none is copied from the cache whole.
+type claimant struct {
+	name    string
+	created metav1.Time
+	deleted bool
+}
+
+// claimantOf copies out of a Headscale what decides.
+func claimantOf(headscale *v1beta1.Headscale) claimant {
+	return claimant{headscale.Name, headscale.CreationTimestamp, !headscale.DeletionTimestamp.IsZero()}
+}
+
 // listWithRights lists the Headscales whose sidecar has rights on a Secret. This is how an
 // operator that starts knows who manages it.
-func (r *Reconciler) listWithRights(ctx context.Context, secret client.ObjectKey) ([]v1beta1.Headscale, error) {
+func (r *Reconciler) listWithRights(ctx context.Context, secret client.ObjectKey) ([]claimant, error) {
 	roles := &rbacv1.RoleList{}
-	err := r.Client.List(ctx, roles, client.InNamespace(secret.Namespace), client.MatchingFields{indexRoleSecret: secret.Name})
+	// Nothing below changes what is read.
+	err := r.Client.List(ctx, roles, client.InNamespace(secret.Namespace), client.MatchingFields{indexRoleSecret: secret.Name}, client.UnsafeDisableDeepCopy)
 	if err != nil {
 		return nil, fmt.Errorf("listing the Roles for Secret %s: %w", secret.Name, err)
 	}
-	var headscales []v1beta1.Headscale
+	var withRights []claimant
 	for i := range roles.Items {
 		owner := &v1beta1.Headscale{}
-		err := r.Client.Get(ctx, client.ObjectKeyFromObject(&roles.Items[i]), owner)
+		err := r.Client.Get(ctx, client.ObjectKeyFromObject(&roles.Items[i]), owner, client.UnsafeDisableDeepCopy)
 		if client.IgnoreNotFound(err) != nil {
 			return nil, fmt.Errorf("reading Headscale %s: %w", roles.Items[i].Name, err)
 		}
 		if err == nil && metav1.IsControlledBy(&roles.Items[i], owner) {
-			headscales = append(headscales, *owner)
+			withRights = append(withRights, claimantOf(owner))
 		}
 	}
-	return headscales, nil
+	return withRights, nil
 }
 
 // foreignSecrets names the Secrets of the sidecar that somebody else has.
@@ -218,12 +232,12 @@ func (s *secretOwners) release(headscale, except client.ObjectKey) {
 
 // oldest is the name of the oldest of some Headscales, or "" where there is none that
 // stays. Of two that were made in the same second, it is the one whose name comes first.
-func oldest(headscales []v1beta1.Headscale) string {
-	headscales = slices.DeleteFunc(slices.Clone(headscales), func(h v1beta1.Headscale) bool { return !h.DeletionTimestamp.IsZero() })
-	if len(headscales) == 0 {
+func oldest(claimants []claimant) string {
+	claimants = slices.DeleteFunc(slices.Clone(claimants), func(c claimant) bool { return c.deleted })
+	if len(claimants) == 0 {
 		return ""
 	}
-	return slices.MinFunc(headscales, func(a, b v1beta1.Headscale) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
-	}).Name
+	return slices.MinFunc(claimants, func(a, b claimant) int {
+		return cmp.Or(a.created.Compare(b.created.Time), cmp.Compare(a.name, b.name))
+	}).name
 }

@@ -9,6 +9,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
@@ -57,4 +59,38 @@ var _ = Describe("The API key Secret", func() {
 		Expect(get[corev1.Secret](ctx, o.namespace, secret.Name)(NewGomega(Fail)).ResourceVersion).To(Equal(secret.ResourceVersion))
 		Expect(get[corev1.Service](ctx, o.namespace, "headscale")(NewGomega(Fail)).Spec.Ports).To(ContainElement(HaveField("Name", "http")))
 	})
+
+	It("costs no copies of the Headscales that name it", func(ctx context.Context) {
+		o := startOperator(ctx)
+		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
+		Eventually(get[rbacv1.Role](ctx, o.namespace, "headscale")).WithContext(ctx).ShouldNot(BeNil())
+		copies := &copyCounter{Client: o.reconciler.Client}
+		r := &Reconciler{Client: copies}
+		secret := client.ObjectKey{Namespace: o.namespace, Name: "headscale-api-key"}
+		Eventually(func(g Gomega) {
+			g.Expect(r.listManagers(ctx, secret.Namespace, secret.Name)).To(HaveLen(1))
+			g.Expect(r.listWithRights(ctx, secret)).To(HaveLen(1))
+		}).WithContext(ctx).Should(Succeed())
+		Expect(copies.copied).To(BeZero())
+	})
 })
+
+// copyCounter counts the reads that copy what the cache holds.
+type copyCounter struct {
+	client.Client
+	copied int
+}
+
+func (c *copyCounter) Get(ctx context.Context, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
+	if !ptr.Deref((&client.GetOptions{}).ApplyOptions(options).UnsafeDisableDeepCopy, false) {
+		c.copied++
+	}
+	return c.Client.Get(ctx, key, object, options...)
+}
+
+func (c *copyCounter) List(ctx context.Context, list client.ObjectList, options ...client.ListOption) error {
+	if !ptr.Deref((&client.ListOptions{}).ApplyOptions(options).UnsafeDisableDeepCopy, false) {
+		c.copied++
+	}
+	return c.Client.List(ctx, list, options...)
+}

@@ -358,7 +358,7 @@ func requestFor(namespace, name string) []reconcile.Request {
 // on it. A list that fails here is one of the cache's own, which does not fail once it has
 // started.
 func (r *Reconciler) managersOf(ctx context.Context, secret client.Object) []reconcile.Request {
-	headscales, err := r.listManagers(ctx, secret.GetNamespace(), secret.GetName())
+	managers, err := r.listManagers(ctx, secret.GetNamespace(), secret.GetName())
 	if err != nil {
 		return nil
 	}
@@ -366,10 +366,9 @@ func (r *Reconciler) managersOf(ctx context.Context, secret client.Object) []rec
 	if err != nil {
 		return nil
 	}
-	headscales = append(headscales, withRights...)
 	var requests []reconcile.Request
-	for i := range headscales {
-		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&headscales[i])})
+	for _, c := range slices.Concat(managers, withRights) {
+		requests = append(requests, requestFor(secret.GetNamespace(), c.name)...)
 	}
 	return requests
 }
@@ -386,11 +385,16 @@ func (r *Reconciler) waitingFor(ctx context.Context, role client.Object) []recon
 }
 
 // listManagers lists the Headscales in a namespace that manage the Secret of a name.
-func (r *Reconciler) listManagers(ctx context.Context, namespace, secretName string) ([]v1beta1.Headscale, error) {
+func (r *Reconciler) listManagers(ctx context.Context, namespace, secretName string) ([]claimant, error) {
 	headscales := &v1beta1.HeadscaleList{}
-	err := r.Client.List(ctx, headscales, client.InNamespace(namespace), client.MatchingFields{indexSecretName: secretName})
+	err := r.Client.List(ctx, headscales, client.InNamespace(namespace), client.MatchingFields{indexSecretName: secretName},
+		client.UnsafeDisableDeepCopy) // nothing here changes what is listed
 	if err != nil {
 		return nil, fmt.Errorf("listing the Headscales that manage Secret %s: %w", secretName, err)
 	}
-	return headscales.Items, nil
+	managers := make([]claimant, len(headscales.Items))
+	for i := range headscales.Items {
+		managers[i] = claimantOf(&headscales.Items[i])
+	}
+	return managers, nil
 }
