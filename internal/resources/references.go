@@ -51,17 +51,33 @@ func (r *Reference) Live() bool { return r.Field == fieldDNSRecords }
 // references is a list with one Reference for each object and field.
 type references []Reference
 
-// add adds a reference to some entries of an object, or to all where there are no keys.
+// add adds a reference to some entries of an object, or to all where there are no keys. One to
+// all does not take in one to some: those must be there.
 func (r *references) add(added Reference) {
 	for i := range *r {
 		known := &(*r)[i]
 		if known.Field == added.Field && known.Kind == added.Kind && known.Name == added.Name && known.Optional == added.Optional &&
-			len(known.Keys) > 0 && len(added.Keys) > 0 {
+			len(known.Keys) > 0 == (len(added.Keys) > 0) {
 			known.Keys = append(known.Keys, added.Keys...)
 			return
 		}
 	}
 	*r = append(*r, added)
+}
+
+// MaxReferences is how many different objects a Headscale may refer to: each is watched and read.
+const MaxReferences = 64
+
+// CheckReferences refuses references to more than MaxReferences objects.
+func CheckReferences(all []Reference) error {
+	objects := map[string]bool{}
+	for i := range all {
+		objects[all[i].String()] = true
+		if len(objects) > MaxReferences {
+			return invalid(all[i].Field, "names more than %d Secrets and ConfigMaps: name fewer, and put what belongs together into one; those of all fields count", MaxReferences)
+		}
+	}
+	return nil
 }
 
 // References lists the objects that a Headscale refers to, once for every field that does.

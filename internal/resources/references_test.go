@@ -1,10 +1,14 @@
 package resources
 
 import (
+	"fmt"
 	"testing"
 
 	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
 )
 
 // withReferences is a spec that refers to everything that can be referred to.
@@ -59,6 +63,35 @@ pod:
 		{"pod.volumes", KindConfigMap, "two", nil, false},
 	}))
 	g.Expect(References(headscaleOf(t, shortSpec("")))).To(BeEmpty())
+}
+
+// TestManyReferences has volumes that hold the same Secret many times, and many different ones.
+func TestManyReferences(t *testing.T) {
+	for name, test := range map[string]struct {
+		volumes, objects int
+		refused          bool
+	}{
+		"one Secret":          {100, 1, false},
+		"as many as allowed":  {MaxReferences, MaxReferences, false},
+		"more than the limit": {MaxReferences + 1, MaxReferences + 1, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			headscale := headscaleOf(t, shortSpec(""))
+			for i := range test.volumes {
+				headscale.Spec.Pod.Volumes = append(headscale.Spec.Pod.Volumes, v1beta1.PodVolume{
+					Name: fmt.Sprint(i), Secret: &corev1.SecretVolumeSource{SecretName: fmt.Sprint(i % test.objects)},
+				})
+			}
+			all := References(headscale)
+			g.Expect(all).To(HaveLen(test.objects))
+			if err := CheckReferences(all); test.refused {
+				g.Expect(err).To(MatchError(ContainSubstring("spec.pod.volumes names more than 64 Secrets and ConfigMaps: name fewer")))
+			} else {
+				g.Expect(err).NotTo(HaveOccurred())
+			}
+		})
+	}
 }
 
 func TestReferencesAreInTheConfig(t *testing.T) {

@@ -31,6 +31,8 @@ type referenced struct {
 	versions string
 	// parts are digests of the entries that the pod gets, by the object that has them.
 	parts map[string]string
+	// digests are those of the references, by their versions.
+	digests map[string]string
 	// digest is that of all parts, or "" where the Headscale refers to nothing.
 	digest string
 }
@@ -164,42 +166,80 @@ func (r *Reconciler) recordReplacement(s scope, o observed) {
 // is for the user to make, before the pod is touched: the pod could not start without it.
 //
 // The versions of the objects are asked of the API server each time, because the cache holds
-// the operator's own objects only. Their data is read only when a version is new.
+// the operator's own objects only. The data of an object are read only when its version is new.
 func (r *Reconciler) readReferences(ctx context.Context, headscale *v1beta1.Headscale) (*referenced, error) {
-	key := client.ObjectKeyFromObject(headscale)
 	references := resources.References(headscale)
-	now := &referenced{parts: map[string]string{}}
+	now := &referenced{parts: map[string]string{}, digests: map[string]string{}}
 	if len(references) == 0 {
 		return now, nil
 	}
-	objects := make([]*metav1.PartialObjectMetadata, len(references))
-	var versions strings.Builder
-	for i := range references {
-		var err error
-		if objects[i], err = r.readReferenced(ctx, headscale.Namespace, &references[i]); err != nil {
-			return nil, err
-		}
-		fmt.Fprintf(&versions, "%s %q@%s\n", &references[i], references[i].Keys, versionOf(objects[i]))
+	if err := resources.CheckReferences(references); err != nil {
+		return nil, err
 	}
-	now.versions = versions.String()
-	if last := r.references.last(key); last != nil && last.versions == now.versions {
+	found, err := r.findReferences(ctx, headscale.Namespace, references)
+	if err != nil {
+		return nil, err
+	}
+	for i := range found {
+		now.versions += found[i].version
+	}
+	last := r.references.last(client.ObjectKeyFromObject(headscale))
+	switch {
+	case last == nil:
+		last = &referenced{}
+	case last.versions == now.versions:
 		return last, nil
 	}
 	var all strings.Builder
-	for i := range references {
-		digest, err := r.digestOf(ctx, &references[i], objects[i])
+	for i := range found {
+		digest, err := r.digestOf(ctx, found[i:], last)
 		if err != nil {
 			return nil, err
 		}
-		if references[i].Live() {
+		now.digests[found[i].version] = digest
+		if found[i].Live() {
 			digest = ""
 		}
-		fmt.Fprintf(&all, "%s %s %s\n", references[i].Field, &references[i], digest)
-		now.parts[references[i].String()] += digest
+		fmt.Fprintf(&all, "%s %s %s\n", found[i].Field, &found[i].Reference, digest)
+		now.parts[found[i].String()] += digest
 	}
 	digest := sha256.Sum256([]byte(all.String()))
 	now.digest = hex.EncodeToString(digest[:])
 	return now, nil
+}
+
+// foundReference is a reference with the object that it names.
+type foundReference struct {
+	resources.Reference
+	// object is its metadata, nil where it does not exist and need not.
+	object *metav1.PartialObjectMetadata
+	// version changes with the reference and with the data of the object.
+	version string
+	// read is whether the data of the object were read. Then digest is that of the entries, or
+	// err says what is wrong with them.
+	read   bool
+	digest string
+	err    error
+}
+
+// findReferences reads the metadata of the objects that are referred to, of each once.
+func (r *Reconciler) findReferences(ctx context.Context, namespace string, references []resources.Reference) ([]foundReference, error) {
+	objects := map[string]*metav1.PartialObjectMetadata{}
+	found := make([]foundReference, len(references))
+	for i := range references {
+		reference := &references[i]
+		object := objects[reference.String()]
+		if object == nil {
+			var err error
+			if object, err = r.readReferenced(ctx, namespace, reference); err != nil {
+				return nil, err
+			}
+			objects[reference.String()] = object
+		}
+		found[i] = foundReference{Reference: *reference, object: object}
+		found[i].version = fmt.Sprintf("%s %s %q %t@%s\n", reference.Field, reference, reference.Keys, reference.Optional, versionOf(object))
+	}
+	return found, nil
 }
 
 // readReferenced reads the metadata of an object that is referred to: nil for one that does
@@ -235,22 +275,41 @@ func versionOf(object *metav1.PartialObjectMetadata) string {
 	return string(object.UID) + ":" + object.ResourceVersion
 }
 
-// digestOf reads the entries of an object that the pod gets and returns a digest of them, or
-// "" where there is none to read. Its key is the object's UID, which nobody knows who may not
-// read the object: the digest does not let others try out what a short password may be.
-func (r *Reconciler) digestOf(ctx context.Context, reference *resources.Reference, object *metav1.PartialObjectMetadata) (string, error) {
-	if object == nil || isAPIKey(object) {
+// digestOf is the digest of the entries that the first of some references names, or "" where
+// there is none to read. The data of an object are read once for all references to it, and not
+// kept: there may be many large ones.
+func (r *Reconciler) digestOf(ctx context.Context, found []foundReference, last *referenced) (string, error) {
+	first := &found[0]
+	if first.object == nil || isAPIKey(first.object) {
 		return "", nil
 	}
-	data, err := r.readData(ctx, reference.Kind, client.ObjectKeyFromObject(object))
-	if err != nil {
-		return "", fmt.Errorf("reading %s: %w", reference, err)
+	if digest, known := last.digests[first.version]; known {
+		return digest, nil
 	}
+	if !first.read {
+		data, err := r.readData(ctx, first.Kind, client.ObjectKeyFromObject(first.object))
+		if err != nil {
+			return "", fmt.Errorf("reading %s: %w", first, err)
+		}
+		for i := range found {
+			if other := &found[i]; other.object == first.object {
+				other.read = true
+				other.digest, other.err = digestEntries(other, data)
+			}
+		}
+	}
+	return first.digest, first.err
+}
+
+// digestEntries is the digest of the entries that a reference names. Its key is the object's
+// UID, which nobody knows who may not read the object: the digest does not let others try out
+// what a short password may be.
+func digestEntries(reference *foundReference, data map[string][]byte) (string, error) {
 	keys := reference.Keys
 	if len(keys) == 0 {
 		keys = slices.Sorted(maps.Keys(data))
 	}
-	digest := hmac.New(sha256.New, []byte(object.UID))
+	digest := hmac.New(sha256.New, []byte(reference.object.UID))
 	for _, key := range keys {
 		value, found := data[key]
 		if !found && !reference.Optional {

@@ -55,6 +55,44 @@ var _ = Describe("A Headscale that refers to Secrets and ConfigMaps", func() {
 		Expect(get[corev1.ConfigMap](ctx, o.namespace, "headscale")(NewGomega(Fail)).Data["config.yaml"]).NotTo(ContainSubstring("private-value"))
 	})
 
+	It("reads each object once, and again only where it changed", func(ctx context.Context) {
+		Expect(admin.Create(ctx, keys)).To(Succeed())
+		Expect(admin.Create(ctx, policy)).To(Succeed())
+		Expect(create(ctx, o.namespace, referring+`
+  pod:
+    env: [{name: NOISE, valueFrom: {secretKeyRef: {name: keys, key: noise}}}]
+    volumes: [{name: a, secret: {secretName: keys}}, {name: b, secret: {secretName: keys}}]
+`)).To(Succeed())
+		headscale := get[v1beta1.Headscale](ctx, o.namespace, "headscale")(NewGomega(Fail))
+		reads := &readCounter{Reader: admin, of: map[string]int{}}
+		r := &Reconciler{Live: reads}
+		first, err := r.readReferences(ctx, headscale)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(reads.of).To(Equal(map[string]int{"keys metadata": 1, "keys": 1, "policy metadata": 1, "policy": 1}))
+
+		r.references.remember(client.ObjectKeyFromObject(headscale), first, "")
+		reads.of = map[string]int{}
+		Expect(admin.Patch(ctx, policy, client.RawPatch(types.MergePatchType, []byte(`{"data": {"policy.hujson": "{ }"}}`)))).To(Succeed())
+		second, err := r.readReferences(ctx, headscale)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(reads.of).To(Equal(map[string]int{"keys metadata": 1, "policy metadata": 1, "policy": 1}))
+		Expect(changedParts(first, second)).To(Equal([]string{"ConfigMap policy"}))
+	})
+
+	It("is refused where it refers to too many", func(ctx context.Context) {
+		sources := make([]string, resources.MaxReferences)
+		for i := range sources {
+			sources[i] = fmt.Sprintf("{secret: {name: secret-%d}}", i)
+		}
+		Expect(create(ctx, o.namespace, shortest+"  pod:\n    volumes:\n    - {name: a, secret: {secretName: secret-more}}\n"+
+			"    - {name: b, projected: {sources: ["+strings.Join(sources, ", ")+"]}}\n")).To(Succeed())
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(be("False", v1beta1.ReasonInvalidConfig,
+			"spec.pod.volumes names more than 64 Secrets and ConfigMaps: name fewer"))
+		for _, request := range o.asked() {
+			Expect(request.URL.RequestURI()).NotTo(ContainSubstring("secret-"), "neither read nor watched")
+		}
+	})
+
 	// referTo makes the objects and a Headscale that refers to them, with a pod that is ready.
 	referTo := func(ctx context.Context, more string) (first string) {
 		GinkgoHelper()
@@ -254,3 +292,18 @@ var _ = Describe("A Headscale that refers to Secrets and ConfigMaps", func() {
 			"but spec.config.oidc.client_secret is in plain text in the ConfigMap: put it into a Secret and name that in spec.secrets.oidc_client_secret"))
 	})
 })
+
+// readCounter counts the reads of objects, by their names.
+type readCounter struct {
+	client.Reader
+	of map[string]int
+}
+
+func (c *readCounter) Get(ctx context.Context, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
+	name := key.Name
+	if _, isMetadata := object.(*metav1.PartialObjectMetadata); isMetadata {
+		name += " metadata"
+	}
+	c.of[name]++
+	return c.Reader.Get(ctx, key, object, options...)
+}

@@ -143,6 +143,9 @@ func (r *Reconciler) limitRights(ctx context.Context, headscale *v1beta1.Headsca
 // A change after this is told; one before it is seen by who reads them now.
 func (r *Reconciler) watchReferences(ctx context.Context, headscale *v1beta1.Headscale, secrets []string) error {
 	references := resources.References(headscale)
+	if resources.CheckReferences(references) != nil {
+		references = nil // the spec is refused, and none of them is read
+	}
 	for _, name := range secrets {
 		cached, err := readSecret(ctx, r.Client, client.ObjectKey{Namespace: headscale.Namespace, Name: name})
 		if err != nil {
