@@ -125,4 +125,16 @@ var _ = Describe("A pod that cannot be created", func() {
 		Eventually(ready, 10*time.Second).WithContext(ctx).Should(be("False", v1beta1.ReasonPodMissing, "failed error: webhook https://"))
 		Expect(ready(NewGomega(Fail)).Message).NotTo(ContainSubstring("TOPSECRET"))
 	})
+
+	It("is looked for among many events, page by page", func(ctx context.Context) {
+		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "events-"}}
+		Expect(admin.Create(ctx, namespace)).To(Succeed())
+		live := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: namespace.Name, Name: "headscale", UID: "some"}}
+		for i := range eventPage*maxEventPages + 1 {
+			tellFailure(ctx, live, fmt.Sprint(i), time.Now())
+		}
+		r, told := &Reconciler{Live: admin}, 0
+		Expect(r.eachEvent(ctx, live, func(*corev1.Event) { told++ })).To(Succeed())
+		Expect(told).To(Equal(eventPage * maxEventPages))
+	})
 })

@@ -102,20 +102,43 @@ func (r *Reconciler) observeFailedCreate(ctx context.Context, s scope, o *observ
 	if !known {
 		return nil
 	}
-	events := &corev1.EventList{}
-	err := r.Live.List(ctx, events, client.InNamespace(s.headscale.Namespace), client.MatchingFields{
-		"involvedObject.uid": string(o.statefulSet.UID), "reason": reasonFailedCreate,
+	last := since.Add(-eventLead)
+	err := r.eachEvent(ctx, o.statefulSet, func(event *corev1.Event) {
+		if event.LastTimestamp.After(last) {
+			last, o.failedCreate = event.LastTimestamp.Time, redact.Line(redact.Secrets(event.Message), maxQuote)
+		}
 	})
 	if o.eventsForbidden = apierrors.IsForbidden(err); o.eventsForbidden {
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("listing the events of the StatefulSet: %w", err)
-	}
-	last := since.Add(-eventLead)
-	for i := range events.Items {
-		if event := &events.Items[i]; event.LastTimestamp.After(last) {
-			last, o.failedCreate = event.LastTimestamp.Time, redact.Line(redact.Secrets(event.Message), maxQuote)
+	return err
+}
+
+// How many events of a StatefulSet are read, and how many at a time: whoever may write events
+// may write any number of large ones. Its controller writes a few.
+const (
+	eventPage     = 50
+	maxEventPages = 10
+)
+
+// eachEvent calls a function with the events that tell why a StatefulSet has no pod.
+func (r *Reconciler) eachEvent(ctx context.Context, statefulSet *appsv1.StatefulSet, tell func(*corev1.Event)) error {
+	next := ""
+	for range maxEventPages {
+		events := &corev1.EventList{}
+		err := r.Live.List(ctx, events, client.InNamespace(statefulSet.Namespace), client.Limit(eventPage), client.Continue(next),
+			client.MatchingFields{"involvedObject.uid": string(statefulSet.UID), "reason": reasonFailedCreate})
+		if apierrors.IsResourceExpired(err) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("listing the events of the StatefulSet: %w", err)
+		}
+		for i := range events.Items {
+			tell(&events.Items[i])
+		}
+		if next = events.Continue; next == "" {
+			return nil
 		}
 	}
 	return nil
