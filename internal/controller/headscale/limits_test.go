@@ -196,3 +196,50 @@ func at(in any, path ...string) map[string]any {
 	Expect(ok).To(BeTrue(), "%v", path)
 	return found
 }
+
+var _ = Describe("Child objects to which somebody has added a lot", func() {
+	It("are kept without that, and not written for it", func(ctx context.Context) {
+		o := startOperator(ctx)
+		Expect(create(ctx, o.namespace, shortest+"  api_key: {auto_manage: false}\n")).To(Succeed())
+		runPod(ctx, o.namespace, "headscale", 1)
+		ready := condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)
+		Eventually(ready).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, ""))
+
+		change(ctx, o.namespace, "headscale", func(live *appsv1.StatefulSet) {
+			more := corev1.Container{Name: "more", Image: "more"}
+			for i := range 20 {
+				more.Env = append(more.Env, corev1.EnvVar{Name: fmt.Sprintf("MORE_%d", i), Value: strings.Repeat("x", 30_000)})
+			}
+			live.Spec.Template.Spec.Containers = append(live.Spec.Template.Spec.Containers, more)
+		})
+		change(ctx, o.namespace, "headscale", func(live *corev1.ServiceAccount) {
+			for i := range 3000 {
+				live.Secrets = append(live.Secrets, corev1.ObjectReference{Name: fmt.Sprintf("%0200d", i)})
+			}
+		})
+		live := get[appsv1.StatefulSet](ctx, o.namespace, "headscale")(NewGomega(Fail))
+		account := get[corev1.ServiceAccount](ctx, o.namespace, "headscale")(NewGomega(Fail))
+		cached, cachedAccount := &appsv1.StatefulSet{}, &corev1.ServiceAccount{}
+		Eventually(func(g Gomega) {
+			key := client.ObjectKey{Namespace: o.namespace, Name: "headscale"}
+			g.Expect(o.reconciler.Client.Get(ctx, key, cached)).To(Succeed())
+			g.Expect(o.reconciler.Client.Get(ctx, key, cachedAccount)).To(Succeed())
+			g.Expect(cached.ResourceVersion).To(Equal(live.ResourceVersion))
+			g.Expect(cachedAccount.ResourceVersion).To(Equal(account.ResourceVersion))
+		}).WithContext(ctx).Should(Succeed())
+		Expect(cached.Size() + cachedAccount.Size()).To(BeNumerically("<", 32<<10))
+		applied, err := extractStatefulSet(live, FieldManager)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(extractStatefulSet(cached, FieldManager)).To(Equal(applied))
+
+		o.touch(ctx, "headscale")
+		before := len(o.asked())
+		o.touch(ctx, "headscale")
+		o.touch(ctx, "headscale")
+		for _, request := range o.asked()[before:] {
+			Expect(request.URL.Path).NotTo(Or(HaveSuffix("/statefulsets/headscale"), HaveSuffix("/serviceaccounts/headscale")), request.Method)
+		}
+		Expect(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")(NewGomega(Fail)).ResourceVersion).To(Equal(live.ResourceVersion))
+		Expect(get[corev1.ServiceAccount](ctx, o.namespace, "headscale")(NewGomega(Fail)).ResourceVersion).To(Equal(account.ResourceVersion))
+	})
+})

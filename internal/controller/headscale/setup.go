@@ -2,6 +2,7 @@ package headscale
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
@@ -151,18 +152,13 @@ const maxOwned = 512 << 10
 // limitOwned leaves out of a child object what others have added to it, where that is large: the
 // operator compares what it has applied itself.
 func limitOwned(object client.Object) {
-	added := sizeOf(object.GetLabels()) + sizeOf(object.GetAnnotations())
-	for _, entry := range object.GetManagedFields() {
-		if entry.FieldsV1 != nil {
-			added += len(entry.FieldsV1.GetRawBytes())
-		}
-	}
 	config, isConfig := object.(*corev1.ConfigMap)
+	added := 0
+	if sized, ok := object.(interface{ Size() int }); ok {
+		added = sized.Size()
+	}
 	if isConfig {
-		added += sizeOf(config.Data) - len(config.Data[resources.ConfigFile])
-		for _, value := range config.BinaryData {
-			added += len(value)
-		}
+		added -= len(config.Data[resources.ConfigFile])
 	}
 	if added <= maxOwned {
 		return
@@ -171,9 +167,29 @@ func limitOwned(object client.Object) {
 	object.SetManagedFields(slices.DeleteFunc(object.GetManagedFields(), func(entry metav1.ManagedFieldsEntry) bool {
 		return entry.Manager != FieldManager
 	}))
-	if isConfig {
-		config.Data, config.BinaryData = map[string]string{resources.ConfigFile: config.Data[resources.ConfigFile]}, nil
+	switch large := object.(type) {
+	case *corev1.ConfigMap:
+		large.Data, large.BinaryData = map[string]string{resources.ConfigFile: large.Data[resources.ConfigFile]}, nil
+	case *corev1.ServiceAccount:
+		large.Secrets, large.ImagePullSecrets = nil, nil
+	case *appsv1.StatefulSet:
+		large.Spec = onlyApplied(large)
 	}
+}
+
+// onlyApplied is the part of a StatefulSet's spec that the operator has applied: where that
+// is not known, nothing, so that the API server is asked.
+func onlyApplied(live *appsv1.StatefulSet) appsv1.StatefulSetSpec {
+	spec := appsv1.StatefulSetSpec{}
+	applied, err := extractStatefulSet(live, FieldManager)
+	if err != nil || applied.Spec == nil {
+		return spec
+	}
+	text, err := json.Marshal(applied.Spec)
+	if err != nil || json.Unmarshal(text, &spec) != nil {
+		return appsv1.StatefulSetSpec{}
+	}
+	return spec
 }
 
 // maxMetadata is how many bytes of labels, annotations, owner references and finalizers are
