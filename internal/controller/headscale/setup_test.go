@@ -170,7 +170,9 @@ func TestHugeMetadata(t *testing.T) {
 				kept, err := strip(object)
 				g.Expect(err).NotTo(HaveOccurred())
 				g.Expect(jsonSize(g, kept)).To(BeNumerically("<", 32<<10))
-				g.Expect(metav1.GetControllerOf(kept.(metav1.Object))).To(HaveValue(Equal(test.owner)))
+				stripped, ok := kept.(metav1.Object)
+				g.Expect(ok).To(BeTrue())
+				g.Expect(metav1.GetControllerOf(stripped)).To(HaveValue(Equal(test.owner)))
 			})
 		}
 	}
