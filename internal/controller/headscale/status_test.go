@@ -175,7 +175,7 @@ var _ = Describe("The status", func() {
 		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
 		ready := condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)
 		Eventually(ready, 2*maxConflicts*time.Second).WithContext(ctx).Should(
-			be("False", v1beta1.ReasonReconcileFailed, "A write conflicts with another one again and again: applying the StatefulSet headscale: "))
+			be("False", v1beta1.ReasonReconcileFailed, "Writes keep failing with an optimistic-lock conflict: applying the StatefulSet headscale: "))
 		before := len(o.written())
 		Consistently(func() int { return len(o.written()) - before }, time.Second).WithContext(ctx).Should(BeNumerically("<", 15))
 		o.conflict.Store(nil)
@@ -190,7 +190,7 @@ var _ = Describe("The status", func() {
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.29.2, persistent_volume_claim: {size: 500Mi}}}`)).To(Succeed())
 		ready := condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)
 		Eventually(ready, 3*maxConflicts*time.Second).WithContext(ctx).Should(be("False", v1beta1.ReasonInvalidConfig,
-			"A write conflicts with another one again and again: applying the StatefulSet headscale: "))
+			"Writes keep failing with an optimistic-lock conflict: applying the StatefulSet headscale: "))
 		Expect(ready(NewGomega(Fail)).Message).To(ContainSubstring("spec.persistent_volume_claim.size cannot be changed"))
 	})
 

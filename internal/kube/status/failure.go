@@ -125,7 +125,7 @@ func Classify(err error) *Failure {
 // Lasting is the failure where its optimistic-lock conflict lasts: that is reported, beside
 // what else there is, and err is retried with backoff.
 func (f *Failure) Lasting(err error) *Failure {
-	lasting := &Failure{Reason: f.Reason, Message: "A write conflicts with another one again and again: " + f.Conflict, Transient: err}
+	lasting := &Failure{Reason: f.Reason, Message: "Writes keep failing with an optimistic-lock conflict: " + f.Conflict, Transient: err}
 	if !f.Outdated {
 		lasting.Message = f.Message + "; " + lasting.Message
 	}

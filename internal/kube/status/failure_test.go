@@ -77,7 +77,7 @@ func TestClassify(t *testing.T) {
 func TestLastingConflict(t *testing.T) {
 	broken := errors.New("broken")
 	outdated := apierrors.NewConflict(schema.GroupResource{}, "x", broken)
-	const lasting = "A write conflicts with another one again and again: "
+	const lasting = "Writes keep failing with an optimistic-lock conflict: "
 	for name, test := range map[string]struct {
 		err             error
 		reason, message string
