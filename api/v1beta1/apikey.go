@@ -17,7 +17,7 @@ type KeyLifetime struct {
 	RevocationDelay time.Duration
 }
 
-// Managed tells whether the API Key Manager is wanted, which it is unless
+// Managed reports whether the API Key Manager is wanted, which it is unless
 // auto_manage says false.
 func (s *APIKeySpec) Managed() bool {
 	return s.AutoManage == nil || *s.AutoManage
@@ -54,7 +54,7 @@ func (s *APIKeySpec) Lifetime() (KeyLifetime, error) {
 	return lifetime, lifetime.validate()
 }
 
-// validate tells whether the durations go together.
+// validate reports whether the durations go together.
 func (l KeyLifetime) validate() error {
 	if l.RotationBuffer >= l.Expiration {
 		return fmt.Errorf("api_key.rotation_buffer (%s) must be less than api_key.expiration (%s)", l.RotationBuffer, l.Expiration)

@@ -55,7 +55,7 @@ func walkSchema(place string, of apiextensionsv1.JSONSchemaProps, visit func(pla
 	}
 }
 
-// isUnlimited tells whether a schema itself lets a value be as large as a request may be.
+// isUnlimited reports whether a schema itself lets a value be as large as a request may be.
 func isUnlimited(of apiextensionsv1.JSONSchemaProps) bool {
 	preserves := of.XPreserveUnknownFields != nil && *of.XPreserveUnknownFields
 	return preserves || of.XEmbeddedResource ||

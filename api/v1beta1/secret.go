@@ -93,7 +93,7 @@ func ShortenRotationRequest(annotations map[string]string) {
 	}
 }
 
-// IsAPIKeySecret tells whether a Secret with these labels is one that an API Key Manager
+// IsAPIKeySecret reports whether a Secret with these labels is one that an API Key Manager
 // writes to.
 func IsAPIKeySecret(labels map[string]string) bool {
 	return labels[LabelManagedBy] == ManagedBy && labels[LabelComponent] == ComponentAPIKey

@@ -30,12 +30,12 @@ type codePackage struct {
 	imports []string
 }
 
-// isTestSupport tells whether the package exists for tests only.
+// isTestSupport reports whether the package exists for tests only.
 func (p *codePackage) isTestSupport() bool {
 	return strings.HasPrefix(p.path, "test/") || strings.HasPrefix(p.path, "internal/") && strings.HasSuffix(p.path, "test")
 }
 
-// isTool tells whether the package is a tool of developers.
+// isTool reports whether the package is a tool of developers.
 func (p *codePackage) isTool() bool { return strings.HasPrefix(p.path, "hack/") }
 
 // add counts the contents of another package, too.

@@ -32,7 +32,7 @@ const (
 	Unknown State = "Unknown"
 )
 
-// Usable tells whether Headscale accepts a key in this state.
+// Usable reports whether Headscale accepts a key in this state.
 func (s State) Usable() bool { return s == Valid || s == Overdue }
 
 // Key is what is known of an API key at some time. A time that is not known is zero.

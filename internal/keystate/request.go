@@ -36,7 +36,7 @@ func StripManagedFields(secret metav1.Object) {
 	secret.SetManagedFields(kept)
 }
 
-// ownsRequest tells whether a manager owns the annotation that requests a rotation.
+// ownsRequest reports whether a manager owns the annotation that requests a rotation.
 func ownsRequest(entry metav1.ManagedFieldsEntry) bool {
 	if entry.FieldsV1 == nil {
 		return false

@@ -99,7 +99,7 @@ func about(headscale *v1beta1.Headscale, found []eventsv1.Event) []eventReport {
 	return reports
 }
 
-// concerns tells whether an object is a Headscale, or one of those that are named after
+// concerns reports whether an object is a Headscale, or one of those that are named after
 // it.
 func concerns(headscale *v1beta1.Headscale, object *corev1.ObjectReference) bool {
 	name := headscale.Name

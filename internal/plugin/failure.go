@@ -37,7 +37,7 @@ func explain(err error) string {
 	}
 }
 
-// kindMissing tells whether the API server knows no Headscales at all: it answers a
+// kindMissing reports whether the API server knows no Headscales at all: it answers a
 // path that it does not know in other words than a name that it does not know.
 func kindMissing(err error) bool {
 	var status apierrors.APIStatus

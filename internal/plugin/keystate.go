@@ -55,7 +55,7 @@ type retiringKey struct {
 	ValidUntil metav1.Time `json:"validUntil"`
 }
 
-// usable tells whether a consumer can use the key.
+// usable reports whether a consumer can use the key.
 func (k *keyReport) usable() bool { return k.State.Usable() }
 
 // secretView is what could be read of a Secret: its metadata, nil where there is no such
@@ -123,7 +123,7 @@ func conflict(headscale *v1beta1.Headscale) string {
 	return condition.Message
 }
 
-// keyObserved tells whether the operator has observed a Headscale's key since the spec
+// keyObserved reports whether the operator has observed a Headscale's key since the spec
 // names the present Secret. Before, that Secret may as well be another Headscale's.
 func keyObserved(headscale *v1beta1.Headscale) bool {
 	status := headscale.Status.APIKey

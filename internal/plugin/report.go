@@ -96,7 +96,7 @@ func describe(headscale *v1beta1.Headscale, pod podView, secret secretView, now 
 	return report
 }
 
-// seen tells whether the operator has observed the present spec.
+// seen reports whether the operator has observed the present spec.
 func seen(headscale *v1beta1.Headscale) bool {
 	return headscale.Status.ObservedGeneration >= headscale.Generation
 }

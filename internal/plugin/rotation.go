@@ -53,7 +53,7 @@ func prefixOf(headscale *v1beta1.Headscale, secret secretView) string {
 	}
 }
 
-// meant tells whether a value is this request, or a later one that took its place on the
+// meant reports whether a value is this request, or a later one that took its place on the
 // Headscale: the key that comes for that one is as new.
 func (r *rotation) meant(headscale *v1beta1.Headscale, value string) bool {
 	return value != "" && (value == r.request || value == headscale.Annotations[v1beta1.AnnotationRotateRequestedAt])
@@ -107,7 +107,7 @@ func (r *rotation) retiring(secret secretView) *retiringKey {
 	return nil
 }
 
-// delayed tells whether replaced keys stay valid for a while.
+// delayed reports whether replaced keys stay valid for a while.
 func delayed(headscale *v1beta1.Headscale) bool {
 	delay, err := headscale.Spec.APIKey.RevocationDelay.Parse()
 	return err == nil && delay > 0

@@ -170,7 +170,7 @@ func openQuote(text string) string {
 	return open[len(open)-1]
 }
 
-// looksRandom tells whether a long word was probably made by a machine: letters and digits are
+// looksRandom reports whether a long word was probably made by a machine: letters and digits are
 // mixed, or capital and small letters. Names of settings, versions and paths are not.
 func looksRandom(token string) bool {
 	digits, letters, changes := 0, 0, 0

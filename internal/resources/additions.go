@@ -142,7 +142,7 @@ var profileAnnotations = []string{
 	"seccomp.security.alpha.kubernetes.io/",
 }
 
-// looseProfile tells whether an annotation chooses a profile that confines less than the
+// looseProfile reports whether an annotation chooses a profile that confines less than the
 // runtime's own.
 func looseProfile(key, profile string) bool {
 	chooses := slices.ContainsFunc(profileAnnotations, func(prefix string) bool { return strings.HasPrefix(key, prefix) })

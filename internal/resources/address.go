@@ -29,7 +29,7 @@ func parseAddress(text string) (address, error) {
 	return address{host: host, port: int32(port)}, nil
 }
 
-// loopback tells whether nothing outside the pod can reach the address.
+// loopback reports whether nothing outside the pod can reach the address.
 func (a address) loopback() bool {
 	if strings.EqualFold(a.host, "localhost") {
 		return true

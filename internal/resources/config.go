@@ -250,7 +250,7 @@ func completeDERP(d document) error {
 	)
 }
 
-// derpGiven tells whether the user said where relays come from.
+// derpGiven reports whether the user said where relays come from.
 func derpGiven(d document) (bool, error) {
 	urls, err := d.list("derp.urls")
 	if err != nil {

@@ -28,7 +28,7 @@ func (d document) lookup(path string) (value any, written bool, err error) {
 	return value, value != nil, nil
 }
 
-// list tells whether there is a list with something in it at the path, or the text
+// list reports whether there is a list with something in it at the path, or the text
 // that Headscale takes for one.
 func (d document) list(path string) (bool, error) {
 	value, _, err := d.lookup(path)

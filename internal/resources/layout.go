@@ -151,7 +151,7 @@ func (l *layout) exposed(names ...string) []port {
 	return slices.DeleteFunc(slices.Clone(l.ports), func(p port) bool { return !slices.Contains(names, p.name) })
 }
 
-// privileged tells whether a port is one that only root can open by default.
+// privileged reports whether a port is one that only root can open by default.
 func (l *layout) privileged() bool {
 	return slices.ContainsFunc(l.ports, func(p port) bool { return p.number < 1024 })
 }
@@ -187,12 +187,12 @@ func (l *layout) checkDirs() error {
 	return nil
 }
 
-// overlap tells whether one directory is, or lies in, the other.
+// overlap reports whether one directory is, or lies in, the other.
 func overlap(a, b string) bool {
 	return within(a, b) || within(b, a)
 }
 
-// within tells whether a directory is, or lies in, the other.
+// within reports whether a directory is, or lies in, the other.
 func within(dir, parent string) bool {
 	return dir == parent || strings.HasPrefix(dir, strings.TrimSuffix(parent, "/")+"/")
 }

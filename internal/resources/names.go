@@ -68,7 +68,7 @@ func metricsName(headscale *v1beta1.Headscale) string {
 	return headscale.Name + metricsSuffix
 }
 
-// IsChildName tells whether a child object of a Headscale may have a name. (The pod and the
+// IsChildName reports whether a child object of a Headscale may have a name. (The pod and the
 // claim of the data volume are the StatefulSet's.)
 func IsChildName(headscale, name string) bool {
 	return strings.TrimSuffix(name, metricsSuffix) == headscale || name == headscale

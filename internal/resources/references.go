@@ -43,7 +43,7 @@ func (r *Reference) String() string { return r.Kind + " " + r.Name }
 // fieldDNSRecords is the field of the file of DNS records.
 const fieldDNSRecords = "files.extra_dns_records"
 
-// Live tells whether Headscale notices by itself that the data changed, so that no new pod is
+// Live reports whether Headscale notices by itself that the data changed, so that no new pod is
 // needed. Every supported release watches its file of DNS records, also where the kubelet swaps
 // it (test/integration/dns_records_test.go).
 func (r *Reference) Live() bool { return r.Field == fieldDNSRecords }

@@ -147,7 +147,7 @@ func join(path, name string) string {
 	return path + "." + name
 }
 
-// isSection tells whether the release has keys below a path.
+// isSection reports whether the release has keys below a path.
 func (k releaseKeys) isSection(path string) bool {
 	for known := range k {
 		if strings.HasPrefix(known, path+".") {
@@ -157,7 +157,7 @@ func (k releaseKeys) isSection(path string) bool {
 	return false
 }
 
-// isRemoved tells whether removedKeys has a key, or one below it.
+// isRemoved reports whether removedKeys has a key, or one below it.
 func isRemoved(path string) bool {
 	return slices.ContainsFunc(removedKeys, func(key removedKey) bool {
 		return key.path == path || strings.HasPrefix(key.path, path+".")

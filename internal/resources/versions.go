@@ -157,12 +157,12 @@ func (k removedKey) check(config document, headscale *v1beta1.Headscale) error {
 	}
 }
 
-// inEnvironment tells whether a setting is made by a variable that the user adds.
+// inEnvironment reports whether a setting is made by a variable that the user adds.
 func inEnvironment(headscale *v1beta1.Headscale, setting string) bool {
 	return slices.ContainsFunc(headscale.Spec.Pod.Env, func(variable corev1.EnvVar) bool { return variable.Name == variableOf(setting) })
 }
 
-// replaced tells whether Headscale ignores the key because its successor is there.
+// replaced reports whether Headscale ignores the key because its successor is there.
 func (k removedKey) replaced(config document, headscale *v1beta1.Headscale) (bool, error) {
 	if k.unless == "" {
 		return false, nil

@@ -57,12 +57,12 @@ type Event struct {
 	Staged   time.Time `json:"stageTimestamp"`
 }
 
-// Writes tells whether the request was one to change something.
+// Writes reports whether the request was one to change something.
 func (e *Event) Writes() bool {
 	return !slices.Contains([]string{"get", "list", "watch"}, e.Verb)
 }
 
-// Created tells whether an object came about by the request.
+// Created reports whether an object came about by the request.
 func (e *Event) Created() bool {
 	return e.Writes() && e.ResponseStatus.Code == http.StatusCreated
 }

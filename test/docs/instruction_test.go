@@ -93,7 +93,7 @@ func parseComment(b pages.Block) (instruction, error) {
 	return i, nil
 }
 
-// runsHere tells whether a block does something in this suite.
+// runsHere reports whether a block does something in this suite.
 func (i instruction) runsHere() bool {
 	return slices.Contains([]manner{commands, transcript, manifest, partOf, file, values, until}, i.manner)
 }

@@ -147,7 +147,7 @@ func marked(file string) []pages.Block {
 	return blocksOf(file, "for this spec", namesThisSpec)
 }
 
-// namesThisSpec tells whether a comment before a block says that this spec runs it.
+// namesThisSpec reports whether a comment before a block says that this spec runs it.
 func namesThisSpec(b pages.Block) bool {
 	words, found := strings.CutPrefix(b.Comment, `test: e2e "`)
 	return found && strings.Contains(CurrentSpecReport().LeafNodeText, strings.TrimSuffix(words, `"`))

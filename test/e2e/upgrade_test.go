@@ -79,7 +79,7 @@ func templateGeneration(ctx context.Context, s *server) int64 {
 	return set.Generation
 }
 
-// templateChanges tells whether this revision changes the pod's template from that of the
+// templateChanges reports whether this revision changes the pod's template from that of the
 // revision before: a changed file of what is to be built is the declaration that it must.
 func templateChanges() bool {
 	GinkgoHelper()

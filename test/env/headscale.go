@@ -65,7 +65,7 @@ func StartHeadscale(ctx context.Context, options HeadscaleOptions) (*Headscale, 
 	return h, err
 }
 
-// portTaken tells whether a server could not start because of its ports.
+// portTaken reports whether a server could not start because of its ports.
 func portTaken(err error) bool { return strings.Contains(err.Error(), "address already in use") }
 
 // Start starts Headscale, which must not be running, and waits until it answers.

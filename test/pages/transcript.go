@@ -66,7 +66,7 @@ func wordPattern(word string) string {
 	}
 }
 
-// isPrefix tells whether a word looks like the random prefix of an API key.
+// isPrefix reports whether a word looks like the random prefix of an API key.
 func isPrefix(word string) bool {
 	return len(word) == 12 && strings.IndexFunc(word, unicode.IsUpper) >= 0 &&
 		strings.IndexFunc(word, unicode.IsLower) >= 0 && strings.IndexFunc(word, unicode.IsDigit) >= 0

@@ -133,7 +133,7 @@ func (c *container) running() *process.Process {
 	return c.process
 }
 
-// ready tells whether the container runs and its readiness probe passes.
+// ready reports whether the container runs and its readiness probe passes.
 func (c *container) ready() bool {
 	running := c.running() != nil
 	c.mutex.Lock()

@@ -141,7 +141,7 @@ func (p *pod) container(name string) *container {
 	return nil
 }
 
-// ready tells whether the pod would get traffic.
+// ready reports whether the pod would get traffic.
 func (p *pod) ready() bool {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()

@@ -21,7 +21,7 @@ func shell(script string) process.Command {
 	return process.Command{Name: "shell", Path: "/bin/sh", Args: []string{"-c", script}}
 }
 
-// alive tells whether a process exists that is not a zombie.
+// alive reports whether a process exists that is not a zombie.
 func alive(pid int) bool {
 	state, err := exec.Command("ps", "-o", "stat=", "-p", strconv.Itoa(pid)).Output()
 	return err == nil && !strings.HasPrefix(strings.TrimSpace(string(state)), "Z")

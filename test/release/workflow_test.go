@@ -151,7 +151,7 @@ func TestNothingThatPublishesTakesWhatOtherRunsCached(t *testing.T) {
 	g.Expect(looked).NotTo(BeZero())
 }
 
-// writes tells whether a job may change anything.
+// writes reports whether a job may change anything.
 func writes(permissions map[string]string) bool {
 	for _, permission := range permissions {
 		if permission == "write" {

@@ -121,7 +121,7 @@ func (c cache) lock(ctx context.Context, s set, dir string) (func(), error) {
 	return func() { _ = lock.Close() }, nil
 }
 
-// completeIn tells whether all of the set's programs are in dir.
+// completeIn reports whether all of the set's programs are in dir.
 func (s set) completeIn(dir string) bool {
 	for _, p := range s.programs {
 		if !isExecutable(filepath.Join(dir, p.name)) {

@@ -152,7 +152,7 @@ func describeStep(step *keystate.Step) string {
 	}
 }
 
-// wasFailing tells whether that was the last that was said of the key.
+// wasFailing reports whether that was the last that was said of the key.
 func wasFailing(s scope) bool {
 	return status.ReasonOf(s.headscale.Status.Conditions, v1beta1.ConditionAPIKeyReady) == v1beta1.ReasonRotationFailing
 }

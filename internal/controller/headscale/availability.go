@@ -16,7 +16,7 @@ import (
 // It is Kubernetes' default of a Deployment's progressDeadlineSeconds.
 const progressDeadline = 10 * time.Minute
 
-// availability tells whether Headscale answers, and if not, why.
+// availability reports whether Headscale answers, and if not, why.
 func availability(s scope, o observed) status.Condition {
 	switch {
 	case stopped(s.headscale):
@@ -116,12 +116,12 @@ func lastObserved(s scope, live *appsv1.StatefulSet) (time.Time, bool) {
 	}
 }
 
-// stopped tells whether the user wants no pod.
+// stopped reports whether the user wants no pod.
 func stopped(headscale *v1beta1.Headscale) bool {
 	return headscale.Spec.Replicas != nil && *headscale.Spec.Replicas == 0
 }
 
-// rollout tells whether the pod that runs is the one that the StatefulSet asks for.
+// rollout reports whether the pod that runs is the one that the StatefulSet asks for.
 func rollout(o observed) status.Condition {
 	switch live := o.statefulSet; {
 	case live == nil:

@@ -20,7 +20,7 @@ type conflicts struct {
 	counts map[client.ObjectKey]int
 }
 
-// last counts a reconcile, and tells whether its conflict is one that lasts.
+// last counts a reconcile, and reports whether its conflict is one that lasts.
 func (c *conflicts) last(headscale client.ObjectKey, failed *status.Failure) bool {
 	c.lock.Lock()
 	defer c.lock.Unlock()

@@ -198,7 +198,7 @@ func swaps(item any, p path) []edit {
 	return edits
 }
 
-// scalar tells whether a value is neither a list nor a struct.
+// scalar reports whether a value is neither a list nor a struct.
 func scalar(content any) bool {
 	kind := reflect.ValueOf(content).Kind()
 	return kind != reflect.Map && kind != reflect.Slice
@@ -496,7 +496,7 @@ var _ = Describe("An object that somebody edits by hand", func() {
 	)
 })
 
-// attempt makes an edit in one of its variants, and tells whether the API server accepted it.
+// attempt makes an edit in one of its variants, and reports whether the API server accepted it.
 func attempt(e edit, read func() map[string]any, put func(map[string]any) error) bool {
 	GinkgoHelper()
 	for _, change := range e.variants {

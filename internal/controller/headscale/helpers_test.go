@@ -62,7 +62,7 @@ func get[T any, O apply.Object[T]](ctx context.Context, namespace, name string) 
 	}
 }
 
-// missing reads an object and tells whether there is none.
+// missing reads an object and reports whether there is none.
 func missing[T any, O apply.Object[T]](ctx context.Context, namespace, name string) func() bool {
 	return func() bool {
 		err := admin.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, O(new(T)))

@@ -47,7 +47,7 @@ func (r *Reconciler) clients() apply.Clients {
 	return apply.Clients{Cache: r.Client, Live: r.Live, Writer: r.Client, Memory: &r.applied}
 }
 
-// apply brings the child objects to their desired state, and tells whether it wrote anything.
+// apply brings the child objects to their desired state, and reports whether it wrote anything.
 // A pod is made only of what is there: its StatefulSet waits for its ServiceAccount and its
 // config.
 func (r *Reconciler) apply(ctx context.Context, s scope, o *observed, want *resources.Objects) (changed bool, err error) {

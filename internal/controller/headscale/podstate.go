@@ -84,7 +84,7 @@ func stateOfUnready(pod *corev1.Pod, container *corev1.ContainerStatus, now time
 	return status.Tolerate(unanswered, began, startLimit, now)
 }
 
-// nodeLost tells whether the node of a pod is cut off. Nobody knows how the containers
+// nodeLost reports whether the node of a pod is cut off. Nobody knows how the containers
 // are then, which Kubernetes says by calling a pod unready whose containers were ready
 // when they were last heard of.
 func nodeLost(pod *corev1.Pod) bool {
@@ -141,7 +141,7 @@ func stateOfContainer(pod, program string, container *corev1.ContainerStatus) *s
 	}
 }
 
-// steady tells whether a container that ended before is up again.
+// steady reports whether a container that ended before is up again.
 func steady(container *corev1.ContainerStatus) bool {
 	return container.State.Running != nil && container.Ready
 }

@@ -132,7 +132,7 @@ func changedParts(applied, now *referenced) []string {
 	return changed
 }
 
-// starting tells whether the pod that the StatefulSet asks for is on its way to become ready,
+// starting reports whether the pod that the StatefulSet asks for is on its way to become ready,
 // with no sign of trouble: to replace it now would have it begin again. Where there is none, or
 // only one that ends, the next is made with the change.
 func starting(s scope, o observed) bool {
@@ -261,7 +261,7 @@ func (r *Reconciler) readReferenced(ctx context.Context, namespace string, refer
 	}
 }
 
-// isAPIKey tells whether an object holds an API key. The operator does not read those, and
+// isAPIKey reports whether an object holds an API key. The operator does not read those, and
 // what an API Key Manager writes there replaces no pod.
 func isAPIKey(object *metav1.PartialObjectMetadata) bool {
 	return object.Kind == resources.KindSecret && v1beta1.IsAPIKeySecret(object.Labels)

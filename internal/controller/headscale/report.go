@@ -134,7 +134,7 @@ func withWarnings(ready status.Condition, warnings []string) status.Condition {
 	return ready
 }
 
-// progress tells whether something is going on that ends by itself.
+// progress reports whether something is going on that ends by itself.
 func progress(s scope, o observed, f findings) status.Condition {
 	during := func(ongoing bool, of status.Condition) status.Condition {
 		return status.Condition{True: ongoing, Reason: of.Reason, Message: of.Message}
@@ -155,7 +155,7 @@ func progress(s scope, o observed, f findings) status.Condition {
 	}
 }
 
-// stalled tells whether somebody must act before it can go on. It is never true at the same
+// stalled reports whether somebody must act before it can go on. It is never true at the same
 // time as progress.
 func stalled(f findings) status.Condition {
 	switch {

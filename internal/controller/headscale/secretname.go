@@ -175,7 +175,7 @@ func (r *Reconciler) secretsOfSidecar(ctx context.Context, headscale *v1beta1.He
 	return slices.Compact(names), nil
 }
 
-// isOurs tells whether a Secret exists and is one that an API Key Manager writes to.
+// isOurs reports whether a Secret exists and is one that an API Key Manager writes to.
 func isOurs(secret *metav1.PartialObjectMetadata) bool {
 	return secret != nil && v1beta1.IsAPIKeySecret(secret.Labels)
 }

@@ -93,7 +93,7 @@ func stripForeign(cached any) (any, error) {
 	return bare, nil
 }
 
-// belongsToHeadscale tells whether a Headscale is the controller of an object, which has the
+// belongsToHeadscale reports whether a Headscale is the controller of an object, which has the
 // name of one of its child objects: any number of others may name it as theirs.
 func belongsToHeadscale(object client.Object) bool {
 	owner := metav1.GetControllerOf(object)

@@ -56,7 +56,7 @@ func startedVersion(o observed) string {
 // neverRan are the reasons for which a container ended whose program was not started.
 var neverRan = []string{"ContainerCannotRun", "StartError"}
 
-// wasStarted tells whether Headscale's program was ever started in a pod.
+// wasStarted reports whether Headscale's program was ever started in a pod.
 func wasStarted(pod *corev1.Pod) bool {
 	container := containerStatus(pod, resources.ContainerHeadscale)
 	if container == nil {

@@ -107,7 +107,7 @@ var indexes = regexp.MustCompile(`\[[^]]*]`)
 // roots are the structs in which fields have nothing to do with each other.
 var roots = []string{"metadata", "spec", "template"}
 
-// beside tells whether a path leads to a refused field, or into the same struct, within
+// beside reports whether a path leads to a refused field, or into the same struct, within
 // entries that are wanted.
 func (e *edits) beside(path fieldpath.Path, field []string) bool {
 	for i := range path {
@@ -133,7 +133,7 @@ func namesOf(path fieldpath.Path) []string {
 	return names
 }
 
-// sameButKey tells whether an entry of a list has all of a wanted one but the key.
+// sameButKey reports whether an entry of a list has all of a wanted one but the key.
 func sameButKey(item, wanted map[string]any, key fieldpath.PathElement) bool {
 	rest := map[string]any{}
 	for name, content := range wanted {
@@ -144,7 +144,7 @@ func sameButKey(item, wanted map[string]any, key fieldpath.PathElement) bool {
 	return hasValue(rest) && includes(item, rest)
 }
 
-// sharesPort tells whether two containers have a port in common.
+// sharesPort reports whether two containers have a port in common.
 func sharesPort(a, b map[string]any) bool {
 	ports, _ := a["ports"].([]any)
 	others, _ := b["ports"].([]any)
@@ -189,7 +189,7 @@ func listAt(document any, path fieldpath.Path) []any {
 	return list
 }
 
-// isAt tells whether an entry of a list is the one that an element of a path means.
+// isAt reports whether an entry of a list is the one that an element of a path means.
 func isAt(item any, element fieldpath.PathElement) bool {
 	if element.Value != nil {
 		return value.Equals(value.NewValueInterface(item), *element.Value)
@@ -200,7 +200,7 @@ func isAt(item any, element fieldpath.PathElement) bool {
 	})
 }
 
-// sameKey tells whether two entries of a list have the same key, of whose fields key is an
+// sameKey reports whether two entries of a list have the same key, of whose fields key is an
 // example.
 func sameKey(a, b any, key fieldpath.PathElement) bool {
 	one, isMap := a.(map[string]any)
@@ -210,7 +210,7 @@ func sameKey(a, b any, key fieldpath.PathElement) bool {
 	})
 }
 
-// hasValue tells whether there is a value in a JSON document, and not structs alone.
+// hasValue reports whether there is a value in a JSON document, and not structs alone.
 func hasValue(document any) bool {
 	switch content := document.(type) {
 	case map[string]any:
@@ -227,7 +227,7 @@ func hasValue(document any) bool {
 	}
 }
 
-// includes tells whether a JSON document has all that another has.
+// includes reports whether a JSON document has all that another has.
 func includes(document, part any) bool {
 	switch wanted := part.(type) {
 	case map[string]any:

@@ -48,7 +48,7 @@ func (m *Memory) note(owner client.ObjectKey, object string, r result) {
 	m.results[owner][object] = r
 }
 
-// knows tells whether an apply of one object of an owner had that result.
+// knows reports whether an apply of one object of an owner had that result.
 func (m *Memory) knows(owner client.ObjectKey, object string, r result) bool {
 	m.lock.Lock()
 	defer m.lock.Unlock()

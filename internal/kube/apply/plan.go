@@ -67,7 +67,7 @@ func NewPlan(clients Clients, owner client.Object, fieldManager string) *Plan {
 	return &Plan{clients: clients, owner: owner, fieldManager: fieldManager}
 }
 
-// Empty tells whether nothing has to be written.
+// Empty reports whether nothing has to be written.
 func (p *Plan) Empty() bool { return len(p.steps) == 0 }
 
 // Execute writes what is planned. What cannot be written does not keep other objects from
@@ -156,7 +156,7 @@ func (p *Plan) checkOwner(ctx context.Context) error {
 	}
 }
 
-// isResult tells whether what our field manager has is what the API server made of this
+// isResult reports whether what our field manager has is what the API server made of this
 // configuration when it was last applied.
 func (p *Plan) isResult(want, owned named) bool {
 	applied, wantErr := digestOf(want)

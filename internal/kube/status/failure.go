@@ -89,7 +89,7 @@ type Failure struct {
 	Outdated bool
 }
 
-// Stalled tells whether somebody must act before it can go on.
+// Stalled reports whether somebody must act before it can go on.
 func (f *Failure) Stalled() bool {
 	return f.Transient == nil && !f.Waiting && !f.Outdated
 }

@@ -162,7 +162,7 @@ func (i *interruption) awaitMark(ctx context.Context, secrets corev1client.Secre
 	return nil
 }
 
-// hasNew tells whether a list with commas has an element that it did not have before: a
+// hasNew reports whether a list with commas has an element that it did not have before: a
 // mark may stay for two minutes.
 func hasNew(now, before string) bool {
 	old := strings.Split(before, ",")
