@@ -100,9 +100,13 @@ func describeStatus(reported *v1beta1.HeadscaleStatus, s scope, o observed, f fi
 		status.SetWhileTrue(&reported.Conditions, kind, condition, s.headscale.Generation, s.now)
 	}
 	progressing := progress(s, o, f)
-	set(v1beta1.ConditionReady, withWarnings(readiness(f), slices.Concat(o.warnings, serverWarnings(s, o), longRequests(s, o))))
+	ignored := longRequests(s, o)
+	set(v1beta1.ConditionReady, withWarnings(readiness(f), slices.Concat(o.warnings, serverWarnings(s, o), ignored)))
 	set(v1beta1.ConditionAvailable, f.available)
-	set(v1beta1.ConditionAPIKeyReady, f.key)
+	// Also where Headscale is not ready: somebody waits for the key.
+	key := f.key
+	key.Message = strings.Join(append([]string{key.Message}, ignored...), "; ")
+	set(v1beta1.ConditionAPIKeyReady, key)
 	set(v1beta1.ConditionProgressing, progressing)
 	setWhileTrue(v1beta1.ConditionReconciling, progressing)
 	setWhileTrue(v1beta1.ConditionStalled, stalled(f))

@@ -86,5 +86,10 @@ var _ = Describe("A request for a new key", func() {
 			"the annotation api-key.headscale.infrado.cloud/rotate-requested-at of Headscale headscale has more than 256 bytes and is ignored: write less"))
 		secret := get[corev1.Secret](ctx, o.namespace, "headscale-api-key")(NewGomega(Fail))
 		Expect(secret.Annotations).NotTo(HaveKey(v1beta1.AnnotationRotateRequestedAt))
+
+		By("saying so where Headscale is not ready, too")
+		runPod(ctx, o.namespace, "headscale", 0)
+		Eventually(ready).WithContext(ctx).Should(HaveField("Status", metav1.ConditionFalse))
+		Expect(condition(ctx, o.namespace, "headscale", v1beta1.ConditionAPIKeyReady)(NewGomega(Fail)).Message).To(ContainSubstring("is ignored: write less"))
 	})
 })
