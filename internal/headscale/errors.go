@@ -34,5 +34,5 @@ func unavailable(cause string) error {
 // foreignText makes text from outside fit for an error: without keys, on one line
 // and not too long.
 func foreignText(text string) string {
-	return redact.Line(redact.Secrets(Redact(text)), foreignTextLimit)
+	return redact.Line(Redact(text), foreignTextLimit)
 }

@@ -21,7 +21,10 @@ const (
 	retiringKills = 5
 	// killStep is by how much each kill is later after the mark than the one before. To
 	// make a key takes Headscale 60 to 220 ms: the kills fall before, in and after it.
-	killStep = 12 * time.Millisecond
+	killStep = 8 * time.Millisecond
+	// leastMarks is how many of the kills must have left a mark. Where the processors are
+	// busy, the kill comes later after the mark than it should.
+	leastMarks = 5
 )
 
 // interruptionSpecs kill the sidecar in the middle of rotations.
@@ -57,6 +60,6 @@ func interruptionSpecs(get func() *server) {
 		AddReportEntry("kills that left a mark", fmt.Sprintf("%d before the key was stored, %d before the old one was refused",
 			left[v1beta1.AnnotationPending], left[v1beta1.AnnotationRetiring]))
 		Expect(left[v1beta1.AnnotationPending]).To(BeNumerically(">", 0), "no kill came between the intention and the new key")
-		Expect(left[v1beta1.AnnotationPending]+left[v1beta1.AnnotationRetiring]).To(BeNumerically(">=", managerKills/2), "most kills came when nothing was going on")
+		Expect(left[v1beta1.AnnotationPending]+left[v1beta1.AnnotationRetiring]).To(BeNumerically(">=", leastMarks), "most kills came when nothing was going on")
 	})
 }

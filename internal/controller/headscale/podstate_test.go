@@ -219,7 +219,7 @@ var _ = Describe("The status, when the pod fails,", func() {
 		setPod(ctx, makePod(ctx, o.namespace, "headscale"), []corev1.PodCondition{
 			{Type: corev1.PodReady, Status: corev1.ConditionFalse}, {Type: corev1.ContainersReady, Status: corev1.ConditionTrue},
 		}, running(server, true))
-		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonNodeLost, "does not report"))
+		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonNodeLost, "is not reporting"))
 	})
 
 	It("goes by the pod, not by what is said of its successor", func(ctx context.Context) {

@@ -223,7 +223,7 @@ var _ = Describe("A cluster that refuses what is applied", func() {
 		Eventually(func(g Gomega) string {
 			return storageOf(get[corev1.PersistentVolumeClaim](ctx, o.namespace, claim.Name)(g)).String()
 		}).WithContext(ctx).Should(Equal("2Gi"))
-		Expect(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)(NewGomega(Fail))).To(be("False", v1beta1.ReasonReconcileFailed, "every Service needs the label team"))
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(be("False", v1beta1.ReasonReconcileFailed, "every Service needs the label team"))
 		live := get[appsv1.StatefulSet](ctx, o.namespace, "headscale")(NewGomega(Fail))
 		Expect(live.UID).To(Equal(before.UID))
 		Expect(live.DeletionTimestamp).To(BeNil(), "it is recreated when all else is well")

@@ -20,7 +20,7 @@ var _ = Describe("A Headscale on which the operator panics", func() {
 		o.panics.Store(ptr.To("/configmaps/bad"))
 		Expect(create(ctx, o.namespace, strings.Replace(shortest, "name: headscale", "name: bad", 1))).To(Succeed())
 		Eventually(condition(ctx, o.namespace, "bad", v1beta1.ConditionReady)).WithContext(ctx).Should(And(
-			be(metav1.ConditionFalse, v1beta1.ReasonReconcileFailed, "the operator has a fault"),
+			be(metav1.ConditionFalse, v1beta1.ReasonReconcileFailed, "the operator panicked while reconciling this Headscale"),
 			HaveField("Message", And(ContainSubstring("no writes to"), Not(ContainSubstring("TOPSECRET"))))))
 		Eventually(seriesOf(o.metrics)).WithContext(ctx).Should(HaveKeyWithValue(o.series("reconcile_errors_total", "bad", `kind="transient"`), BeNumerically(">=", 1)))
 
