@@ -170,6 +170,7 @@ func TestAManagerIsAlive(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, rotation.Settings{Expiration: 20 * time.Minute, RotationBuffer: 10 * time.Minute}, func(w *world) {
 				arrange(w)
+				w.poll = pollInterval
 				w.start()
 				for range 4 * 30 {
 					w.pass(15 * time.Second)

@@ -50,9 +50,10 @@ type world struct {
 	stop func()
 }
 
-// newWorld must be called in a synctest bubble.
+// newWorld must be called in a synctest bubble. Headscale is not polled between two checks
+// where a test does not set it: a million polls take a minute.
 func newWorld(t *testing.T, settings rotation.Settings) *world {
-	w := &world{WithT: NewWithT(t), t: t, settings: settings, tag: testTag, poll: pollInterval, log: &lockedBuffer{}, secrets: newFakeSecrets(), stop: func() {}}
+	w := &world{WithT: NewWithT(t), t: t, settings: settings, tag: testTag, poll: rotation.CheckInterval, log: &lockedBuffer{}, secrets: newFakeSecrets(), stop: func() {}}
 	w.headscale = newFakeHeadscale(time.Now)
 	return w
 }
@@ -155,7 +156,6 @@ func TestAYearOfRotations(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, rotation.Settings{Expiration: 2160 * time.Hour, RotationBuffer: test.buffer}, func(w *world) {
-				w.poll = rotation.CheckInterval // A million polls take a minute.
 				w.start()
 				for elapsed := time.Duration(0); elapsed < 365*day; elapsed += day {
 					w.atRest()
@@ -208,6 +208,7 @@ func TestRotationHappensAtTheDueInstant(t *testing.T) {
 
 func TestASleepingMachineRotatesWhenItWakes(t *testing.T) {
 	inWorld(t, defaults, func(w *world) {
+		w.poll = pollInterval
 		w.start()
 		first := w.key()
 		w.skew.Store(int64(11 * day)) // Timers stood still; the wall clock did not.
@@ -319,6 +320,7 @@ func TestDriftInHeadscaleIsHealedWithinHalfAMinute(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, defaults, func(w *world) {
+				w.poll = pollInterval
 				w.start().pass(time.Minute)
 				test.drift(w)
 				w.pass(pollInterval)
@@ -331,6 +333,7 @@ func TestDriftInHeadscaleIsHealedWithinHalfAMinute(t *testing.T) {
 
 func TestPollingHeadscaleAsksKubernetesForNothing(t *testing.T) {
 	inWorld(t, defaults, func(w *world) {
+		w.poll = pollInterval
 		w.start().pass(time.Second)
 		requests, lists, log := w.secrets.count("get", "create", "update"), 0, w.log.String()
 		w.headscale.set(func() { w.headscale.failList = func() error { lists++; return nil } })
@@ -343,6 +346,7 @@ func TestPollingHeadscaleAsksKubernetesForNothing(t *testing.T) {
 
 func TestAHeadscaleThatStopsAnsweringIsNoticedByPolling(t *testing.T) {
 	inWorld(t, defaults, func(w *world) {
+		w.poll = pollInterval
 		w.start().pass(time.Minute)
 		w.headscale.set(func() { w.headscale.failList = func() error { return headscale.ErrUnavailable } })
 		w.pass(pollInterval)
