@@ -74,7 +74,7 @@ type serverProbe struct {
 	answer    serverInfo
 }
 
-// newServerProber returns an serverProber that asks until the context ends.
+// newServerProber returns a serverProber that asks until the context ends.
 func newServerProber(ctx context.Context) *serverProber {
 	return &serverProber{
 		ctx: ctx,

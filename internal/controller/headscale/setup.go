@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -29,6 +28,7 @@ import (
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/keystate"
+	"infrado.cloud/headscale-operator/internal/kube/kubeapi"
 	"infrado.cloud/headscale-operator/internal/kube/refwatch"
 	"infrado.cloud/headscale-operator/internal/kube/status"
 	"infrado.cloud/headscale-operator/internal/resources"
@@ -81,14 +81,10 @@ func stripForeign(cached any) (any, error) {
 		limitOwned(object)
 		return cached, nil
 	}
-	bare, ok := reflect.New(reflect.TypeOf(object).Elem()).Interface().(client.Object)
-	if !ok {
-		return cached, nil
+	bare, err := kubeapi.BareLike(object)
+	if err != nil {
+		return nil, err
 	}
-	bare.SetNamespace(object.GetNamespace())
-	bare.SetName(object.GetName())
-	bare.SetUID(object.GetUID())
-	bare.SetResourceVersion(object.GetResourceVersion())
 	bare.SetDeletionTimestamp(object.GetDeletionTimestamp())
 	return bare, nil
 }

@@ -42,3 +42,17 @@ func NewLike[O any](object O) (O, error) {
 	}
 	return empty, nil
 }
+
+// BareLike is an object of the type that an object has, with nothing but what identifies it:
+// its namespace, name, UID and resource version. Errors are those of NewLike.
+func BareLike[O metav1.Object](object O) (O, error) {
+	bare, err := NewLike(object)
+	if err != nil {
+		return bare, err
+	}
+	bare.SetNamespace(object.GetNamespace())
+	bare.SetName(object.GetName())
+	bare.SetUID(object.GetUID())
+	bare.SetResourceVersion(object.GetResourceVersion())
+	return bare, nil
+}

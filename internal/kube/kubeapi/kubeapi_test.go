@@ -32,3 +32,11 @@ func TestNewLike(t *testing.T) {
 	var object metav1.Object = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "a"}}
 	g.Expect(NewLike(object)).To(Equal(&corev1.Pod{}))
 }
+
+func TestBareLike(t *testing.T) {
+	g := NewWithT(t)
+	identity := metav1.ObjectMeta{Namespace: "a", Name: "b", UID: "c", ResourceVersion: "1"}
+	full := &corev1.Pod{ObjectMeta: identity, Spec: corev1.PodSpec{NodeName: "n"}}
+	full.Labels = map[string]string{"a": "b"}
+	g.Expect(BareLike[metav1.Object](full)).To(Equal(&corev1.Pod{ObjectMeta: identity}))
+}

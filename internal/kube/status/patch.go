@@ -53,14 +53,10 @@ func Patch[O client.Object](ctx context.Context, live client.Reader, writer clie
 
 // change returns what identifies an object with its status, before and after describe.
 func change[O client.Object](object O, statusOf func(O) any, describe func(O)) (before, after O, err error) {
-	bare, err := kubeapi.NewLike(object)
+	bare, err := kubeapi.BareLike(object)
 	if err != nil {
 		return bare, bare, err
 	}
-	bare.SetNamespace(object.GetNamespace())
-	bare.SetName(object.GetName())
-	bare.SetUID(object.GetUID())
-	bare.SetResourceVersion(object.GetResourceVersion())
 	reflect.ValueOf(statusOf(bare)).Elem().Set(reflect.ValueOf(statusOf(object)).Elem())
 	if before, err = copyOf(bare); err != nil {
 		return bare, bare, err
