@@ -22,14 +22,16 @@ DATE ?= $(shell git log -1 --format=%cI 2>/dev/null || echo unknown)
 HEADSCALE_VERSIONS ?= all
 # Packages and further flags of `make test`.
 PKG ?= ./...
+# How many packages are tested side by side. They wait for most of their time, so twice the processors of a small machine.
+PARALLEL ?= 4
 TEST_FLAGS ?=
 # The race detector needs a C compiler, which is not a requirement here.
 RACE ?= $(shell test "$$(go env CGO_ENABLED)" = 1 && command -v "$$(go env CC)" >/dev/null && echo -race)
 
 GO_BUILD = CGO_ENABLED=0 go build -trimpath
 # Without the tracing pages of gRPC, which are not served, the linker can omit a fifth
-# of the API Key Manager: docs/decisions/2026-11-24-small-sidecar.md.
-APIKEY_MANAGER_TAGS = grpcnotrace
+# of the programs: docs/decisions/2026-11-24-small-sidecar.md.
+TAGS = grpcnotrace
 LDFLAGS = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)
 SERVERS = go run ./test/servers
 KUBECTL ?= kubectl
@@ -55,24 +57,30 @@ help: ## Show this help.
 
 .PHONY: build
 build: plugin ## Build the three binaries into bin/.
-	$(GO_BUILD) -ldflags "$(LDFLAGS)" -o bin/manager ./cmd
-	$(GO_BUILD) -tags $(APIKEY_MANAGER_TAGS) -ldflags "$(LDFLAGS)" -o bin/apikey-manager ./cmd/apikey-manager
+	$(GO_BUILD) -tags $(TAGS) -ldflags "$(LDFLAGS)" -o bin/manager ./cmd
+	$(GO_BUILD) -tags $(TAGS) -ldflags "$(LDFLAGS)" -o bin/apikey-manager ./cmd/apikey-manager
 
 .PHONY: plugin
 plugin: ## Build kubectl headscale into bin/: kubectl finds it on the PATH.
-	$(GO_BUILD) -ldflags "$(LDFLAGS)" -o bin/kubectl-headscale ./cmd/kubectl-headscale
+	$(GO_BUILD) -tags $(TAGS) -ldflags "$(LDFLAGS)" -o bin/kubectl-headscale ./cmd/kubectl-headscale
 	cp internal/plugin/kubectl_complete-headscale bin/
 
 .PHONY: test
 test: ## Build the servers and run all tests on them. PKG=./internal/... selects packages.
 	@assets=$$($(SERVERS) --headscale $(HEADSCALE_VERSIONS) --program =./cmd/... --print) || exit 1; \
 	echo "go test $(RACE) $(PKG)"; \
-	KUBEBUILDER_ASSETS="$$assets" go test $(RACE) -count=1 -timeout 30m $(TEST_FLAGS) $(PKG)
+	KUBEBUILDER_ASSETS="$$assets" go test $(RACE) -count=1 -p $(PARALLEL) -timeout 40m $(TEST_FLAGS) $(PKG)
+
+# Needs neither Headscale nor the race detector.
+.PHONY: test-oldest
+test-oldest: bin/helm3 bin/helm4 $(KUSTOMIZE) ## Build the oldest supported Kubernetes and run the tests of the operator and the chart on it.
+	@assets=$$(KUBEBUILDER_ASSETS= $(SERVERS) --headscale none --oldest --print) || exit 1; \
+	KUBEBUILDER_ASSETS="$$assets" go test -count=1 -p $(PARALLEL) -timeout 30m $(TEST_FLAGS) ./internal/kube/... ./internal/controller/... ./test/chart
 
 .PHONY: test-slow
-test-slow: ## Run the long randomized tests of the API Key Manager's reliability.
+test-slow: ## Run the long randomized tests of both credentials' reliability.
 	@assets=$$($(SERVERS) --headscale $(HEADSCALE_VERSIONS) --print) || exit 1; \
-	KUBEBUILDER_ASSETS="$$assets" go test -count=1 -timeout 180m -v ./test/reliability -args -ginkgo.label-filter=slow -ginkgo.timeout=170m $(TEST_FLAGS)
+	KUBEBUILDER_ASSETS="$$assets" go test -count=1 -timeout 180m -v ./test/reliability ./test/reliability/preauthkeys -args -ginkgo.label-filter=slow -ginkgo.timeout=170m $(TEST_FLAGS)
 
 # How long each target runs.
 FUZZ_TIME ?= 30s
@@ -83,7 +91,7 @@ fuzz: ## Run every fuzz target (FUZZ_TIME=30s each).
 
 .PHONY: bench
 bench: images ## Measure resource usage and latency of the programs (BENCH_FLAGS="--only=operator --sizes=20 --rest=30s").
-	@assets=$$($(SERVERS) --print) || exit 1; \
+	@assets=$$($(SERVERS) --backup --print) || exit 1; \
 	KUBEBUILDER_ASSETS="$$assets" go run ./test/bench --images $(IMAGES_DIR) $(BENCH_FLAGS)
 
 .PHONY: demo
@@ -103,10 +111,11 @@ fmt: $(GOLANGCI_LINT) ## Format the code.
 lint: $(GOLANGCI_LINT) ## Check the code with the linters.
 	$(GOLANGCI_LINT) run
 	cd hack/images && ../../$(GOLANGCI_LINT) run
+	cd hack/bundle && ../../$(GOLANGCI_LINT) run
 
 .PHONY: structure
-structure: ## Print the size of all packages and functions, their imports by layer, and the programs.
-	go run ./hack/structure -build
+structure: ## Print the size of all packages and functions, their imports by layer, and the programs (STRUCTURE_FLAGS="-tests LOG": test times, too).
+	go run ./hack/structure -build $(STRUCTURE_FLAGS)
 
 ##@ Generated files
 
@@ -153,7 +162,9 @@ docker-push: ## Push both images.
 build-installer: dist/install.yaml ## Write the manifests of an installation to dist/install.yaml (WATCH_NAMESPACES=a,b selects namespaces).
 
 # Before the CustomResourceDefinition is deleted: after that, garbage collection may miss their dependents.
-DELETE_HEADSCALES = -$(KUBECTL) delete headscales --all --all-namespaces --cascade=foreground
+# Keys and users first, while the operator can delete them.
+DELETE_HEADSCALES = -$(KUBECTL) delete headscalepreauthkeys,headscaleusers --all --all-namespaces --timeout=1m; \
+  $(KUBECTL) delete headscales --all --all-namespaces --cascade=foreground
 
 .PHONY: install
 install: $(KUSTOMIZE) ## Install the CustomResourceDefinition into the current cluster.
@@ -190,8 +201,8 @@ GOVULNCHECK = bin/govulncheck
 .PHONY: images
 images: ## Build archives of both images in out/images, without Docker.
 	@mkdir -p $(IMAGES_DIR)
-	GOOS=linux $(GO_BUILD) -ldflags "$(LDFLAGS)" -o $(IMAGES_DIR)/manager ./cmd
-	GOOS=linux $(GO_BUILD) -tags $(APIKEY_MANAGER_TAGS) -ldflags "$(LDFLAGS)" -o $(IMAGES_DIR)/apikey-manager ./cmd/apikey-manager
+	GOOS=linux $(GO_BUILD) -tags $(TAGS) -ldflags "$(LDFLAGS)" -o $(IMAGES_DIR)/manager ./cmd
+	GOOS=linux $(GO_BUILD) -tags $(TAGS) -ldflags "$(LDFLAGS)" -o $(IMAGES_DIR)/apikey-manager ./cmd/apikey-manager
 	cd hack/images && GOARCH= $(GO_BUILD) -o ../../bin/images .
 	bin/images --output $(IMAGES_DIR) --license LICENSE --platform linux/$$(go env GOARCH) --created $(DATE) \
 	  --label org.opencontainers.image.version=$(VERSION) --label org.opencontainers.image.revision=$(COMMIT) \
@@ -207,8 +218,22 @@ PLUGIN_URL ?= https://github.com/infrado/headscale-operator/releases/download/$(
 
 .PHONY: plugin-archives
 plugin-archives: ## Build archives of kubectl headscale for all platforms, and its krew manifest, in dist.
-	GO_BUILD='$(GO_BUILD)' LDFLAGS='$(LDFLAGS)' hack/plugin-archives $(VERSION)
+	GO_BUILD='$(GO_BUILD) -tags $(TAGS)' LDFLAGS='$(LDFLAGS)' hack/plugin-archives $(VERSION)
 	hack/krew-manifest $(VERSION) $(PLUGIN_URL) >dist/krew-headscale.yaml
+
+# The release of a bundle: a commit between two has none.
+BUNDLE_VERSION ?= $(shell sed -n 's/^appVersion: //p' charts/headscale-operator/Chart.yaml)
+
+.PHONY: bundle
+bundle: $(KUSTOMIZE) ## Write an OLM bundle of BUNDLE_VERSION, with IMG and APIKEY_MANAGER_IMG, to dist/bundle, and validate it.
+	@mkdir -p dist
+	cd hack/bundle && GOOS= GOARCH= $(GO_BUILD) -o ../../bin/bundle .
+	IMG=$(IMG) APIKEY_MANAGER_IMG=$(APIKEY_MANAGER_IMG) KUSTOMIZE=$(KUSTOMIZE) hack/render-installer >dist/bundle.yaml
+	bin/bundle --version $(BUNDLE_VERSION) --created $(DATE) <dist/bundle.yaml
+
+.PHONY: test-bundle
+test-bundle: bundle ## Test the OLM bundle.
+	cd hack/bundle && go test -count=1 ./...
 
 # The suite builds its own images; E2E_LOAD_IMAGE is the command that loads an archive
 # of one into the cluster.
@@ -228,7 +253,7 @@ test-alerts: $(PROMTOOL) bin/selectors ## Test the alerts on synthetic series, a
 	$(PROMTOOL) check rules --lint=all --lint-fatal config/prometheus/rules.yaml
 	$(PROMTOOL) check config --syntax-only config/prometheus/prometheus.yaml # its files are in the cluster
 	$(PROMTOOL) test rules test/monitoring/testdata/rules_test.yaml
-	@assets=$$($(SERVERS) --print) || exit 1; \
+	@assets=$$($(SERVERS) --headscale $(HEADSCALE_VERSIONS) --print) || exit 1; \
 	KUBEBUILDER_ASSETS="$$assets" go test -count=1 ./test/monitoring
 
 .PHONY: lint-workflows

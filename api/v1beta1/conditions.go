@@ -10,6 +10,9 @@ const (
 	// ConditionAPIKeyReady is true when the API key Secret holds a key that is
 	// valid, and is true with the reason ReasonNotManaged when nobody asked for one.
 	ConditionAPIKeyReady = "APIKeyReady"
+	// ConditionBackedUp is true when Litestream replicates every change of the database. It is
+	// there only with a backup.
+	ConditionBackedUp = "BackedUp"
 	// ConditionProgressing is true while a change is being rolled out.
 	ConditionProgressing = "Progressing"
 	// ConditionReconciling is there, and true, while ConditionProgressing is true. It
@@ -36,6 +39,9 @@ const (
 	// ReasonUpgradeRefused says that Headscale cannot go from the version that ran last
 	// to the one of the spec in one step.
 	ReasonUpgradeRefused = "UpgradeRefused"
+	// ReasonPreflightUnknown says that it could not be told yet whether Headscale starts with
+	// the spec, so that a pod that is ready is left as it is.
+	ReasonPreflightUnknown = "PreflightUnknown"
 	// ReasonVolumeWaiting says that the data volume cannot grow yet.
 	ReasonVolumeWaiting = "VolumeWaiting"
 	// ReasonReconcileFailed says that the API server refused or failed.
@@ -52,6 +58,9 @@ const (
 	ReasonNotAnswering = "NotAnswering"
 	// ReasonCrashing says that Headscale is crash-looping.
 	ReasonCrashing = "Crashing"
+	// ReasonRestoreFailed says that the data volume has no database, and that none could be
+	// restored from the backup.
+	ReasonRestoreFailed = "RestoreFailed"
 	// ReasonImagePullFailed says that an image of the pod cannot be pulled.
 	ReasonImagePullFailed = "ImagePullFailed"
 	// ReasonCannotStart says that the kubelet cannot make or start the container.
@@ -89,6 +98,78 @@ const (
 	ReasonManagerFailing = "ManagerFailing"
 )
 
+// Reasons that say how the backup is.
+const (
+	// ReasonReplicating says that every change of the database reaches the replica.
+	ReasonReplicating = "Replicating"
+	// ReasonNotReplicating says that Litestream runs and changes do not reach the replica.
+	ReasonNotReplicating = "NotReplicating"
+	// ReasonVerified says that a backup whose replication is not measured could be restored.
+	ReasonVerified = "Verified"
+	// ReasonVerificationFailed says that the backup could not be restored, or is damaged.
+	ReasonVerificationFailed = "VerificationFailed"
+	// ReasonBackupNotRunning says that Litestream does not run.
+	ReasonBackupNotRunning = "BackupNotRunning"
+	// ReasonMetricsUnreachable says that the operator cannot ask Litestream.
+	ReasonMetricsUnreachable = "MetricsUnreachable"
+	// ReasonNotMeasured says that Litestream does not count what it writes to such a replica.
+	ReasonNotMeasured = "NotMeasured"
+)
+
+// Reasons of what exists within a Headscale, such as a HeadscaleUser.
+const (
+	// ReasonNoHeadscale says that there is no Headscale of the name that is referred to, or
+	// that it is being deleted.
+	ReasonNoHeadscale = "NoHeadscale"
+	// ReasonNotAllowed says that the Headscale's spec.access does not let the namespace do this.
+	ReasonNotAllowed = "NotAllowed"
+	// ReasonManagerOff says that no API Key Manager runs next to the Headscale, so that the
+	// operator has no key for it.
+	ReasonManagerOff = "ManagerOff"
+	// ReasonNotReady says that the Headscale does not run yet, or its key is not there yet.
+	ReasonNotReady = "NotReady"
+	// ReasonEndpointUnreachable says that the API Key Manager's admin endpoint cannot be reached.
+	ReasonEndpointUnreachable = "EndpointUnreachable"
+	// ReasonKeyRefused says that the API Key Manager's admin endpoint refuses the key.
+	ReasonKeyRefused = "KeyRefused"
+	// ReasonUnsupported says that the release of Headscale cannot do this.
+	ReasonUnsupported = "Unsupported"
+	// ReasonRefused says that Headscale refused it.
+	ReasonRefused = "Refused"
+	// ReasonRenamePending says that the user cannot be renamed before another one is.
+	ReasonRenamePending = "RenamePending"
+	// ReasonHasNodes says that a user is not deleted because it still has nodes.
+	ReasonHasNodes = "HasNodes"
+	// ReasonKeysAtRisk says that a user is not deleted because this release of Headscale would
+	// delete all pre-auth keys with it.
+	ReasonKeysAtRisk = "KeysAtRisk"
+)
+
+// Reasons of a HeadscalePreAuthKey, besides those.
+const (
+	// ReasonUserMissing says that the user of a pre-auth key does not exist, or not yet.
+	ReasonUserMissing = "UserMissing"
+	// ReasonUsed says that a pre-auth key was used up or expired, and is not to be replaced.
+	ReasonUsed = "Used"
+)
+
+// Reasons of a HeadscalePolicy, besides those.
+const (
+	// ReasonInvalidPolicy says that a HeadscalePolicy is no policy that could be joined with others.
+	ReasonInvalidPolicy = "InvalidPolicy"
+	// ReasonPolicyMode says that Headscale does not read its policy from its database.
+	ReasonPolicyMode = "PolicyMode"
+	// ReasonTooLarge says that Headscale takes no policy of that size.
+	ReasonTooLarge = "TooLarge"
+	// ReasonWouldAllowAll says that the policy has no rules any more, by which Headscale would
+	// allow everything.
+	ReasonWouldAllowAll = "WouldAllowAll"
+	// ReasonContested says that somebody else changes the policy again and again.
+	ReasonContested = "Contested"
+	// ReasonPolicyPending says that another HeadscalePolicy keeps the policy from being changed.
+	ReasonPolicyPending = "PolicyPending"
+)
+
 // WarningsIntro stands, in the message of a Ready that is true, before what works and should
 // be otherwise.
 const WarningsIntro = "; but "
@@ -112,6 +193,45 @@ const (
 	// EventConfigWarning says what works and should be otherwise, such as a config key that
 	// Headscale ignores because it does not know it.
 	EventConfigWarning = "ConfigWarning"
+	// EventPreflightSkipped says that a change is applied without a completed preflight.
+	EventPreflightSkipped = "PreflightSkipped"
 	// EventRecovered says that what was wrong is over.
 	EventRecovered = "Recovered"
+)
+
+// Reasons of events about a HeadscaleUser that are no reasons of a condition.
+const (
+	// EventUserCreated says that the user was created in Headscale.
+	EventUserCreated = "UserCreated"
+	// EventUserAdopted says that a user that existed before was taken over.
+	EventUserAdopted = "UserAdopted"
+	// EventUserReplaced says that the user was deleted by somebody else, or that the database is
+	// another one, and which user has its place.
+	EventUserReplaced = "UserReplaced"
+	// EventUserRenamed says that the user was renamed in Headscale.
+	EventUserRenamed = "UserRenamed"
+	// EventUserDeleted says that the user was deleted from Headscale.
+	EventUserDeleted = "UserDeleted"
+	// EventUserLeft says that the user was left in Headscale although its HeadscaleUser is gone.
+	EventUserLeft = "UserLeft"
+)
+
+// Reasons of events about HeadscalePolicies that are no reasons of a condition.
+const (
+	// EventPolicyApplied says that Headscale accepted a changed policy.
+	EventPolicyApplied = "PolicyApplied"
+	// EventPolicyCorrected says that a change of the policy by hand was put right.
+	EventPolicyCorrected = "PolicyCorrected"
+	// EventPolicyLeft says that the last HeadscalePolicy of a Headscale is gone, and that what is in force
+	// stays.
+	EventPolicyLeft = "PolicyLeft"
+	// EventPolicyWarning says what is accepted and probably not meant, such as a misspelled section.
+	EventPolicyWarning = "PolicyWarning"
+)
+
+// Reasons of events about a HeadscalePreAuthKey that are no reasons of a condition. A first key is
+// reported by EventKeyStored, a replaced one by EventKeyRotated.
+const (
+	// EventKeyLeft says that the key was left valid although its HeadscalePreAuthKey is gone.
+	EventKeyLeft = "KeyLeft"
 )

@@ -32,7 +32,8 @@ var (
 )
 
 func addKnownTypes(scheme *runtime.Scheme) error {
-	scheme.AddKnownTypes(GroupVersion, &Headscale{}, &HeadscaleList{})
+	scheme.AddKnownTypes(GroupVersion, &Headscale{}, &HeadscaleList{}, &HeadscalePolicy{}, &HeadscalePolicyList{},
+		&HeadscalePreAuthKey{}, &HeadscalePreAuthKeyList{}, &HeadscaleUser{}, &HeadscaleUserList{})
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 )
 
 // HeadscaleSpec defines the desired state of a Headscale.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.backup) || !has(self.config.database) || !has(self.config.database.type) || self.config.database.type != 'postgres'",message="backup is for SQLite only: back up PostgreSQL where it runs, such as with CloudNativePG or pgBackRest",fieldPath=".backup"
 type HeadscaleSpec struct {
 	// Headscale's release, which is also its image tag, such as v0.29.3.
 	// +required
@@ -60,6 +62,10 @@ type HeadscaleSpec struct {
 	// +optional
 	Files FilesSpec `json:"files,omitzero"`
 
+	// Continuous backup of the SQLite database, and its restore into an empty volume.
+	// +optional
+	Backup *BackupSpec `json:"backup,omitempty"`
+
 	// The Service for Headscale's clients.
 	// +optional
 	Service ServiceSpec `json:"service,omitzero"`
@@ -67,6 +73,20 @@ type HeadscaleSpec struct {
 	// What is added to Headscale's pod.
 	// +optional
 	Pod PodSpec `json:"pod,omitzero"`
+
+	// Whether a change is checked by a preflight before it replaces a pod that is ready.
+	// WhenPossible: a change whose preflight is inconclusive for ten minutes is applied anyway.
+	// Always: it waits. Never: it is applied without a preflight.
+	// +optional
+	// +kubebuilder:default=WhenPossible
+	// +kubebuilder:validation:XValidation:rule="self in ['Always', 'WhenPossible', 'Never']",message="preflight must be Always, WhenPossible or Never"
+	Preflight PreflightMode `json:"preflight,omitempty"`
+
+	// What other namespaces may do with this Headscale. Its own needs no entry.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	Access []AccessRule `json:"access,omitempty"`
 }
 
 // ServiceSpec describes the Service for Headscale's clients.
@@ -175,8 +195,8 @@ type HeadscaleStatus struct {
 	// +kubebuilder:validation:MaxLength=63
 	Version string `json:"version,omitempty"`
 
-	// Conditions: Ready, Available, APIKeyReady and Progressing; Reconciling and
-	// Stalled are there only while they are true.
+	// Conditions: Ready, Available, APIKeyReady and Progressing; BackedUp with a backup;
+	// Reconciling and Stalled are there only while they are true.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -187,6 +207,28 @@ type HeadscaleStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	Warning string `json:"warning,omitempty"`
+
+	// Generation of the resource whose objects were applied last: what the pod runs, or is
+	// being replaced to run. It is older than observedGeneration while a change is held up.
+	// +optional
+	AppliedGeneration int64 `json:"applied_generation,omitempty"`
+
+	// The last change that was checked by a preflight before it replaced the pod, or that is held up.
+	// +optional
+	Preflight *PreflightStatus `json:"preflight,omitempty"`
+
+	// The incarnation of the database that is backed up, while there is a backup.
+	// +optional
+	Backup *BackupStatus `json:"backup,omitempty"`
+
+	// Whether the operator has joined HeadscalePolicies to its policy. Once the last of them is deleted,
+	// the event PolicyLeft says so.
+	// +optional
+	HasPolicies bool `json:"has_policies,omitempty"`
+
+	// The last verification of that backup.
+	// +optional
+	BackupVerification *BackupVerification `json:"backup_verification,omitempty"`
 
 	// The API key, while it is managed.
 	// +optional

@@ -16,6 +16,10 @@ type PodSpec struct {
 	// +optional
 	ManagerResources *PodResources `json:"manager_resources,omitempty"`
 
+	// CPU and memory of Litestream. Left out: 10m and 32Mi requested, at most 256Mi of memory.
+	// +optional
+	BackupResources *PodResources `json:"backup_resources,omitempty"`
+
 	// On which nodes, and near which pods, the pod may run.
 	// +optional
 	Affinity *corev1.Affinity `json:"affinity,omitempty"`

@@ -22,6 +22,41 @@ const (
 	ComponentAPIKey = "api-key"
 )
 
+// ComponentIdentity is the value of LabelComponent on a Secret with the private keys of a
+// Headscale that has a backup. A Secret without both labels is never written to.
+const ComponentIdentity = "identity"
+
+// LabelHeadscale is on what outlives a Headscale and is not owned by it, this Secret and the claim
+// of the data volume: the name of the Headscale.
+const LabelHeadscale = GroupName + "/headscale"
+
+// Entries of that Secret, each a private key as Headscale writes it to a file.
+const (
+	// EntryNoiseKey is the key by which devices know their server.
+	EntryNoiseKey = "noise_private.key"
+	// EntryDERPKey is the key of the embedded DERP server.
+	EntryDERPKey = "derp_server_private.key"
+)
+
+// AnnotationIdentity is on that Secret: how the keys on the data volume compare with it, as a
+// comma-separated list of "<entry>=<IdentityKept or IdentityDiffers>". A key that is not there was
+// not found on the volume.
+const AnnotationIdentity = GroupName + "/identity"
+
+// What AnnotationIdentity says of a key.
+const (
+	// IdentityKept is said of a key that the Secret has, too.
+	IdentityKept = "Kept"
+	// IdentityDiffers is said of a key in place of which the Secret has another one.
+	IdentityDiffers = "Differs"
+)
+
+// IsIdentitySecret reports whether a Secret with these labels is one in which an API Key Manager
+// keeps the private keys of its Headscale.
+func IsIdentitySecret(labels map[string]string) bool {
+	return labels[LabelManagedBy] == ManagedBy && labels[LabelComponent] == ComponentIdentity
+}
+
 // SecretDataKey is the entry of the Secret's data that holds the API key as
 // Headscale printed it, without a newline.
 const SecretDataKey = "api-key"
@@ -66,6 +101,12 @@ const (
 	// AnnotationRotateRequestedAt that was acted upon.
 	AnnotationRotateHandled = AnnotationPrefix + "rotate-handled"
 )
+
+// AnnotationAdminCertificate is, on the Secret, by which certificate the admin endpoint of the
+// API Key Manager is known: the SHA-256 digest of its public key (SubjectPublicKeyInfo, DER) in
+// lower-case hexadecimal. It changes with each start of the API Key Manager, and there is none
+// where the endpoint is turned off.
+const AnnotationAdminCertificate = AnnotationPrefix + "admin-certificate"
 
 // MaxRotationRequest is the longest value of AnnotationRotateRequestedAt that counts, in
 // bytes. The request is copied to other annotations, which must leave room for a key.
@@ -112,9 +153,17 @@ func LedgerEntries(list string) iter.Seq2[string, time.Time] {
 		for entry := range strings.SplitSeq(list, LedgerSeparator) {
 			name, written, _ := strings.Cut(strings.TrimSpace(entry), LedgerPairSeparator)
 			at, err := time.Parse(time.RFC3339, written)
-			if err == nil && name != "" && !at.IsZero() && !yield(name, at.UTC()) {
+			if err == nil && isLedgerName(name) && !at.IsZero() && !yield(name, at.UTC()) {
 				return
 			}
 		}
 	}
+}
+
+// isLedgerName reports whether a name may be one of a ledger: the prefix of a key, or a time.
+// Names get into events with commands to copy, and whoever may annotate the Secret writes them.
+func isLedgerName(name string) bool {
+	return name != "" && len(name) <= MaxKeyPrefix && strings.IndexFunc(name, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-_.:+", r)
+	}) < 0
 }

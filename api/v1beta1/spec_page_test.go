@@ -18,26 +18,37 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// specPage is the page about the resource.
-func specPage(g Gomega) string {
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "spec", "headscale.md"))
+// kinds are the singular names of all kinds, after which their pages are named.
+var kinds = []string{"headscale", "headscalepolicy", "headscalepreauthkey", "headscaleuser"}
+
+// specPage is the page about a resource.
+func specPage(g Gomega, kind string) string {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "spec", kind+".md"))
 	g.Expect(err).NotTo(HaveOccurred())
 	return string(text)
 }
 
-// schema is the resource's, as it is installed.
-func schema(g Gomega) apiextensionsv1.JSONSchemaProps {
-	text, err := os.ReadFile(filepath.Join("..", "..", "config", "crd", "bases", "headscale.infrado.cloud_headscales.yaml"))
+// schema is that of a kind, as it is installed.
+func schema(g Gomega, kind string) apiextensionsv1.JSONSchemaProps {
+	text, err := os.ReadFile(filepath.Join("..", "..", "config", "crd", "bases", "headscale.infrado.cloud_"+plural(kind)+".yaml"))
 	g.Expect(err).NotTo(HaveOccurred())
 	definition := &apiextensionsv1.CustomResourceDefinition{}
 	g.Expect(yaml.UnmarshalStrict(text, definition)).To(Succeed())
 	return *definition.Spec.Versions[0].Schema.OpenAPIV3Schema
 }
 
+// plural is the name of the resource of a kind.
+func plural(kind string) string {
+	if stem, isOne := strings.CutSuffix(kind, "icy"); isOne {
+		return stem + "icies"
+	}
+	return kind + "s"
+}
+
 // kubernetesOwn are the fields whose inside is Kubernetes' own.
 var kubernetesOwn = []string{
 	"spec.pod.affinity", "spec.pod.env", "spec.pod.tolerations", "spec.pod.topology_spread_constraints",
-	"spec.pod.volume_mounts", "spec.pod.volumes",
+	"spec.pod.volume_mounts", "spec.pod.volumes", "spec.access[].namespaces.selector",
 }
 
 // fieldsOf lists every field below a path with its schema.
@@ -105,9 +116,16 @@ func limitOf(field apiextensionsv1.JSONSchemaProps) int64 {
 }
 
 func TestSpecPageHasEveryFieldDefaultAndLimit(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) { checkFields(t, kind) })
+	}
+}
+
+func checkFields(t *testing.T, kind string) {
 	g := NewWithT(t)
-	rows, fields := rowsOf(specPage(g)), fieldsOf("", schema(g))
-	for name, field := range fields {
+	rows, fields := rowsOf(specPage(g, kind)), fieldsOf("", schema(g, kind))
+	for name := range fields {
+		field := fields[name]
 		if rows[name] == "" {
 			t.Errorf("the page has no row for the field %s", name)
 		}
@@ -128,11 +146,13 @@ func TestSpecPageHasEveryFieldDefaultAndLimit(t *testing.T) {
 
 func TestSpecPageHasEveryRefusal(t *testing.T) {
 	g := NewWithT(t)
-	page, rules := specPage(g), rulesOf(schema(g))
-	g.Expect(rules).NotTo(BeEmpty())
-	for _, message := range rules {
-		if !strings.Contains(page, "“"+message+"”") {
-			t.Errorf("the page does not have the refusal %q", message)
+	for _, kind := range kinds {
+		page, rules := specPage(g, kind), rulesOf(schema(g, kind))
+		g.Expect(rules).NotTo(BeEmpty())
+		for _, message := range rules {
+			if !strings.Contains(page, "“"+message+"”") {
+				t.Errorf("the page of %s does not have the refusal %q", kind, message)
+			}
 		}
 	}
 }
@@ -164,11 +184,15 @@ func constantsOf(g Gomega, prefixes ...string) map[string]string {
 
 func TestSpecPageHasEveryConditionReasonAndEvent(t *testing.T) {
 	g := NewWithT(t)
-	rows, constants := rowsOf(specPage(g)), constantsOf(g, "Condition", "Reason", "Event")
+	rows := map[string]string{}
+	for _, kind := range kinds {
+		maps.Copy(rows, rowsOf(specPage(g, kind)))
+	}
+	constants := constantsOf(g, "Condition", "Reason", "Event")
 	g.Expect(constants).To(And(HaveKey("ConditionReady"), HaveKey("ReasonConflict")))
 	for name, value := range constants {
 		if rows[value] == "" {
-			t.Errorf("the page has no row for %q, the constant %s", value, name)
+			t.Errorf("no page has a row for %q, the constant %s", value, name)
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"infrado.cloud/headscale-operator/internal/adminserver"
 	"infrado.cloud/headscale-operator/internal/apikey"
 	"infrado.cloud/headscale-operator/internal/headscale"
 )
@@ -56,6 +57,9 @@ func main() {
 }
 
 func run(arguments []string) error {
+	if len(arguments) > 0 && arguments[0] == apikey.RestoreIdentityCommand {
+		return apikey.RestoreIdentity(arguments[1:], os.Stderr)
+	}
 	options, err := apikey.ParseOptions(arguments, apikey.DefaultNamespace, os.Stdout)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -87,7 +91,8 @@ func run(arguments []string) error {
 	defer stop()
 	log.Info("Starting", "version", version, "socket", options.SocketPath, "namespace", options.Namespace,
 		"secret", options.SecretName, "expiration", options.Expiration, "rotationBuffer", options.RotationBuffer,
-		"revocationDelay", options.RevocationDelay, "metrics", options.MetricsAddress)
+		"revocationDelay", options.RevocationDelay, "metrics", options.MetricsAddress,
+		"admin", options.AdminAddress)
 	config := apikey.Config{
 		Admin:      admin,
 		Secrets:    secrets,
@@ -98,21 +103,46 @@ func run(arguments []string) error {
 		Clock:      time.Now,
 		Log:        log,
 	}
-	if options.MetricsAddress == "" {
-		return apikey.New(config).Start(ctx)
+	var identity *apikey.Identity
+	if options.IdentitySecret != "" {
+		identity = &apikey.Identity{Secret: secrets.Named(options.IdentitySecret), Dir: options.IdentityDir, Headscale: options.Owner.Name, Log: log}
 	}
-	return startWithMetrics(ctx, config, options.MetricsAddress, apikey.NewMetrics(apikey.MetricsFacts{
-		Version: version, Commit: commit, HeadscaleVersion: options.HeadscaleVersion, Transport: admin.Transport,
-	}))
+	return start(ctx, config, options, admin, identity)
 }
 
-// startWithMetrics runs the Manager, and what tells of it next to it.
-func startWithMetrics(ctx context.Context, config apikey.Config, address string, metrics *apikey.Metrics) error {
-	config.Admin, config.Observer = metrics.Watch(config.Admin), metrics
-	manager := apikey.New(config)
-	endpoint := apikey.Endpoint{Address: address, Metrics: metrics.Handler(), Alive: manager.Alive, Notice: manager.Notice, Log: config.Log}
+// start runs the Manager, its metrics server and its admin endpoint until the context ends, and
+// keeps the private keys if there are any to keep.
+func start(ctx context.Context, config apikey.Config, options apikey.Options, admin *headscale.Client, identity *apikey.Identity) error {
 	var serving sync.WaitGroup
-	serving.Go(func() { _ = endpoint.Start(ctx) }) // It never fails.
 	defer serving.Wait()
+	var answered func(status int)
+	var metrics *apikey.Metrics
+	if options.MetricsAddress != "" {
+		metrics = apikey.NewMetrics(apikey.MetricsFacts{
+			Version: version, Commit: commit, HeadscaleVersion: options.HeadscaleVersion, Transport: admin.Transport,
+		})
+		config.Admin, config.Observer, answered = metrics.Watch(config.Admin), metrics, metrics.Answered
+	}
+	if options.AdminAddress != "" {
+		certificate, err := adminserver.NewCertificate(time.Now())
+		if err != nil {
+			return err
+		}
+		keyring := adminserver.NewKeyring(time.Now)
+		config.Keyring, config.AdminCertificate = keyring, certificate.Pin()
+		server := adminserver.Server{
+			Address: options.AdminAddress, Certificate: certificate, Keys: keyring,
+			Dial: headscale.UnixSocket(options.SocketPath), Transport: admin.Transport, Answered: answered, Log: config.Log,
+		}
+		serving.Go(func() { _ = server.Start(ctx) }) // It never fails.
+	}
+	manager := apikey.New(config)
+	if metrics != nil {
+		endpoint := apikey.Endpoint{Address: options.MetricsAddress, Metrics: metrics.Handler(), Alive: manager.Alive, Notice: manager.Notice, Log: config.Log}
+		serving.Go(func() { _ = endpoint.Start(ctx) }) // It never fails.
+	}
+	if identity != nil {
+		serving.Go(func() { identity.Start(ctx) })
+	}
 	return manager.Start(ctx)
 }

@@ -33,7 +33,7 @@ const (
 )
 
 // kubernetesOwn are the places whose inside is of Kubernetes' types, as limit writes paths.
-var kubernetesOwn = regexp.MustCompile(`^\.spec\.(pod\.|persistent_volume_claim\.size$|image_pull_secrets\[\]\.)`)
+var kubernetesOwn = regexp.MustCompile(`^\.spec\.(pod\.|persistent_volume_claim\.size$|image_pull_secrets\[\]\.|access\[\]\.namespaces\.selector\.)`)
 
 // exceptions are the limits of the places that end so; the first counts.
 var exceptions = []struct {

@@ -54,7 +54,7 @@ func (l layers) describe(path string) string {
 	return "-"
 }
 
-// setUp is the package of layer 3 that sets up the others of its layer.
+// setUp is the package that sets up the others of its layer.
 const setUp = "internal/operator"
 
 // violations are the imports that do not go down, and the differences between the table

@@ -57,7 +57,7 @@ func (b backend) Create(ctx context.Context, expiration time.Time) (rotation.Tex
 	return key, prefix, err
 }
 
-// listedPrefix finds the prefix of a new key whose text does not tell it, because its format
+// listedPrefix finds the prefix of a new key whose text does not have it, because its format
 // is of a later release.
 func (b backend) listedPrefix(ctx context.Context, key headscale.Key, expiration time.Time) (string, error) {
 	keys, err := b.admin.ListAPIKeys(ctx)

@@ -31,7 +31,7 @@ func DefaultNamespace() string {
 
 // NewTag returns the tag of the keys of one Secret in one cluster. Two clusters can have a
 // Secret of the same name each for a Headscale on the same database, so the tag follows from
-// what tells the clusters apart, too: the certificates by which the API server is known, or
+// what distinguishes clusters, too: the certificates by which the API server is known, or
 // its address if there are none. That of earlier versions followed from the name alone.
 func NewTag(cluster *rest.Config, namespace, secretName string) (rotation.Tag, error) {
 	cluster = rest.CopyConfig(cluster)

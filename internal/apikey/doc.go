@@ -5,4 +5,7 @@
 // The protocol by which it does so is package rotation's. Here is what makes it about API
 // keys: Headscale as the backend, the Secret as the store (ReadRecord, WriteRecord), the
 // Rules, the loop and what wakes it (Manager), the metrics and the command line.
+//
+// Beside that it keeps the private keys of a Headscale that has a backup (Identity), which the same
+// program brings to an empty volume before Headscale starts (RestoreIdentity).
 package apikey

@@ -6,10 +6,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
-	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"infrado.cloud/headscale-operator/internal/listen"
 	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
@@ -44,66 +45,26 @@ type Endpoint struct {
 // cannot be listened on, says so once, and always returns nil: keys are more important
 // than their metrics.
 func (e *Endpoint) Start(ctx context.Context) error {
-	again := rotation.NewBackoff(maxRebind)
-	failing := false
-	for ctx.Err() == nil {
-		problem := e.serve(ctx, func(address net.Addr) {
-			if failing {
-				e.Log.Info("Metrics and health server is listening again", "address", address)
-			}
-			failing = false
-			again = rotation.NewBackoff(maxRebind)
-		})
-		if !failing && ctx.Err() == nil {
-			e.Log.Warn("Metrics and health server failed; retrying", "address", e.Address, "message", problem)
-		}
-		failing = true
-		pause(ctx, again.Step())
-	}
+	listen.Server{
+		Name: "Metrics and health server", Address: e.Address, Serve: e.serve, Log: e.Log,
+		Backoff: func() wait.Backoff { return rotation.NewBackoff(maxRebind) },
+	}.Run(ctx)
 	return nil
 }
 
-// serve listens, says so, and answers requests until the context ends or the listener
-// fails. It returns why it ended.
-func (e *Endpoint) serve(ctx context.Context, listening func(net.Addr)) error {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", e.Address)
-	if err != nil {
-		return err
-	}
-	listening(listener.Addr())
+// serve answers requests until the context ends or the listener fails. It returns why it
+// ended.
+func (e *Endpoint) serve(ctx context.Context, listener net.Listener) error {
 	server := &http.Server{
 		Handler:           e.handler(),
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes,
-		ConnState:      new(connections).changed,
 		ErrorLog:       slog.NewLogLogger(e.Log.Handler(), slog.LevelDebug),
 	}
+	listen.LimitConnections(server, maxConnections) // else a flood of them keeps the kubelet's probe out
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
 	return server.Serve(listener)
-}
-
-// connections are those that a server has open, from the oldest to the newest.
-type connections struct {
-	mu   sync.Mutex
-	open []net.Conn
-}
-
-// changed is the server's ConnState: it closes the oldest connection where there are too
-// many. Who holds connections open can so keep nobody out, the kubelet's probe least of all.
-func (c *connections) changed(conn net.Conn, state http.ConnState) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch state {
-	case http.StateNew:
-		c.open = append(c.open, conn)
-		if len(c.open) > maxConnections {
-			_ = c.open[0].Close() // says only that it was closed before
-			c.open = slices.Delete(c.open, 0, 1)
-		}
-	case http.StateClosed:
-		c.open = slices.DeleteFunc(c.open, func(other net.Conn) bool { return other == conn })
-	}
 }
 
 func (e *Endpoint) handler() http.Handler {

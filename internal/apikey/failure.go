@@ -35,7 +35,7 @@ func reasonOf(err error) rotation.Reason {
 	}
 }
 
-// kubernetesReason tells the answers of the API server apart. RBAC, a quota and an admission
+// kubernetesReason classifies the answers of the API server. RBAC, a quota and an admission
 // plugin all refuse with the reason Forbidden, and nothing but their words differs; these are
 // tried on a real API server in test/reliability.
 func kubernetesReason(err error) rotation.Reason {

@@ -23,8 +23,8 @@ type fakeHeadscale struct {
 	mu    sync.Mutex
 	clock func() time.Time
 	keys  []fakeKey
-	// minted counts the keys ever made.
-	minted int
+	// created counts the keys ever made.
+	created int
 	// Each is asked before (and lostCreate after) a call; an error is its answer.
 	failList, failCreate, failExpire func() error
 	lostCreate                       func() error
@@ -92,13 +92,13 @@ func (h *fakeHeadscale) CreateAPIKey(_ context.Context, expiration time.Time) (h
 
 // add adds a key. While a Manager runs, it is called by set.
 func (h *fakeHeadscale) add(key headscale.Key, expiration time.Time) headscale.Key {
-	h.minted++
+	h.created++
 	prefix, known := key.Prefix()
 	if !known {
 		prefix = key.Reveal()[:4]
 	}
 	h.keys = append(h.keys, fakeKey{text: key, APIKey: headscale.APIKey{
-		ID: uint64(h.minted), Prefix: prefix, Expiration: expiration, CreatedAt: h.clock(), Masked: h.masked,
+		ID: uint64(h.created), Prefix: prefix, Expiration: expiration, CreatedAt: h.clock(), Masked: h.masked,
 	}})
 	return key
 }
@@ -152,10 +152,10 @@ func (h *fakeHeadscale) live() []string {
 	return prefixes
 }
 
-func (h *fakeHeadscale) mintedSoFar() int {
+func (h *fakeHeadscale) createdSoFar() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.minted
+	return h.created
 }
 
 // fakeSecrets is the API server's part in memory, with its conflicts and watches.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
@@ -22,13 +23,13 @@ const (
 	// the first key waits for.
 	waitInterval = 20 * time.Millisecond
 	// absentInterval is the same where there is no socket. The watch on the socket is
-	// quicker; this is for a system that cannot tell.
+	// quicker; this is for a system that cannot say so.
 	absentInterval = 100 * time.Millisecond
-	// pollInterval is how often Headscale's list of keys is polled between two checks, for
-	// nothing tells of a key that somebody expires or deletes there, and how often the clock
+	// pollInterval is how often Headscale's list of keys is polled between two checks, as
+	// Headscale does not notify of a key that somebody expires or deletes, and how often the clock
 	// is compared with the time to wake up: a timer alone would be late by as long as the
-	// machine slept.
-	pollInterval = 30 * time.Second
+	// machine slept. With it, such a key is replaced within 30 seconds.
+	pollInterval = 25 * time.Second
 	// maxRetry bounds the time between two attempts at anything that failed, so that
 	// recovery is seen within seconds.
 	maxRetry = rotation.MaxRetryDelay
@@ -63,8 +64,13 @@ type Config struct {
 	// Clock returns the time.
 	Clock func() time.Time
 	Log   *slog.Logger
-	// Observer is told what is done; nil: nobody is.
+	// Observer receives what is done; it may be nil.
 	Observer Observer
+	// Keyring receives which keys are valid; it may be nil.
+	Keyring Keyring
+	// AdminCertificate is the value of the Secret's annotation by which the admin endpoint is
+	// known, empty if there is no endpoint.
+	AdminCertificate string
 }
 
 // Manager keeps one valid API key in the Secret. It is a manager.Runnable of
@@ -86,13 +92,22 @@ func New(config Config) *Manager {
 	if config.Observer == nil {
 		config.Observer = noObserver{}
 	}
+	if config.Keyring == nil {
+		config.Keyring = noKeyring{}
+	}
+	config.Admin = keyedAdmin{config.Admin, config.Keyring}
 	m := &Manager{
-		Config:  config,
-		store:   &secretStore{secrets: config.Secrets, owner: config.Owner},
+		Config: config,
+		store: &secretStore{
+			secrets: config.Secrets, owner: config.Owner, keyring: config.Keyring, certificate: config.AdminCertificate,
+			certifying: rate.NewLimiter(rate.Every(certificateInterval), certificateBurst), clock: config.Clock,
+		},
 		failing: rotation.NewBackoff(maxRetry),
 		poll:    pollInterval,
 	}
-	m.report = &reporter{log: config.Log, observer: config.Observer, secrets: m.secrets}
+	m.report = &reporter{
+		log: config.Log, observer: config.Observer, keyring: config.Keyring, secrets: m.secrets, certified: m.store.certified, now: m.now,
+	}
 	m.rotator = rotation.Rotator[headscale.APIKey]{
 		Backend: backend{admin: config.Admin, beat: m.beat}, Store: m.store, Observer: m.report,
 		Rules: Rules(), Settings: config.Settings, Tag: config.Tag, Clock: config.Clock, State: rotation.NewState(),

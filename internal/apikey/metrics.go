@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -35,6 +36,8 @@ type Metrics struct {
 	success time.Time
 	// answered is whether Headscale answered the last call.
 	answered bool
+	// requests to the admin endpoint are counted by the hundreds of the status.
+	requests [statusClasses]float64
 }
 
 // MetricsFacts is what does not change while a Manager runs, and where to ask for what
@@ -141,6 +144,17 @@ func (m *Metrics) Failed(reason rotation.Reason) {
 	m.failures[reason]++
 }
 
+// statusClasses is the number of classes of HTTP's statuses: from 1xx, which is never a
+// request's last, to 5xx.
+const statusClasses = 6
+
+// Answered counts a request to the admin endpoint by the status of its answer.
+func (m *Metrics) Answered(status int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.requests[min(max(status/100, 2), statusClasses-1)]++
+}
+
 // watchedAdmin notes whether Headscale answers.
 type watchedAdmin struct {
 	Admin
@@ -196,8 +210,9 @@ var (
 	descRetiring     = describe("retiring_keys", "Replaced API keys that are not expired yet.")
 	descPending      = describe("pending_keys", "API keys requested from Headscale that may still appear in its list.")
 	descBlocked      = describe("blocked", "1 while a person must resolve a problem, by reason.", "reason")
-	descUp           = describe("headscale_up", "1 if Headscale answered the last call on its socket; when idle there is one every 30 seconds.")
+	descUp           = describe("headscale_up", "1 if Headscale answered the last call on its socket; when idle there is one every 25 seconds.")
 	descHeadscale    = describe("headscale_info", "The Headscale next to this API Key Manager.", "version", "transport")
+	descAdmin        = describe("admin_requests_total", "Requests to the admin endpoint, by the class of the answer's status.", "code")
 	descBuild        = describe("build_info", "The build of this API Key Manager.", "version", "commit", "go_version")
 )
 
@@ -205,7 +220,7 @@ var (
 func (m *Metrics) Describe(descs chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
 		descExpiration, descCreation, descNextRotation, descSuccess, descChecks, descRotations, descFailures,
-		descRevoked, descRetiring, descPending, descBlocked, descUp, descHeadscale, descBuild,
+		descRevoked, descRetiring, descPending, descBlocked, descUp, descHeadscale, descAdmin, descBuild,
 	} {
 		descs <- desc
 	}
@@ -238,6 +253,9 @@ func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
 	}
 	for _, reason := range blockingReasons {
 		send(descBlocked, prometheus.GaugeValue, number(m.blocked == reason), string(reason))
+	}
+	for class := 2; class < statusClasses; class++ {
+		send(descAdmin, prometheus.CounterValue, m.requests[class], strconv.Itoa(class)+"xx")
 	}
 	send(descUp, prometheus.GaugeValue, number(m.answered))
 	if transport := m.facts.Transport(); transport != headscale.TransportUnknown {

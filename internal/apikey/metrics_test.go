@@ -233,6 +233,8 @@ func TestTheMetricsAreInOrder(t *testing.T) {
 					switch label.GetName() {
 					case "reason":
 						reasons[label.GetValue()] = true
+					case "code":
+						w.Expect(label.GetValue()).To(MatchRegexp("^[2-5]xx$"))
 					case "version", "commit", "go_version", "transport":
 						w.Expect(family.GetMetric()).To(HaveLen(1), family.GetName())
 					default:
@@ -246,7 +248,8 @@ func TestTheMetricsAreInOrder(t *testing.T) {
 			"headscale_apikey_next_rotation_timestamp_seconds", "headscale_apikey_last_success_timestamp_seconds",
 			"headscale_apikey_checks_total", "headscale_apikey_rotations_total", "headscale_apikey_failures_total",
 			"headscale_apikey_keys_revoked_total", "headscale_apikey_retiring_keys", "headscale_apikey_pending_keys",
-			"headscale_apikey_blocked", "headscale_apikey_headscale_up", "headscale_apikey_headscale_info", "headscale_apikey_build_info"))
+			"headscale_apikey_blocked", "headscale_apikey_headscale_up", "headscale_apikey_headscale_info", "headscale_apikey_build_info",
+			"headscale_apikey_admin_requests_total"))
 		known := declaredReasons(t)
 		for reason := range reasons {
 			w.Expect(known).To(ContainElement(reason))

@@ -2,7 +2,7 @@ package apikey
 
 import "infrado.cloud/headscale-operator/internal/rotation"
 
-// Observer is told what a Manager does and why, with the reasons that the log has.
+// Observer is notified of what a Manager does and why, with the reasons that the log has.
 type Observer interface {
 	// Began is called at the beginning of each check.
 	Began()

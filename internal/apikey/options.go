@@ -18,8 +18,11 @@ import (
 // DefaultMetricsAddress is where metrics and health are served by default.
 const DefaultMetricsAddress = ":9101"
 
-// noMetrics is the address that says that they are not served.
-const noMetrics = "0"
+// DefaultAdminAddress is where Headscale's admin API is served by default.
+const DefaultAdminAddress = ":9102"
+
+// nowhere is the address that says that something is not served.
+const nowhere = "0"
 
 // Options are what the command line says.
 type Options struct {
@@ -32,8 +35,13 @@ type Options struct {
 	Owner *Owner
 	// MetricsAddress is where metrics and health are served, empty if nowhere.
 	MetricsAddress string
+	// AdminAddress is where Headscale's admin API is served, empty if nowhere.
+	AdminAddress string
 	// HeadscaleVersion is what the metrics say of the Headscale next to this program.
 	HeadscaleVersion string
+	// IdentitySecret names the Secret that keeps Headscale's private keys, and IdentityDir has
+	// them; empty if they are not kept.
+	IdentitySecret, IdentityDir string
 	// Version asks for the version only.
 	Version bool
 }
@@ -54,7 +62,10 @@ func ParseOptions(arguments []string, defaultNamespace func() string, output io.
 	flags.DurationVar(&o.RotationBuffer, "rotation-buffer", 0, "how long before its expiration a key is replaced: a `duration` (default 8/9 of the expiration, which is 1920h of 2160h)")
 	flags.DurationVar(&o.RevocationDelay, "revocation-delay", 0, "how long the old key stays valid after a new one was stored: a `duration` (default 0s: it is expired at once)")
 	flags.StringVar(&o.MetricsAddress, "metrics-bind-address", DefaultMetricsAddress, "`address` for metrics (/metrics) and health (/healthz), 0 for none")
+	flags.StringVar(&o.AdminAddress, "admin-bind-address", DefaultAdminAddress, "`address` for Headscale's admin API, for whoever has the key, 0 for none")
 	flags.StringVar(&o.HeadscaleVersion, "headscale-version", "", "`version` of Headscale, for the metrics only")
+	flags.StringVar(&o.IdentitySecret, "identity-secret", "", "`name` of the Secret that keeps Headscale's private keys (default: none)")
+	flags.StringVar(&o.IdentityDir, "identity-dir", "", "`directory` with these keys, as restore-identity copied them")
 	flags.BoolVar(&o.Version, "version", false, "print the version and exit")
 
 	if err := flags.Parse(arguments); err != nil {
@@ -80,9 +91,10 @@ func ParseOptions(arguments []string, defaultNamespace func() string, output io.
 	if o.Namespace == "" {
 		o.Namespace = defaultNamespace()
 	}
-	if o.MetricsAddress == noMetrics {
-		o.MetricsAddress = ""
-	} else if err := checkAddress(o.MetricsAddress); err != nil {
+	if err := checkAddress("metrics", "no metrics", DefaultMetricsAddress, &o.MetricsAddress); err != nil {
+		return o, err
+	}
+	if err := checkAddress("admin", "no admin endpoint", DefaultAdminAddress, &o.AdminAddress); err != nil {
 		return o, err
 	}
 	if given["owner"] {
@@ -107,20 +119,31 @@ func (o Options) Validate() error {
 	if problems := validation.IsDNS1123Subdomain(o.SecretName); len(problems) > 0 {
 		return fmt.Errorf("--secret-name is %q, which no Secret can be named: %s", o.SecretName, problems[0])
 	}
+	if (o.IdentitySecret == "") != (o.IdentityDir == "") {
+		return errors.New("--identity-secret and --identity-dir are given together, or neither is")
+	}
+	if o.IdentitySecret != "" && o.Owner == nil {
+		return errors.New("--identity-secret is given without --owner, which names the Headscale whose private keys are kept")
+	}
 	if problems := validation.IsDNS1123Label(o.Namespace); len(problems) > 0 {
 		return fmt.Errorf("--namespace is %q, which no namespace can be named: %s", o.Namespace, problems[0])
 	}
 	return validateSettings(o.Settings)
 }
 
-// checkAddress refuses what cannot be listened on. Port 0 is any that is free.
-func checkAddress(address string) error {
-	_, port, err := net.SplitHostPort(address)
+// checkAddress refuses what cannot be listened on, and empties what says that nothing is to
+// be. Port 0 is any that is free.
+func checkAddress(name, none, example string, address *string) error {
+	if *address == nowhere {
+		*address = ""
+		return nil
+	}
+	_, port, err := net.SplitHostPort(*address)
 	if err == nil {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
 	if err != nil {
-		return fmt.Errorf("--metrics-bind-address is %q; it must be host:port with a port up to 65535, such as %s or 127.0.0.1:9101, or 0 for no metrics", address, DefaultMetricsAddress)
+		return fmt.Errorf("--%s-bind-address is %q; it must be host:port with a port up to 65535, such as %s or 127.0.0.1%s, or 0 for %s", name, *address, example, example, none)
 	}
 	return nil
 }

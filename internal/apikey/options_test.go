@@ -27,16 +27,16 @@ var _ = Describe("The command line", func() {
 		Expect(options).To(Equal(Options{
 			SocketPath: "/var/run/headscale/headscale.sock", Namespace: "found", SecretName: "headscale-api-key",
 			Settings:       rotation.Settings{Expiration: 2160 * time.Hour, RotationBuffer: 1920 * time.Hour},
-			MetricsAddress: ":9101",
+			MetricsAddress: ":9101", AdminAddress: ":9102",
 		}))
 	})
 
 	It("takes every flag", func() {
 		options, err := ParseOptions([]string{"--socket-path=/s", "--namespace=n", "--secret-name=k", "--expiration=1h",
-			"--rotation-buffer=30m", "--revocation-delay=5m", "--owner=hs/0-1", "--metrics-bind-address=127.0.0.1:0", "--headscale-version=v0.29.3"}, none, io.Discard)
+			"--rotation-buffer=30m", "--revocation-delay=5m", "--owner=hs/0-1", "--metrics-bind-address=127.0.0.1:0", "--admin-bind-address=[::1]:1", "--headscale-version=v0.29.3"}, none, io.Discard)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(options).To(Equal(Options{SocketPath: "/s", Namespace: "n", SecretName: "k", Owner: &Owner{Name: "hs", UID: "0-1"},
-			MetricsAddress: "127.0.0.1:0", HeadscaleVersion: "v0.29.3",
+			MetricsAddress: "127.0.0.1:0", AdminAddress: "[::1]:1", HeadscaleVersion: "v0.29.3",
 			Settings: rotation.Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute, RevocationDelay: 5 * time.Minute}}))
 	})
 
@@ -79,19 +79,25 @@ var _ = Describe("The command line", func() {
 			"--namespace=n", "--expiration=1h", "--rotation-buffer=30m", "--revocation-delay=30m"),
 		Entry("no namespace", `there is no namespace: outside a pod, give --namespace=NAME or set POD_NAMESPACE`),
 		Entry("no socket", `--socket-path is empty; it must be the path of Headscale's Unix socket, such as /var/run/headscale/headscale.sock`, "--socket-path="),
+		Entry("a Secret for keys that are nowhere", `--identity-secret and --identity-dir are given together, or neither is`, "--namespace=n", "--identity-secret=s"),
+		Entry("a Secret for the keys of nobody", `--identity-secret is given without --owner, which names the Headscale whose private keys are kept`,
+			"--namespace=n", "--identity-secret=s", "--identity-dir=d"),
 		Entry("no secret", `--secret-name is empty; it must be the name of a Secret, such as headscale-api-key`, "--secret-name="),
 	)
 
-	It("turns the metrics off", func() {
-		options, err := ParseOptions([]string{"--metrics-bind-address=0"}, some, io.Discard)
+	It("turns the metrics and the admin endpoint off", func() {
+		options, err := ParseOptions([]string{"--metrics-bind-address=0", "--admin-bind-address=0"}, some, io.Discard)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(options.MetricsAddress).To(BeEmpty())
+		Expect(options.AdminAddress).To(BeEmpty())
 	})
 
 	DescribeTable("refuses an address that is none",
 		func(address string) {
 			_, err := ParseOptions([]string{"--namespace=n", "--metrics-bind-address=" + address}, none, io.Discard)
 			Expect(err).To(MatchError(fmt.Sprintf("--metrics-bind-address is %q; it must be host:port with a port up to 65535, such as :9101 or 127.0.0.1:9101, or 0 for no metrics", address)))
+			_, err = ParseOptions([]string{"--namespace=n", "--admin-bind-address=" + address}, none, io.Discard)
+			Expect(err).To(MatchError(fmt.Sprintf("--admin-bind-address is %q; it must be host:port with a port up to 65535, such as :9102 or 127.0.0.1:9102, or 0 for no admin endpoint", address)))
 		},
 		Entry("nothing", ""),
 		Entry("a port alone", "9101"),

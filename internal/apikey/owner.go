@@ -16,7 +16,7 @@ import (
 type Owner struct {
 	// Name is its name, in the namespace of the Secret.
 	Name string
-	// UID tells it from another one of that name, made before or after.
+	// UID distinguishes it from another one of that name, made before or after.
 	UID types.UID
 }
 

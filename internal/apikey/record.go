@@ -35,6 +35,12 @@ func ReadKey(secret *corev1.Secret) headscale.Key {
 	return headscale.NewKey(string(secret.Data[v1beta1.SecretDataKey]))
 }
 
+// keyOf returns the key of a record, the zero Key if there is none.
+func keyOf(record *rotation.Record) headscale.Key {
+	key, _ := record.Text.(headscale.Key)
+	return key
+}
+
 // WriteRecord returns a copy of the Secret that says what the record says. Everything in
 // it that is not ours stays.
 func WriteRecord(record rotation.Record, secret *corev1.Secret) *corev1.Secret {

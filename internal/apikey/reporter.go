@@ -7,26 +7,39 @@ import (
 	"log/slog"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/headscale"
 	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
+// refusalPause is the least time between two refusals of Headscale in the log, which its words
+// are in: a Headscale that was taken over could fill the log with them.
+const refusalPause = time.Minute
+
 // waitingMessage is what the log says while Headscale does not answer.
 const waitingMessage = "Waiting for Headscale to be ready..."
 
-// reporter tells the observer of everything, and writes one line to the log per change
+// reporter reports everything to the observer, and writes one line to the log per change
 // of state and none for a repetition. It is what the rotation reports to.
 type reporter struct {
 	log      *slog.Logger
 	observer Observer
+	keyring  Keyring
 	// secrets are the texts that no message may contain.
 	secrets func() []string
-	state   string
+	// certified reports whether the Secret has the certificate of the admin endpoint.
+	certified func() bool
+	// uncertified is whether the certificate is all that the Secret's annotations lack.
+	uncertified bool
+	state       string
+	// now is the time, and refused when the log had the last refusal of Headscale.
+	now     func() time.Time
+	refused time.Time
 	// failing is whether the state is a failure.
 	failing bool
-	// ignored tells the last rotation request that was too long from the next, and notice is
+	// ignored distinguishes the last rotation request that was too long from the next, and notice is
 	// the sentence about it, which other goroutines read.
 	ignored [sha256.Size]byte
 	notice  atomic.Pointer[string]
@@ -34,8 +47,13 @@ type reporter struct {
 
 var _ rotation.Observer[headscale.APIKey] = (*reporter)(nil)
 
-// Decided tells of a decision, which is not the end of anything yet.
-func (r *reporter) Decided(view View, d rotation.Decision) { r.observer.Decided(view, d) }
+// Decided reports a decision, which is not the end of anything yet.
+func (r *reporter) Decided(view View, d rotation.Decision) {
+	acceptStored(r.keyring, view)
+	r.uncertified = d.Action == rotation.Repair && !r.certified() && d.Record.ID == view.Record.ID &&
+		d.Record.Expiration.Equal(view.Record.Expiration) && d.Record.CreatedAt.Equal(view.Record.CreatedAt)
+	r.observer.Decided(view, d)
+}
 
 // Reached ends the program where a test of it wants that.
 func (r *reporter) Reached(step rotation.Step) { faultpoint(step) }
@@ -64,6 +82,10 @@ func (r *reporter) Did(event rotation.Event) {
 	case rotation.StepExpire:
 		r.did("Expired an API key", "reason", event.Reason, "prefix", event.ID, "message", event.Message)
 	case rotation.StepRepair:
+		if r.uncertified {
+			r.did("Writing the certificate of the admin endpoint to the Secret's annotations")
+			return
+		}
 		r.did("Correcting the Secret's annotations", "reason", event.Reason, "message", event.Message)
 	}
 }
@@ -82,8 +104,12 @@ func (r *reporter) Failed(err error) {
 		return
 	}
 	r.failing = true
-	if !r.enter(string(reason)) {
+	refused := errors.Is(err, headscale.ErrRefused)
+	if refused && r.now().Sub(r.refused).Abs() < refusalPause || !r.enter(string(reason)) {
 		return
+	}
+	if refused {
+		r.refused = r.now()
 	}
 	message := without(err, r.secrets())
 	if errors.Is(err, headscale.ErrUnavailable) {

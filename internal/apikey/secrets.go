@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 )
@@ -31,9 +32,10 @@ const secretsResource = "secrets"
 // errKubernetes is wrapped by the errors that say that the API server did not answer.
 var errKubernetes = errors.New("the Kubernetes API server did not answer")
 
-// secretClient is Secrets by a REST client: it needs no more than get, watch,
-// create and update, the first two and the last by name.
-type secretClient struct {
+// SecretClient is Secrets, and IdentitySecret, by a REST client: for the first it needs no more
+// than get, watch, create and update, the first two and the last by name, and for the other get,
+// create and patch.
+type SecretClient struct {
 	rest            rest.Interface
 	parameters      runtime.ParameterCodec
 	namespace, name string
@@ -41,7 +43,7 @@ type secretClient struct {
 
 // NewSecrets returns access to one Secret through the API server that the
 // configuration names.
-func NewSecrets(config *rest.Config, namespace, name string) (Secrets, error) {
+func NewSecrets(config *rest.Config, namespace, name string) (*SecretClient, error) {
 	scheme := runtime.NewScheme()
 	if err := corev1.AddToScheme(scheme); err != nil {
 		return nil, fmt.Errorf("registering the types of Kubernetes: %w", err)
@@ -58,24 +60,39 @@ func NewSecrets(config *rest.Config, namespace, name string) (Secrets, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a client for the Kubernetes API: %w", err)
 	}
-	return &secretClient{rest: client, parameters: runtime.NewParameterCodec(scheme), namespace: namespace, name: name}, nil
+	return &SecretClient{rest: client, parameters: runtime.NewParameterCodec(scheme), namespace: namespace, name: name}, nil
 }
 
-func (c *secretClient) Get(ctx context.Context) (*corev1.Secret, error) {
+// Named is access to another Secret of the namespace, over the same connections.
+func (c *SecretClient) Named(name string) *SecretClient {
+	other := *c
+	other.name = name
+	return &other
+}
+
+// Get returns the Secret.
+func (c *SecretClient) Get(ctx context.Context) (*corev1.Secret, error) {
 	return c.do(ctx, c.rest.Get().Name(c.name))
 }
 
-func (c *secretClient) Create(ctx context.Context, secret *corev1.Secret) (*corev1.Secret, error) {
+// Create makes the Secret.
+func (c *SecretClient) Create(ctx context.Context, secret *corev1.Secret) (*corev1.Secret, error) {
 	secret = secret.DeepCopy()
 	secret.Namespace, secret.Name = c.namespace, c.name
 	return c.do(ctx, c.rest.Post().Body(secret))
 }
 
-func (c *secretClient) Update(ctx context.Context, secret *corev1.Secret) (*corev1.Secret, error) {
+// Update writes the Secret if it still has the resource version that it was read with.
+func (c *SecretClient) Update(ctx context.Context, secret *corev1.Secret) (*corev1.Secret, error) {
 	return c.do(ctx, c.rest.Put().Name(c.name).Body(secret))
 }
 
-func (c *secretClient) do(ctx context.Context, request *rest.Request) (*corev1.Secret, error) {
+// Patch changes the Secret by a merge patch.
+func (c *SecretClient) Patch(ctx context.Context, patch []byte) (*corev1.Secret, error) {
+	return c.do(ctx, c.rest.Patch(types.MergePatchType).Name(c.name).Body(patch))
+}
+
+func (c *SecretClient) do(ctx context.Context, request *rest.Request) (*corev1.Secret, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	secret := &corev1.Secret{}
@@ -86,7 +103,8 @@ func (c *secretClient) do(ctx context.Context, request *rest.Request) (*corev1.S
 	return secret, nil
 }
 
-func (c *secretClient) Watch(ctx context.Context, resourceVersion string) (watch.Interface, error) {
+// Watch reports changes of the Secret.
+func (c *SecretClient) Watch(ctx context.Context, resourceVersion string) (watch.Interface, error) {
 	seconds := int64(watchTimeout.Seconds())
 	options := &metav1.ListOptions{
 		Watch:               true,
@@ -121,7 +139,7 @@ func (w *boundedWatch) Stop() {
 	w.cancel()
 }
 
-// unanswered tells an error of the way to the API server from one of its answers.
+// unanswered wraps an error in errKubernetes unless it is an answer of the API server.
 // An answer that is no Status, as a proxy in between may give, counts as none.
 func unanswered(err error) error {
 	var status apierrors.APIStatus

@@ -106,6 +106,27 @@ var _ = Describe("With a real API server", Ordered, func() {
 		Expect(err).To(MatchError(ContainSubstring("cannot set an ownerRef on a resource you can't delete")))
 	})
 
+	It("keeps private keys with the rights to get and patch their Secret, and overwrites nobody's write", func(ctx SpecContext) {
+		secrets, err := NewSecrets(restricted, namespace, "key")
+		Expect(err).NotTo(HaveOccurred())
+		identity := &Identity{Secret: secrets.Named("identity"), Headscale: "headscale"}
+		comparison, err := identity.keep(ctx, map[string]string{noise: olderKey})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(comparison).To(Equal(noise + "=Kept"))
+		comparison, err = identity.keep(ctx, map[string]string{noise: youngerKey, relay: youngerKey})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(comparison).To(Equal(relay + "=Kept," + noise + "=Differs"))
+		kept, err := identity.Secret.Get(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(kept.Data).To(Equal(map[string][]byte{noise: []byte(olderKey), relay: []byte(youngerKey)}))
+		Expect(kept.Annotations).To(HaveKeyWithValue(v1beta1.AnnotationIdentity, comparison))
+
+		_, err = identity.Secret.Patch(ctx, []byte(`{"metadata":{"resourceVersion":"1"},"data":{"a":"YQ=="}}`))
+		Expect(apierrors.IsConflict(err)).To(BeTrue(), "%v", err)
+		_, err = secrets.Named("identity").Update(ctx, kept)
+		Expect(apierrors.IsForbidden(err)).To(BeTrue(), "%v", err)
+	})
+
 	It("tells a refusal from an API server that is not there", func(ctx SpecContext) {
 		forbidden, err := NewSecrets(restricted, namespace, "another")
 		Expect(err).NotTo(HaveOccurred())
@@ -145,7 +166,7 @@ var _ = Describe("With a real API server", Ordered, func() {
 				return err == nil && server.Validate(string(secret.Data[v1beta1.SecretDataKey]))
 			}
 			Eventually(valid).WithTimeout(10 * time.Second).Should(BeTrue())
-			Expect(server.Minted()).To(Equal(1))
+			Expect(server.CreatedKeys()).To(Equal(1))
 
 			By("restarting on an empty database, as another release")
 			server.Stop()
@@ -165,6 +186,7 @@ func grant(ctx context.Context, admin client.Client, namespace string) {
 	role := &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "sidecar"}, Rules: []rbacv1.PolicyRule{
 		{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"create"}},
 		{APIGroups: []string{""}, Resources: []string{"secrets"}, ResourceNames: []string{"key"}, Verbs: []string{"get", "watch", "update", "patch"}},
+		{APIGroups: []string{""}, Resources: []string{"secrets"}, ResourceNames: []string{"identity"}, Verbs: []string{"get", "patch"}},
 	}}
 	binding := &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "sidecar"},
 		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "sidecar"},

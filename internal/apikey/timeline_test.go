@@ -42,6 +42,9 @@ type world struct {
 	tag       rotation.Tag
 	poll      time.Duration
 	log       *lockedBuffer
+	// keyring and certificate are those of the admin endpoint, if there is one.
+	keyring     Keyring
+	certificate string
 	// manager and metrics are those of the last start.
 	manager *Manager
 	metrics *Metrics
@@ -64,6 +67,7 @@ func (w *world) start() *world {
 	w.metrics = NewMetrics(MetricsFacts{Version: "v1", Commit: "abc", HeadscaleVersion: "v0.29.3", Transport: w.headscale.spoken})
 	manager := New(Config{
 		Admin: w.metrics.Watch(w.headscale), Observer: w.metrics, Secrets: w.secrets, Settings: w.settings, Tag: w.tag, Owner: w.owner,
+		Keyring: w.keyring, AdminCertificate: w.certificate,
 		Clock: func() time.Time { return time.Now().Add(time.Duration(w.skew.Load())) },
 		Log:   slog.New(slog.NewTextHandler(w.log, nil)),
 	})
@@ -159,7 +163,7 @@ func TestAYearOfRotations(t *testing.T) {
 				w.start()
 				for elapsed := time.Duration(0); elapsed < 365*day; elapsed += day {
 					w.atRest()
-					w.Expect(w.headscale.mintedSoFar()).To(Equal(1 + int(max(0, elapsed-time.Second)/test.interval)))
+					w.Expect(w.headscale.createdSoFar()).To(Equal(1 + int(max(0, elapsed-time.Second)/test.interval)))
 					w.pass(day)
 				}
 			})
@@ -229,7 +233,7 @@ func TestClocksThatDiffer(t *testing.T) {
 					w.Expect(w.headscale.live()).To(HaveLen(1))
 					w.pass(30 * time.Minute)
 				}
-				w.Expect(w.headscale.mintedSoFar()).To(BeNumerically("~", 18, 1))
+				w.Expect(w.headscale.createdSoFar()).To(BeNumerically("~", 18, 1))
 			})
 		})
 	}
@@ -238,9 +242,9 @@ func TestClocksThatDiffer(t *testing.T) {
 func TestDriftIsHealed(t *testing.T) {
 	anotherKey := headscale.NewKey("hskey-api-" + strings.Repeat("x", 12) + "-" + strings.Repeat("y", 64))
 	for name, test := range map[string]struct {
-		drift  func(w *world)
-		reason rotation.Reason
-		minted int
+		drift   func(w *world)
+		reason  rotation.Reason
+		created int
 	}{
 		"Secret deleted":     {func(w *world) { w.secrets.edit(removed) }, rotation.ReasonSecretMissing, 2},
 		"value is rubbish":   {func(w *world) { w.secrets.edit(setValue("rubbish")) }, ReasonValueMalformed, 2},
@@ -285,7 +289,7 @@ func TestDriftIsHealed(t *testing.T) {
 					test.drift(w)
 					synctest.Wait() // At once: no time passes.
 					w.atRest()
-					w.Expect(w.headscale.mintedSoFar()).To(Equal(test.minted))
+					w.Expect(w.headscale.createdSoFar()).To(Equal(test.created))
 					w.Expect(w.lines("reason=" + string(test.reason))).To(BeNumerically(">=", 1))
 				})
 			})
@@ -294,9 +298,10 @@ func TestDriftIsHealed(t *testing.T) {
 					w.start().pass(time.Hour)
 					w.stop()
 					test.drift(w)
+					w.certificate = "of the next start"
 					w.start()
 					w.atRest()
-					w.Expect(w.headscale.mintedSoFar()).To(Equal(test.minted))
+					w.Expect(w.headscale.createdSoFar()).To(Equal(test.created))
 					w.Expect(w.lines("reason=" + string(test.reason))).To(BeNumerically(">=", 1))
 				})
 			})
@@ -375,11 +380,11 @@ func TestARotationRequestThatIsTooLongIsIgnoredAndSaidOnce(t *testing.T) {
 
 		request(strings.Repeat("y", 200_000))
 		w.Expect(w.lines("Ignoring a rotation request")).To(Equal(2), "another value")
-		w.Expect(w.headscale.mintedSoFar()).To(Equal(1))
+		w.Expect(w.headscale.createdSoFar()).To(Equal(1))
 
 		request(strings.Repeat("z", v1beta1.MaxRotationRequest))
 		w.Expect(w.manager.Notice()).To(BeEmpty())
-		w.Expect(w.headscale.mintedSoFar()).To(Equal(2), "one that is short enough counts")
+		w.Expect(w.headscale.createdSoFar()).To(Equal(2), "one that is short enough counts")
 		w.atRest()
 	})
 }
@@ -436,7 +441,7 @@ func (w *world) toOlderDatabase() {
 	w.headscale.mu.Unlock()
 	w.secrets.edit(edited(func(s *corev1.Secret) { s.Annotations[v1beta1.AnnotationRotateRequestedAt] = "now" }))
 	w.pass(time.Minute)
-	w.Expect(w.headscale.mintedSoFar()).To(Equal(2))
+	w.Expect(w.headscale.createdSoFar()).To(Equal(2))
 	w.headscale.set(func() { w.headscale.keys = before })
 }
 
@@ -461,7 +466,7 @@ func TestAKeyOfAFormatYetUnknownIsFoundByItsExpiration(t *testing.T) {
 		w.headscale.newKey = func() headscale.Key { return headscale.NewKey(randomHex(30)) }
 		w.start().pass(20*day + time.Minute)
 		w.atRest()
-		w.Expect(w.headscale.mintedSoFar()).To(Equal(3))
+		w.Expect(w.headscale.createdSoFar()).To(Equal(3))
 	})
 }
 
@@ -475,7 +480,7 @@ func TestForeignSecretIsLeftAlone(t *testing.T) {
 		w.start().pass(3 * day)
 		w.Expect(w.secrets.count("update", "create")).To(BeZero())
 		w.Expect(w.secrets.now().Data).To(Equal(foreign.Data))
-		w.Expect(w.headscale.mintedSoFar()).To(BeZero())
+		w.Expect(w.headscale.createdSoFar()).To(BeZero())
 		w.Expect(w.lines("reason=SecretNotOurs")).To(Equal(1))
 
 		w.secrets.edit(removed)
@@ -491,7 +496,7 @@ func TestImmutableSecretIsReportedWhenItsKeyMustBeReplaced(t *testing.T) {
 		w.pass(9 * day)
 		w.atRest()
 		w.pass(2 * day)
-		w.Expect(w.headscale.mintedSoFar()).To(Equal(1))
+		w.Expect(w.headscale.createdSoFar()).To(Equal(1))
 		w.Expect(w.lines("reason=SecretImmutable")).To(Equal(1))
 		w.secrets.edit(removed)
 		synctest.Wait()
@@ -511,7 +516,7 @@ func TestWhatOthersWroteSurvives(t *testing.T) {
 		w.Expect(secret.Labels).To(HaveKeyWithValue("team", "net"))
 		w.Expect(secret.Annotations).To(HaveKeyWithValue("note", "hands off"))
 		w.Expect(secret.Data).To(HaveKeyWithValue("url", []byte("https://hs")))
-		w.Expect(w.headscale.mintedSoFar()).To(Equal(11))
+		w.Expect(w.headscale.createdSoFar()).To(Equal(11))
 	})
 }
 
@@ -523,12 +528,12 @@ func TestRotateNow(t *testing.T) {
 			w.secrets.edit(edited(func(s *corev1.Secret) { s.Annotations[v1beta1.AnnotationRotateRequestedAt] = request }))
 			synctest.Wait()
 			w.atRest()
-			w.Expect(w.headscale.mintedSoFar()).To(Equal(i + 2))
+			w.Expect(w.headscale.createdSoFar()).To(Equal(i + 2))
 			w.Expect(w.note(v1beta1.AnnotationRotateHandled)).To(Equal(request))
 		}
 		w.stop()
 		w.start().pass(day)
-		w.Expect(w.headscale.mintedSoFar()).To(Equal(4), "a request is handled once, restarts or not")
+		w.Expect(w.headscale.createdSoFar()).To(Equal(4), "a request is handled once, restarts or not")
 	})
 }
 
@@ -537,12 +542,12 @@ func TestShorterExpirationReplacesALongLivedKey(t *testing.T) {
 		w.start().stop()
 		w.settings = rotation.Settings{Expiration: time.Hour, RotationBuffer: 30 * time.Minute}
 		w.start().atRest()
-		w.Expect(w.headscale.mintedSoFar()).To(Equal(2))
+		w.Expect(w.headscale.createdSoFar()).To(Equal(2))
 		w.Expect(w.lines("reason=LifetimeShortened")).To(BeNumerically(">=", 1))
 		w.stop()
 		w.settings = defaults
 		w.start().pass(time.Minute)
-		w.Expect(w.headscale.mintedSoFar()).To(Equal(3), "and a longer buffer than the key has left makes it due")
+		w.Expect(w.headscale.createdSoFar()).To(Equal(3), "and a longer buffer than the key has left makes it due")
 		w.atRest()
 	})
 }
@@ -578,7 +583,7 @@ func TestAConsumerThatLagsSeesNoRefusal(t *testing.T) {
 			}
 			w.pass(time.Minute)
 		}
-		w.Expect(w.headscale.mintedSoFar()).To(BeNumerically(">=", 20))
+		w.Expect(w.headscale.createdSoFar()).To(BeNumerically(">=", 20))
 		w.Expect(refused).To(BeZero())
 	})
 }
@@ -636,7 +641,7 @@ func TestLostAnswers(t *testing.T) {
 						}
 						w.pass(rotation.PendingTimeout + time.Minute)
 						w.atRest()
-						w.Expect(w.headscale.mintedSoFar()).To(BeNumerically("<=", 3))
+						w.Expect(w.headscale.createdSoFar()).To(BeNumerically("<=", 3))
 					})
 				})
 			}
@@ -660,7 +665,7 @@ func TestACreateThatFinishesAfterItsCallerGaveUp(t *testing.T) {
 		w.start().pass(2 * time.Second)
 		w.Expect(w.headscale.accepts(w.key())).To(BeTrue())
 		w.pass(43*time.Second + rotation.PendingInterval)
-		w.Expect(w.headscale.mintedSoFar()).To(Equal(2))
+		w.Expect(w.headscale.createdSoFar()).To(Equal(2))
 		w.atRest()
 	})
 }
@@ -686,7 +691,7 @@ func loseNth(n int) func(string, *corev1.Secret) error {
 	}
 }
 
-func TestRefusedWritesMintNoKey(t *testing.T) {
+func TestRefusedWritesCreateNoKey(t *testing.T) {
 	for name, test := range map[string]struct {
 		refusal error
 		reason  rotation.Reason
@@ -705,7 +710,7 @@ func TestRefusedWritesMintNoKey(t *testing.T) {
 						if phase == "rotation" {
 							w.start().pass(9 * day)
 						}
-						minted := w.headscale.mintedSoFar()
+						created := w.headscale.createdSoFar()
 						w.secrets.set(func() {
 							w.secrets.fail = func(verb string, _ *corev1.Secret) error {
 								if verb == "create" || verb == "update" {
@@ -718,12 +723,12 @@ func TestRefusedWritesMintNoKey(t *testing.T) {
 							w.start()
 						}
 						w.pass(2 * day)
-						w.Expect(w.headscale.mintedSoFar()).To(Equal(minted))
+						w.Expect(w.headscale.createdSoFar()).To(Equal(created))
 						w.Expect(w.lines("reason=" + string(test.reason))).To(Equal(1))
 						w.secrets.set(func() { w.secrets.fail = nil })
 						w.pass(maxRetry)
 						w.atRest()
-						w.Expect(w.headscale.mintedSoFar()).To(Equal(minted + 1))
+						w.Expect(w.headscale.createdSoFar()).To(Equal(created + 1))
 					})
 				})
 			}
@@ -746,11 +751,11 @@ func TestAStoreThatIsRefusedKeepsTheOneKeyThatWasMade(t *testing.T) {
 			return apierrors.NewBadRequest(fmt.Sprintf("admission webhook denied %s, %v", secret.Data[v1beta1.SecretDataKey], intstr.FromString("x")))
 		}
 		w.start().pass(day)
-		w.Expect(w.headscale.mintedSoFar()).To(Equal(1))
+		w.Expect(w.headscale.createdSoFar()).To(Equal(1))
 		w.secrets.set(func() { w.secrets.fail = nil })
 		w.pass(maxRetry)
 		w.atRest()
-		w.Expect(w.headscale.mintedSoFar()).To(Equal(1))
+		w.Expect(w.headscale.createdSoFar()).To(Equal(1))
 		w.Expect(w.log.String()).NotTo(ContainSubstring(string(w.key())), "an error that quotes the key must not reach the log")
 	})
 }
@@ -770,7 +775,7 @@ func TestAKeyMadeForASecretThatIsGoneIsExpired(t *testing.T) {
 		}
 		w.start().pass(time.Minute)
 		w.atRest()
-		w.Expect(w.headscale.mintedSoFar()).To(Equal(2))
+		w.Expect(w.headscale.createdSoFar()).To(Equal(2))
 	})
 }
 
@@ -788,19 +793,19 @@ func TestConflictsAreNotFailures(t *testing.T) {
 		}
 		w.start().pass(30*day + time.Minute)
 		w.atRest()
-		w.Expect(w.headscale.mintedSoFar()).To(Equal(4))
+		w.Expect(w.headscale.createdSoFar()).To(Equal(4))
 		w.Expect(w.lines("trying again")).To(BeZero())
 	})
 }
 
-func TestAFightOverTheSecretMintsFewKeys(t *testing.T) {
+func TestAFightOverTheSecretCreatesFewKeys(t *testing.T) {
 	inWorld(t, defaults, func(w *world) {
 		w.start()
 		for range 3600 {
 			w.secrets.edit(setValue("rubbish"))
 			w.pass(time.Second)
 		}
-		w.Expect(w.headscale.mintedSoFar()).To(BeNumerically("<=", 7+3600/48), "seven, then one every 48 to 60 s")
+		w.Expect(w.headscale.createdSoFar()).To(BeNumerically("<=", 7+3600/48), "seven, then one every 48 to 60 s")
 		w.Expect(w.headscale.live()).To(HaveLen(1))
 		w.pass(2 * time.Minute)
 		w.atRest()
@@ -811,7 +816,7 @@ func TestAFailingCreateIsRepeatedSlowly(t *testing.T) {
 	inWorld(t, defaults, func(w *world) {
 		w.headscale.lostCreate = func() error { return errors.New("database is locked") }
 		w.start().pass(90 * time.Second)
-		w.Expect(w.headscale.mintedSoFar()).To(BeNumerically("<=", 8))
+		w.Expect(w.headscale.createdSoFar()).To(BeNumerically("<=", 8))
 		w.Expect(len(w.headscale.live())).To(BeNumerically("<=", 1), "each is expired before the next is made")
 		w.headscale.set(func() { w.headscale.lostCreate = nil })
 		w.pass(rotation.MaxCreateDelay + rotation.PendingTimeout)
@@ -909,7 +914,7 @@ func TestAHeadscaleThatKeepsAnotherExpirationGetsFewKeys(t *testing.T) {
 			inWorld(t, defaults, func(w *world) {
 				w.headscale.keep = kept
 				w.start().pass(time.Hour)
-				w.Expect(w.headscale.mintedSoFar()).To(BeNumerically("<=", 7+3600/48))
+				w.Expect(w.headscale.createdSoFar()).To(BeNumerically("<=", 7+3600/48))
 			})
 		})
 	}
@@ -981,7 +986,7 @@ func TestAKeyThatHeadscaleLostBeforeItWasStoredIsNotStored(t *testing.T) {
 			}
 		})
 		w.pass(31 * time.Minute)
-		w.Expect(w.headscale.mintedSoFar()).To(Equal(2))
+		w.Expect(w.headscale.createdSoFar()).To(Equal(2))
 		w.headscale.set(func() { w.headscale.keys = before })
 		w.secrets.set(func() { w.secrets.fail = nil })
 		for range 600 {

@@ -103,7 +103,7 @@ func follow(ctx context.Context, watcher watch.Interface, version string, wake *
 }
 
 // watchSocket reports when Headscale's socket is created or removed, until the context
-// ends. Where the system cannot tell, it looks once a second.
+// ends. Where the system cannot say so, it looks once a second.
 func watchSocket(ctx context.Context, path string, wake *waker, log *slog.Logger) {
 	watcher, err := fsnotify.NewWatcher()
 	if err == nil {

@@ -60,9 +60,17 @@ func appendAPIKey(keys []APIKey, id uint64, listed string, expiration, created *
 func (c *Client) ListAPIKeys(ctx context.Context) ([]APIKey, error) {
 	keys, err := call(ctx, c, method[[]APIKey]{grpc: listAPIKeysOverGRPC, http: listAPIKeysOverHTTP})
 	if err != nil {
-		return nil, fmt.Errorf("listing API keys: %w", err)
+		return nil, fmt.Errorf("listing API keys: %w", hintExpired(err))
 	}
 	return keys, nil
+}
+
+// hintExpired says what to do about a list that is too long.
+func hintExpired(err error) error {
+	if tooMuch(err) {
+		return fmt.Errorf("%w; if these are expired API keys, delete them in Headscale", err)
+	}
+	return err
 }
 
 func listAPIKeysOverGRPC(ctx context.Context, conn *grpcConn) ([]APIKey, error) {
@@ -113,7 +121,7 @@ func (c *Client) CreateAPIKey(ctx context.Context, expiration time.Time) (Key, e
 		err = checkKey(text)
 	}
 	if err != nil {
-		return Key{}, fmt.Errorf("creating an API key: %w", err)
+		return Key{}, fmt.Errorf("creating an API key: %w", hintExpired(err))
 	}
 	return NewKey(text), nil
 }

@@ -18,7 +18,7 @@ func BenchmarkClient(b *testing.B) {
 		b.Run(name+"/list", func(b *testing.B) {
 			client, server := benchmarkPair(b, release)
 			for range 10 {
-				server.Mint(nil)
+				server.CreateKey(nil)
 			}
 			for b.Loop() {
 				if _, err := client.ListAPIKeys(b.Context()); err != nil {
@@ -37,7 +37,7 @@ func BenchmarkClient(b *testing.B) {
 		})
 		b.Run(name+"/expire", func(b *testing.B) {
 			client, server := benchmarkPair(b, release)
-			prefix := server.Mint(nil).Prefix
+			prefix := server.CreateKey(nil).Prefix
 			for b.Loop() {
 				if err := client.ExpireAPIKey(b.Context(), prefix); err != nil {
 					b.Fatal(err)
@@ -60,4 +60,34 @@ func benchmarkPair(b *testing.B, release headscaletest.Release) (*headscale.Clie
 		server.Stop()
 	})
 	return client, server
+}
+
+// BenchmarkEndpoint compares a call on the socket with the same over the admin endpoint: one that
+// keeps its connection, and one that does not. The proxy of the test does what a sidecar does.
+func BenchmarkEndpoint(b *testing.B) {
+	for name, release := range map[string]headscaletest.Release{"gRPC": headscaletest.V029, "HTTP": headscaletest.V030} {
+		for way, keep := range map[string][]headscale.Option{"": nil, "-kept": {headscale.WithKeepAlive()}} {
+			b.Run(name+"/socket"+way, func(b *testing.B) {
+				_, server := benchmarkPair(b, release)
+				benchmarkCreateUser(b, server, headscale.NewClient(headscale.UnixSocket(server.SocketPath()), keep...))
+			})
+			b.Run(name+"/endpoint"+way, func(b *testing.B) {
+				_, server := benchmarkPair(b, release)
+				e := serveEndpoint(b, func(end func()) { b.Cleanup(end) }, server.SocketPath(), release)
+				options := append([]headscale.Option{headscale.WithBearerToken(token)}, keep...)
+				benchmarkCreateUser(b, server, headscale.NewClient(headscale.AdminEndpoint(e.address, e.pin), options...))
+			})
+		}
+	}
+}
+
+func benchmarkCreateUser(b *testing.B, server *headscaletest.Server, client *headscale.Client) {
+	b.Helper()
+	b.Cleanup(func() { _ = client.Close() })
+	for b.Loop() {
+		if _, err := client.CreateUser(b.Context(), headscale.NewUser{Name: "alice"}); err != nil {
+			b.Fatal(err)
+		}
+		server.SetDatabase(headscaletest.NewDatabase())
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -25,15 +26,20 @@ const userAgent = "headscale-operator"
 
 // Client is Headscale's admin API. It is safe for concurrent use.
 //
-// It holds no connection between calls. They are few and a connection over a Unix
-// socket costs less than a millisecond; one that is kept would have to be watched,
-// for the Headscale behind it may go away, and come back speaking another protocol.
+// Unless it is told to by WithKeepAlive, it holds no connection between calls. A connection
+// over a Unix socket costs less than a millisecond; one that is kept may be to a Headscale
+// that has gone away, and come back speaking another protocol.
 type Client struct {
 	dial      Dialer
 	timeout   time.Duration
+	token     Key
+	keep      bool
 	transport atomic.Int32
 	closed    context.Context // ends the calls in progress when the client is closed
 	close     context.CancelFunc
+
+	mu   sync.Mutex
+	idle *session // nil: none
 }
 
 // Option changes a Client.
@@ -42,6 +48,19 @@ type Option func(*Client)
 // WithCallTimeout replaces CallTimeout.
 func WithCallTimeout(timeout time.Duration) Option {
 	return func(c *Client) { c.timeout = timeout }
+}
+
+// WithBearerToken sends an API key with each call, as the admin endpoint wants it: over gRPC
+// as metadata and over HTTP as a header. One that is refused is ErrUnauthorized.
+func WithBearerToken(token Key) Option {
+	return func(c *Client) { c.token = token }
+}
+
+// WithKeepAlive keeps one connection from call to call, until an error, or Close, ends it.
+// Calls at the same time have connections of their own. It spares calls over TLS their
+// handshake, which costs more than most of what is asked for.
+func WithKeepAlive() Option {
+	return func(c *Client) { c.keep = true }
 }
 
 // NewClient returns a client of the Headscale that the dialer connects to. It does not
@@ -56,11 +75,18 @@ func NewClient(dial Dialer, options ...Option) *Client {
 }
 
 // Transport returns what Headscale was last found to speak.
+//
+// It is all that is known of the release: none reports its version on its socket. A caller that has to
+// know more takes it from the spec of the Headscale, or from what a call answers: where it
+// makes a difference here, the calls find out by themselves.
 func (c *Client) Transport() Transport { return Transport(c.transport.Load()) }
 
 // Close ends the calls in progress and refuses those to come, with ErrClosed.
 func (c *Client) Close() error {
 	c.close()
+	if kept := c.takeIdle(); kept != nil {
+		kept.close()
+	}
 	return nil
 }
 
@@ -69,20 +95,26 @@ func (c *Client) Close() error {
 type method[Answer any] struct {
 	grpc func(context.Context, *grpcConn) (Answer, error)
 	http func(context.Context, *httpConn) (Answer, error)
+	// limit is how many bytes an answer may have. Zero: answerLimit.
+	limit int
+	// means returns what words of a refusal mean.
+	means meanings
+	// timeouts is how many times the client's timeout it may take. Zero: once.
+	timeouts int
 }
 
-// call finds out the transport, connects and asks, all within the client's timeout.
+// call connects and asks, all within the client's timeout, or as many of it as the method may take.
 func call[Answer any](caller context.Context, c *Client, m method[Answer]) (Answer, error) {
-	ctx, cancel := context.WithTimeout(caller, c.timeout)
+	ctx, cancel := context.WithTimeout(caller, c.timeout*time.Duration(max(m.timeouts, 1)))
 	defer cancel()
 	stop := context.AfterFunc(c.closed, cancel)
 	defer stop()
 
 	answer, err := connectAndAsk(ctx, c, m)
-	return answer, c.explain(ctx, caller, err)
+	return answer, c.explain(ctx, caller, m.means.interpret(err))
 }
 
-// explain tells why there was no answer, where the reason is on this side.
+// explain says why there was no answer, where the reason is on this side.
 func (c *Client) explain(ctx, caller context.Context, err error) error {
 	switch {
 	case !errors.Is(err, ErrUnavailable):
@@ -98,31 +130,63 @@ func (c *Client) explain(ctx, caller context.Context, err error) error {
 	}
 }
 
-func connectAndAsk[Answer any](ctx context.Context, c *Client, m method[Answer]) (none Answer, err error) {
-	transport, err := probe(ctx, c.dial)
-	if err != nil {
-		return none, err
+// connectAndAsk asks over the connection that was kept, or else over a new one. One that was
+// kept may turn out to have ended before anything was sent: then another is made.
+func connectAndAsk[Answer any](ctx context.Context, c *Client, m method[Answer]) (answer Answer, err error) {
+	for {
+		s := c.takeIdle()
+		kept := s != nil
+		if !kept {
+			if s, err = c.connect(ctx); err != nil {
+				return answer, err
+			}
+		}
+		answer, err = ask(ctx, s, m)
+		c.release(s, err)
+		if !kept || !s.ended() {
+			return answer, err
+		}
 	}
-	c.transport.Store(int32(transport))
-	received := newTraffic()
-	answer, err := ask(ctx, transport, received.limit(c.dial), m)
-	if err != nil && received.exhausted() {
-		return none, errTooLong
-	}
-	return answer, err
 }
 
-// ask connects and asks over a transport.
-func ask[Answer any](ctx context.Context, transport Transport, dial Dialer, m method[Answer]) (none Answer, err error) {
-	if transport == TransportHTTP {
-		conn := newHTTPConn(dial)
-		defer conn.close()
-		return m.http(ctx, conn)
-	}
-	conn, err := newGRPCConn(dial)
+// connect opens a session, and remembers what Headscale speaks.
+func (c *Client) connect(ctx context.Context) (*session, error) {
+	conn, transport, err := dialAndProbe(ctx, c.dial)
 	if err != nil {
-		return none, err
+		return nil, err
 	}
-	defer conn.close()
-	return m.grpc(withoutDeadline{ctx}, conn)
+	c.transport.Store(int32(transport))
+	return newSession(conn, transport, c.token, c.keep)
+}
+
+// takeIdle takes over the session that was kept. It returns nil where there is none.
+func (c *Client) takeIdle() *session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	kept := c.idle
+	c.idle = nil
+	return kept
+}
+
+// release keeps a session for the next call, or closes it. One is kept only after a call that
+// came to its end: an answer, or a refusal of Headscale.
+func (c *Client) release(s *session, err error) {
+	if c.keep && (err == nil || errors.Is(err, ErrRefused)) {
+		s = c.putIdle(s)
+	}
+	if s != nil {
+		s.close()
+	}
+}
+
+// putIdle keeps a session, and returns what is to be closed instead: nil, or the session where
+// another is kept or the client was closed.
+func (c *Client) putIdle(s *session) *session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.idle != nil || c.closed.Err() != nil {
+		return s
+	}
+	c.idle = s
+	return nil
 }

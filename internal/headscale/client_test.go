@@ -136,7 +136,7 @@ func answerSpecs(f *fixture) {
 		Expect(listed[0].CreatedAt).To(BeTemporally("~", time.Now(), time.Minute))
 		listed[0].CreatedAt = time.Time{}
 		Expect(listed[0]).To(Equal(headscale.APIKey{
-			ID: 1, Prefix: prefix, Masked: f.release != headscaletest.V027,
+			ID: 1, Prefix: prefix, Masked: f.release >= headscaletest.V028,
 			Expiration: time.Date(2100, 1, 2, 2, 4, 5, 678_901_000, time.UTC),
 		}))
 
@@ -149,7 +149,7 @@ func answerSpecs(f *fixture) {
 	})
 
 	It("lists keys of other ages: legacy, without an expiration, never valid", func(ctx SpecContext) {
-		never := f.server.Mint(nil)
+		never := f.server.CreateKey(nil)
 		f.server.Database().Insert(headscaletest.Record{Prefix: "abc-def", Expiration: &time.Time{}})
 		f.server.Database().Insert(headscaletest.Record{Prefix: "0123456_-9"})
 		listed, err := f.client.ListAPIKeys(ctx)
@@ -170,7 +170,7 @@ func answerSpecs(f *fixture) {
 	})
 
 	It("refuses what cannot be meant before it asks Headscale", func(ctx SpecContext) {
-		key := f.server.Mint(nil)
+		key := f.server.CreateKey(nil)
 		_, err := f.client.CreateAPIKey(ctx, time.Time{})
 		Expect(err).To(MatchError(ContainSubstring("expiration is not set")))
 		Expect(f.client.ExpireAPIKey(ctx, "")).To(MatchError(ContainSubstring("prefix is empty")))
@@ -216,8 +216,8 @@ func silenceSpecs(f *fixture) {
 		_, err := newClient(f.server.SocketPath(), soon).CreateAPIKey(ctx, tomorrow())
 		Expect(err).To(MatchError(headscale.ErrUnavailable))
 		Expect(err).To(MatchError(context.DeadlineExceeded))
-		Expect(f.server.Minted()).To(BeZero())
-		Eventually(f.server.Minted).Should(Equal(1))
+		Expect(f.server.CreatedKeys()).To(BeZero())
+		Eventually(f.server.CreatedKeys).Should(Equal(1))
 	})
 
 	It("gives up at the caller's deadline", func(ctx SpecContext) {
@@ -289,7 +289,7 @@ func downSpecs(f *fixture) {
 		Eventually(failed).Should(Receive(MatchError(headscale.ErrUnavailable)))
 		Expect(f.server.Start()).To(Succeed())
 		Expect(f.client.CreateAPIKey(ctx, tomorrow())).NotTo(BeZero())
-		Expect(f.server.Minted()).To(Equal(1))
+		Expect(f.server.CreatedKeys()).To(Equal(1))
 	})
 
 	It("tells answers from silence at whatever moment Headscale dies", func(ctx SpecContext) {
@@ -317,16 +317,16 @@ func downSpecs(f *fixture) {
 			}
 		}()
 		for range deaths {
-			before := f.server.Minted()
-			Eventually(f.server.Minted).WithPolling(100 * time.Microsecond).Should(BeNumerically(">", before))
+			before := f.server.CreatedKeys()
+			Eventually(f.server.CreatedKeys).WithPolling(100 * time.Microsecond).Should(BeNumerically(">", before))
 			f.server.Crash()
 			Expect(f.server.Start()).To(Succeed())
 		}
 		close(over)
 		Eventually(ended).Should(BeClosed())
 		Expect(lost).To(BeNumerically(">", 0))
-		Expect(f.server.Minted()).To(BeNumerically("~", answered, deaths), "at most one answer is lost per death")
-		Expect(f.server.Minted()).To(BeNumerically(">=", answered))
+		Expect(f.server.CreatedKeys()).To(BeNumerically("~", answered, deaths), "at most one answer is lost per death")
+		Expect(f.server.CreatedKeys()).To(BeNumerically(">=", answered))
 	})
 }
 
@@ -345,7 +345,7 @@ func closingSpecs(f *fixture) {
 			})
 		}
 		callers.Wait()
-		Expect(f.server.Minted()).To(Equal(20))
+		Expect(f.server.CreatedKeys()).To(Equal(20))
 		Expect(f.server.ValidKeys()).To(BeEmpty())
 	})
 

@@ -55,6 +55,20 @@ func FuzzKey(f *testing.F) {
 	})
 }
 
+func FuzzRedactPreAuthKey(f *testing.F) {
+	for _, seed := range []string{"", " ", "\"", "-", "_", "x", "\n", "=", "hskey-auth-", "0", "é", "."} {
+		f.Add(seed, seed)
+	}
+	secret := strings.Repeat("0f1e2d3c", 8)
+	f.Fuzz(func(t *testing.T, before, after string) {
+		for _, key := range []string{"hskey-auth-0123456789ab-" + secret, secret[:48]} {
+			if redacted := Redact(before + key + after); strings.Contains(redacted, secret[:48]) || strings.Contains(redacted, secret[16:]) {
+				t.Fatalf("%q between %q and %q is redacted to %q", key, before, after, redacted)
+			}
+		}
+	})
+}
+
 func FuzzUnmaskPrefix(f *testing.F) {
 	for _, seed := range keySeeds {
 		f.Add(seed)

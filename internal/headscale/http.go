@@ -18,21 +18,27 @@ const (
 	// to connect.
 	httpHost = "headscale"
 
+	// headscaleSilent is what a gateway says.
+	headscaleSilent = "the admin endpoint says that Headscale does not answer"
+
 	// timeLayout is RFC 3339 with all six digits of the microseconds.
 	timeLayout = "2006-01-02T15:04:05.000000Z07:00"
 )
 
-// httpConn is Headscale's admin API from 0.30 on, over HTTP/1.1 and JSON, with a
-// connection for each request.
+// httpConn is Headscale's admin API from 0.30 on, over HTTP/1.1 and JSON, for one call at a
+// time.
 type httpConn struct {
 	client http.Client
+	token  Key // may be none
+	limit  int // of the answer of the call, in bytes
 }
 
-func newHTTPConn(dial Dialer) *httpConn {
-	return &httpConn{client: http.Client{
+// newHTTPConn prepares a connection. One that is to be kept stays open after an answer.
+func newHTTPConn(dial Dialer, token Key, keep bool) *httpConn {
+	return &httpConn{token: token, client: http.Client{
 		Transport: &http.Transport{
 			DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
-			DisableKeepAlives:      true,
+			DisableKeepAlives:      !keep,
 			DisableCompression:     true,
 			MaxResponseHeaderBytes: headerLimit,
 		},
@@ -43,9 +49,9 @@ func newHTTPConn(dial Dialer) *httpConn {
 func (h *httpConn) close() { h.client.CloseIdleConnections() }
 
 // exchange sends a request and decodes the answer into a value, unless that is nil. It
-// returns a *problem when Headscale answered with one.
+// returns a *Refusal when Headscale answered with a problem.
 func (h *httpConn) exchange(ctx context.Context, method, path string, body, answer any) error {
-	request, err := newRequest(ctx, method, path, body)
+	request, err := h.newRequest(ctx, method, path, body)
 	if err != nil {
 		return err
 	}
@@ -54,12 +60,12 @@ func (h *httpConn) exchange(ctx context.Context, method, path string, body, answ
 		return brokenOff(err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	content, err := io.ReadAll(io.LimitReader(response.Body, answerLimit+1))
+	content, err := io.ReadAll(io.LimitReader(response.Body, int64(h.limit)+1))
 	switch {
 	case err != nil:
 		return brokenOff(err)
-	case len(content) > answerLimit:
-		return errTooLong
+	case len(content) > h.limit:
+		return tooLongError(h.limit)
 	case response.StatusCode != http.StatusOK:
 		return refusal(response, content)
 	case answer == nil:
@@ -113,7 +119,7 @@ func (l *boundedList[Entry]) UnmarshalJSON(content []byte) error {
 	return nil
 }
 
-func newRequest(ctx context.Context, method, path string, body any) (*http.Request, error) {
+func (h *httpConn) newRequest(ctx context.Context, method, path string, body any) (*http.Request, error) {
 	var content io.Reader
 	if body != nil {
 		encoded, err := json.Marshal(body)
@@ -131,13 +137,15 @@ func newRequest(ctx context.Context, method, path string, body any) (*http.Reque
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
+	if !h.token.IsZero() {
+		request.Header.Set("Authorization", bearer(h.token))
+	}
 	return request, nil
 }
 
 // problem is an error that Headscale answered with (RFC 9457), less the values that
 // it quotes.
 type problem struct {
-	Status int    `json:"-"`
 	Detail string `json:"detail"`
 	Errors []struct {
 		Message  string `json:"message"`
@@ -145,32 +153,58 @@ type problem struct {
 	} `json:"errors"`
 }
 
-// Error says in one sentence what Headscale said in several places.
-func (p *problem) Error() string {
-	var text strings.Builder
-	fmt.Fprintf(&text, "Headscale refused with status %d %s", p.Status, http.StatusText(p.Status))
+// words says in one sentence what Headscale said in several places.
+func (p *problem) words() string {
+	var words []string
 	if p.Detail != "" {
-		text.WriteString(": " + p.Detail)
+		words = append(words, p.Detail)
 	}
 	for _, e := range p.Errors {
-		text.WriteString(": " + e.Message)
 		if e.Location != "" {
-			text.WriteString(" (" + e.Location + ")")
+			e.Message += " (" + e.Location + ")"
 		}
+		words = append(words, e.Message)
 	}
-	return foreignText(text.String())
+	return refusalWords(strings.Join(words, ": "))
 }
 
 // refusal returns the error that an answer with another status than 200 stands for.
 // One without a problem in it does not come from Headscale's API, but for example
 // from a server that has no such path: it says no more than its status.
 func refusal(response *http.Response, content []byte) error {
+	code := response.StatusCode
+	status := fmt.Sprintf("status %d %s", code, http.StatusText(code))
 	kind, _, err := mime.ParseMediaType(response.Header.Get("Content-Type"))
+	isProblem := err == nil && kind == "application/problem+json"
 	refused := &problem{}
-	if err != nil || kind != "application/problem+json" || len(content) > problemLimit || json.Unmarshal(content, refused) != nil {
-		return fmt.Errorf("the answer has the unexpected status %d %s",
-			response.StatusCode, http.StatusText(response.StatusCode))
+	switch {
+	case isProblem && len(content) <= problemLimit && json.Unmarshal(content, refused) == nil:
+		return &Refusal{Words: refused.words(), status: status, kind: problemKinds[code]}
+	case !isProblem && gatewayWords[code] != "":
+		return unavailable(gatewayWords[code])
+	case !isProblem && statusKinds[code] != nil:
+		return fmt.Errorf("the answer has the unexpected %s: %w", status, statusKinds[code])
+	default:
+		return fmt.Errorf("the answer has the unexpected %s", status)
 	}
-	refused.Status = response.StatusCode
-	return refused
 }
+
+var (
+	// gatewayWords are what the statuses mean with which the admin endpoint, or another reverse proxy,
+	// answers in place of Headscale. They say nothing of what was asked for.
+	gatewayWords = map[int]string{
+		http.StatusMisdirectedRequest: "the Headscale that runs now speaks gRPC", http.StatusServiceUnavailable: "a proxy in front of Headscale has no time for it",
+		http.StatusBadGateway: headscaleSilent, http.StatusGatewayTimeout: headscaleSilent,
+	}
+	// problemKinds are the statuses that say what a refusal of Headscale means.
+	problemKinds = map[int]error{
+		http.StatusUnauthorized: ErrUnauthorized, http.StatusNotImplemented: ErrUnsupported,
+		http.StatusRequestEntityTooLarge: ErrTooLarge,
+	}
+	// statusKinds are the statuses that say something without a problem, too: of the admin
+	// endpoint, or of a server that lacks the path or the method.
+	statusKinds = map[int]error{
+		http.StatusUnauthorized: ErrUnauthorized, http.StatusRequestEntityTooLarge: ErrTooLarge,
+		http.StatusNotFound: ErrUnsupported, http.StatusMethodNotAllowed: ErrUnsupported, http.StatusNotImplemented: ErrUnsupported,
+	}
+)

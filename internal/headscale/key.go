@@ -33,9 +33,9 @@ const (
 	mask = "***"
 )
 
-// Key is an API key that cannot be printed by accident. However it is formatted,
-// logged, marshalled or dumped, it shows at most its public prefix; Reveal is the
-// one way to its text. The text is behind a pointer that fmt does not follow, so
+// Key is an API key, or the text of a pre-auth key, that cannot be printed by accident. However
+// it is formatted, logged, marshalled or dumped, it shows at most the prefix of an API key;
+// Reveal is the one way to its text. The text is behind a pointer that fmt does not follow, so
 // this holds for a Key in an unexported field and in a panic too, where no method
 // of it is called.
 //
@@ -80,7 +80,7 @@ func (k Key) Prefix() (prefix string, ok bool) {
 }
 
 // String shows the key with its secret masked: "hskey-api-<12>-***", "<7>.***",
-// or "***" where no known structure tells the prefix from the secret.
+// or "***" where no known structure separates the prefix from the secret.
 func (k Key) String() string {
 	prefix, current, ok := splitKey(k.Reveal())
 	switch {
@@ -111,7 +111,7 @@ func (k Key) MarshalJSON() ([]byte, error) { return json.Marshal(k.String()) }
 func (k Key) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
 // splitKey finds the prefix of a key from both ends of its text, because prefix and
-// secret may themselves contain the characters that separate them. current tells
+// secret may themselves contain the characters that separate them. current distinguishes
 // "hskey-api-<12>-<64>" from the older structures.
 func splitKey(text string) (prefix string, current, ok bool) {
 	if rest, found := strings.CutPrefix(text, keyIntro); found && len(rest) > keySecretLength {
@@ -157,10 +157,11 @@ func isURLSafe(text string) bool {
 	return true
 }
 
-// keyLike finds what may be a key inside other text, rather too much than too little.
-var keyLike = regexp.MustCompile(keyIntro + `[\w-]+|[\w-]{7,}\.[\w-]{32,}`)
+// keyLike finds what may be a key inside other text, rather too much than too little: an API
+// key, a pre-auth key from 0.28 on, and one of before, which is 48 hexadecimal digits.
+var keyLike = regexp.MustCompile(keyIntro + `[\w-]+|hskey-auth-[\w-]+|[\w-]{7,}\.[\w-]{32,}|[0-9a-fA-F]{48,}`)
 
-// Redact masks what may be a key in text that came from elsewhere.
+// Redact masks what may be an API key or a pre-auth key in text that came from elsewhere.
 func Redact(text string) string {
 	return keyLike.ReplaceAllStringFunc(text, func(found string) string {
 		return NewKey(found).String()

@@ -100,6 +100,43 @@ func TestKeyIsNotPrinted(t *testing.T) {
 	}
 }
 
+func TestTextOfAPreAuthKeyIsNotPrinted(t *testing.T) {
+	for _, text := range []string{"hskey-auth-0123456789ab-" + urlSafe64, strings.Repeat("5ecre7", 8), "5ecre7", strings.Repeat("0f", 20) + "5ecre7a1"} {
+		g := NewWithT(t)
+		key := headscale.PreAuthKey{ID: 7, Key: headscale.NewKey(text), Tags: []string{"tag:web"}}
+		for _, printed := range []any{key, &key, []headscale.PreAuthKey{key}, map[string]any{"a": &key}, struct{ key headscale.PreAuthKey }{key}} {
+			for _, verb := range []string{"v", "+v", "#v", "s", "q", "x", "d"} {
+				expectRedacted(g, fmt.Sprintf("%"+verb, printed), text)
+			}
+			encoded, err := json.Marshal(printed)
+			g.Expect(err).NotTo(HaveOccurred())
+			expectRedacted(g, string(encoded), text)
+			var logged bytes.Buffer
+			slog.New(slog.NewJSONHandler(&logged, nil)).Info("key", "key", printed)
+			expectRedacted(g, logged.String(), text)
+		}
+		g.Expect(key.Key.String()).To(Equal("***"))
+		g.Expect(key.Key.Reveal()).To(Equal(text))
+	}
+}
+
+func TestPreAuthKeysAreRedacted(t *testing.T) {
+	legacy := strings.Repeat("0f1e2d", 8)
+	for text, redacted := range map[string]string{
+		"saving hskey-auth-0123456789ab-" + urlSafe64 + " failed": "saving *** failed",
+		"saving hskey-auth-0123456789ab-*** failed":               "saving ****** failed",
+		"UNIQUE constraint failed: " + legacy:                     "UNIQUE constraint failed: ***",
+		`{"key":"` + legacy + `"}`:                                `{"key":"***"}`,
+		"key=" + strings.ToUpper(legacy) + ", user=1":             "key=***, user=1",
+		"hskey-api-0123456789ab-" + urlSafe64 + " and " + legacy:  "hskey-api-0123456789ab-*** and ***",
+		"user not found":   "user not found",
+		legacy[:47]:        legacy[:47],
+		"x" + legacy + "x": "x***x",
+	} {
+		NewWithT(t).Expect(headscale.Redact(text)).To(Equal(redacted))
+	}
+}
+
 func TestKeyIsNotEncoded(t *testing.T) {
 	g := NewWithT(t)
 	var encoded bytes.Buffer

@@ -1,7 +1,6 @@
 package headscale
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	v1 "github.com/juanfont/headscale/gen/go/headscale/v1"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -23,10 +23,16 @@ const (
 	// entryLimit is how many entries a list may have. An empty one takes two bytes on the
 	// way and a hundred in memory, so the bytes alone are no bound.
 	entryLimit = 20_000
-	// trafficLimit is how many bytes all connections of a call may bring: the answer and what
-	// the transport adds. gRPC keeps some hundred bytes for each frame, of which the smallest
-	// takes ten on the way.
-	trafficLimit = answerLimit + answerLimit/8
+	// policyLimit is how many bytes a policy may have: gRPC takes no message of more than
+	// 4 MiB, and so no Headscale that speaks it.
+	policyLimit = 4<<20 - 1<<10
+	// largeAnswerLimit is the same of an answer that only the operator asks for: a policy, of which
+	// JSON escapes quotes and line breaks, or a list of 10 000 nodes or 20 000 pre-auth keys,
+	// or of users, each of whom may have 4 KiB of texts.
+	largeAnswerLimit = 8 << 20
+	// trafficShare is what the transport adds to an answer, as a part of it: an eighth. gRPC
+	// keeps some hundred bytes for each frame, of which the smallest takes ten on the way.
+	trafficShare = 8
 	// problemLimit is how many bytes the explanation of a refusal may have over HTTP.
 	problemLimit = 64 << 10
 	// headerLimit is how many bytes the headers and the trailers of an answer may have.
@@ -45,49 +51,49 @@ const (
 )
 
 var (
-	errTooLong   = fmt.Errorf("the answer of Headscale is longer than %d MiB; if these are expired API keys, delete them in Headscale", answerLimit>>20)
-	errTooMany   = fmt.Errorf("the answer of Headscale has more than %d entries; if these are expired API keys, delete them in Headscale", entryLimit)
+	errTooMany   = fmt.Errorf("the answer of Headscale has more than %d entries", entryLimit)
+	errExhausted = errors.New("the call received too much")
 	errNoMessage = errors.New("the answer of Headscale is not the message that was expected")
 	errNoKey     = errors.New("the answer of Headscale holds no key")
 	errBadKey    = fmt.Errorf("the answer of Headscale is not an API key: one has at most %d characters, which are letters, digits, '.', '-' and '_'", keyLimit)
 )
 
-// traffic bounds what a call may receive, over however many connections.
+// tooLongError says that an answer has more bytes than its own number.
+type tooLongError int
+
+// Error names the limit in MiB.
+func (e tooLongError) Error() string {
+	return fmt.Sprintf("the answer of Headscale is longer than %d MiB", e>>20)
+}
+
+// tooMuch reports whether an error says that an answer is larger than there may be.
+func tooMuch(err error) bool {
+	var tooLong tooLongError
+	return errors.As(err, &tooLong) || errors.Is(err, errTooMany)
+}
+
+// traffic bounds what a call may receive over its connection.
 type traffic struct{ left atomic.Int64 }
 
-func newTraffic() *traffic {
-	t := &traffic{}
-	t.left.Store(trafficLimit)
-	return t
-}
+// begin lets a call receive an answer of so many bytes.
+func (t *traffic) begin(limit int) { t.left.Store(int64(limit + limit/trafficShare)) }
 
 // exhausted reports whether the call was cut off because it received too much.
 func (t *traffic) exhausted() bool { return t.left.Load() <= 0 }
 
-// limit returns a dialer whose connections count.
-func (t *traffic) limit(dial Dialer) Dialer {
-	return func(ctx context.Context) (net.Conn, error) {
-		conn, err := dial(ctx)
-		if err != nil {
-			return nil, err
-		}
-		return &countedConn{Conn: conn, traffic: t}, nil
-	}
-}
-
 // countedConn is a connection that ends when its call has received too much.
 type countedConn struct {
 	net.Conn
-	traffic *traffic
+	*traffic
 }
 
 // Read is that of net.Conn.
 func (c *countedConn) Read(buffer []byte) (int, error) {
-	if c.traffic.exhausted() {
-		return 0, errTooLong
+	if c.exhausted() {
+		return 0, errExhausted
 	}
 	n, err := c.Conn.Read(buffer)
-	c.traffic.left.Add(-int64(n))
+	c.left.Add(-int64(n))
 	return n, err
 }
 
@@ -115,6 +121,23 @@ func validTime(instant time.Time) bool {
 	return 1 <= year && year <= 9999
 }
 
+// validOrNil returns a time in UTC, or nil for one that no Headscale has.
+func validOrNil(instant *time.Time) *time.Time {
+	if instant == nil || !validTime(*instant) {
+		return nil
+	}
+	utc := instant.UTC()
+	return &utc
+}
+
+// knownTime is validOrNil with the zero time in the place of nil.
+func knownTime(instant *time.Time) time.Time {
+	if valid := validOrNil(instant); valid != nil {
+		return *valid
+	}
+	return time.Time{}
+}
+
 // boundedCodec is gRPC's codec for protobuf, for one answer with no more than entryLimit
 // entries.
 type boundedCodec struct {
@@ -131,13 +154,14 @@ func (c *boundedCodec) Unmarshal(data mem.BufferSlice, message any) error {
 	return c.failed
 }
 
-// unmarshal decodes a message and drops what it does not know of it.
+// unmarshal decodes a message and drops what it does not know of it, but for nodes.
 func unmarshal(content []byte, message any) error {
 	if err := countEntries(content); err != nil {
 		return err
 	}
 	decoded, ok := message.(proto.Message)
-	if !ok || (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(content, decoded) != nil {
+	_, tagged := message.(*v1.ListNodesResponse) // with tags in fields of older releases
+	if !ok || (proto.UnmarshalOptions{DiscardUnknown: !tagged}).Unmarshal(content, decoded) != nil {
 		return errNoMessage
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"net"
 	"time"
 )
 
@@ -47,12 +48,9 @@ const frameHeaderLength = 9
 
 // probe finds out what Headscale speaks from the first bytes of its answer to an
 // HTTP/1.1 request that changes nothing. A gRPC server greets with its HTTP/2
-// settings and hangs up; an HTTP server answers, no matter with which status.
-func probe(ctx context.Context, dial Dialer) (Transport, error) {
-	conn, err := dial(ctx)
-	if err != nil {
-		return TransportUnknown, err
-	}
+// settings and hangs up; an HTTP server answers, no matter with which status. The connection
+// is of no use afterwards, and closed.
+func probe(ctx context.Context, conn net.Conn) (Transport, error) {
 	defer func() { _ = conn.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -67,7 +65,7 @@ func probe(ctx context.Context, dial Dialer) (Transport, error) {
 	return recognise(head)
 }
 
-// recognise tells the protocol by the first frameHeaderLength bytes that a server
+// recognise returns the protocol by the first frameHeaderLength bytes that a server
 // sent.
 func recognise(head []byte) (Transport, error) {
 	switch {

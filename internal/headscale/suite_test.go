@@ -21,11 +21,17 @@ func TestHeadscale(t *testing.T) {
 	RunSpecs(t, "Headscale's admin API")
 }
 
+// servers are the goroutines behind real servers, which live for several specs.
+var servers = []goleak.Option{
+	goleak.IgnoreAnyFunction("infrado.cloud/headscale-operator/test/process.(*Process).run"),
+	goleak.IgnoreAnyFunction("os/exec.(*Cmd).writerDescriptor.func1"),
+}
+
 // Nothing may go on in the background once a client and its server are done with.
 var _ = BeforeEach(func() {
 	before := goleak.IgnoreCurrent()
 	DeferCleanup(func() {
-		Eventually(func() error { return goleak.Find(before) }).Within(5 * time.Second).Should(Succeed())
+		Eventually(func() error { return goleak.Find(append(servers, before)...) }).Within(5 * time.Second).Should(Succeed())
 	})
 })
 

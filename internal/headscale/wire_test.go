@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -89,6 +90,7 @@ var _ = Describe("Over HTTP", func() {
 			Expect(err).To(MatchError("creating an API key: " + sentence))
 			Expect(err).NotTo(MatchError(headscale.ErrUnavailable))
 			Expect(err).NotTo(MatchError(headscale.ErrNotFound))
+			Expect(errors.Is(err, headscale.ErrRefused)).To(Equal(strings.HasPrefix(sentence, "Headscale refused")))
 			expectNoKey(err)
 		},
 		Entry("refused by validation", reply(422, plainProblem+"; charset=utf-8",
@@ -98,11 +100,13 @@ var _ = Describe("Over HTTP", func() {
 				"expected string to be RFC 3339 date-time (body.expiration)"),
 		Entry("refused with keys in the text", reply(500, plainProblem,
 			`{"detail":"saving `+secretKey+`","errors":[{"message":"duplicate\n  \"`+legacyKey+`\""}]}`),
-			`Headscale refused with status 500 Internal Server Error: saving hskey-api-0123456789ab-***: duplicate "abc-d_f.***"`),
+			`Headscale refused with status 500 Internal Server Error: saving hskey-api-***: duplicate "abc-d_f.***"`),
+		Entry("refused with a password in the text", reply(500, plainProblem, `{"detail":"cannot connect to \u0060host=db user=hs password=foo TOPSECRET\u0060: no"}`),
+			"Headscale refused with status 500 Internal Server Error: cannot connect to `host=db user=hs password=***`: no"),
 		Entry("refused with a long text", reply(500, plainProblem, `{"detail":"`+strings.Repeat("ä", 1000)+`"}`),
-			"Headscale refused with status 500 Internal Server Error: "+strings.Repeat("ä", 227)+"…"),
+			"Headscale refused with status 500 Internal Server Error: "+strings.Repeat("ä", 98)+"…"),
 		Entry("answered by something else", reply(404, "text/plain", "no page for "+secretKey),
-			"the answer has the unexpected status 404 Not Found"),
+			"the answer has the unexpected status 404 Not Found: this release of Headscale cannot do this"),
 		Entry("a problem that is none", reply(503, plainProblem, secretKey),
 			"the answer has the unexpected status 503 Service Unavailable"),
 		Entry("a redirection", http.RedirectHandler("/elsewhere", http.StatusFound).ServeHTTP,
@@ -219,7 +223,7 @@ var _ = Describe("Over gRPC", func() {
 		Entry("words that say otherwise than the list", codes.Unknown, "record not found",
 			"Headscale refused with code Unknown: record not found", nil),
 		Entry("a database error with keys in it", codes.Unknown, "saving "+secretKey+" "+legacyKey,
-			"Headscale refused with code Unknown: saving hskey-api-0123456789ab-*** abc-d_f.***", nil),
+			"Headscale refused with code Unknown: saving hskey-api-*** abc-d_f.***", nil),
 		Entry("a call that it does not have", codes.Unimplemented, "unknown method",
 			"Headscale refused with code Unimplemented: unknown method", nil),
 		Entry("unavailable", codes.Unavailable, "going down", "no answer from Headscale: the call ended with code Unavailable", headscale.ErrUnavailable),

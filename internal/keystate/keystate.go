@@ -68,7 +68,7 @@ type Retiring struct {
 	RevokedAt time.Time
 }
 
-// FromSecret evaluates the key of which a Secret's metadata tells; nil stands for a Secret
+// FromSecret evaluates the key that a Secret's metadata describes; nil stands for a Secret
 // that does not exist.
 func FromSecret(spec *v1beta1.APIKeySpec, secret *metav1.PartialObjectMetadata, now time.Time) Key {
 	if secret == nil {
@@ -88,7 +88,7 @@ func FromSecret(spec *v1beta1.APIKeySpec, secret *metav1.PartialObjectMetadata, 
 	return key
 }
 
-// FromStatus evaluates the key of which a Headscale's status tells. It stands in for the
+// FromStatus evaluates the key that a Headscale's status describes. It stands in for the
 // Secret where that must not be read, and knows nothing of the ledger.
 func FromStatus(spec *v1beta1.APIKeySpec, status *v1beta1.APIKeyStatus, now time.Time) Key {
 	if status == nil || status.SecretName != spec.EffectiveSecretName() {

@@ -74,7 +74,7 @@ func TestStatesOfAKey(t *testing.T) {
 	}
 }
 
-// The status has whole seconds; apart from that, it tells what the Secret tells.
+// The status has whole seconds; apart from that, it says what the Secret says.
 func TestStatusAndSecretAgree(t *testing.T) {
 	whole := expiration.Truncate(time.Second)
 	secret := stored()

@@ -136,7 +136,7 @@ var _ = Describe("The metrics server", func() {
 		address := serve(metrics.Serving{Secure: true, CertPath: dir})
 		Eventually(func(g Gomega) []string { return names(ctx, g, address(g)) }).WithContext(ctx).Should(ContainElement("first.example.com"))
 		project(dir, "second.example.com")
-		// The files are read every ten seconds, whatever a watch of links tells.
+		// The files are read every ten seconds, whatever a watch of links reports.
 		Eventually(func(g Gomega) []string { return names(ctx, g, address(g)) }).WithContext(ctx).WithTimeout(40 * time.Second).
 			Should(ContainElement("second.example.com"))
 	})

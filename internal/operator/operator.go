@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -24,6 +25,10 @@ import (
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/controller/headscale"
+	"infrado.cloud/headscale-operator/internal/controller/instance"
+	"infrado.cloud/headscale-operator/internal/controller/policy"
+	"infrado.cloud/headscale-operator/internal/controller/preauthkey"
+	"infrado.cloud/headscale-operator/internal/controller/user"
 	"infrado.cloud/headscale-operator/internal/kube/metrics"
 	"infrado.cloud/headscale-operator/internal/resources"
 )
@@ -62,20 +67,29 @@ type kind interface {
 // addToScheme register the kinds that the operator reads and writes. All of Kubernetes' would
 // take another mebibyte.
 var addToScheme = runtime.NewSchemeBuilder(
-	appsv1.AddToScheme, corev1.AddToScheme, rbacv1.AddToScheme, storagev1.AddToScheme, v1beta1.AddToScheme,
+	appsv1.AddToScheme, batchv1.AddToScheme, corev1.AddToScheme, rbacv1.AddToScheme, storagev1.AddToScheme, v1beta1.AddToScheme,
 )
 
 // cachedObjects say what the cache holds for each controller.
-var cachedObjects = []func() map[client.Object]cache.ByObject{headscale.CachedObjects}
+var cachedObjects = []func() map[client.Object]cache.ByObject{
+	headscale.CachedObjects, instance.CachedObjects, policy.CachedObjects, preauthkey.CachedObjects, user.CachedObjects,
+}
 
-// kinds are the controllers.
-func kinds(m manager.Manager, options *Options) []kind {
+// kinds are the controllers. What exists within a Headscale is asked of it through instances, until
+// the context ends.
+func kinds(ctx context.Context, m manager.Manager, options *Options) []kind {
+	instances := instance.New(ctx, &instance.Options{
+		Client: m.GetClient(), Live: m.GetAPIReader(), AllNamespaces: len(options.Namespaces) == 0, Now: options.Now,
+	})
 	return []kind{
 		&headscale.Reconciler{
 			Client: m.GetClient(), Live: m.GetAPIReader(), Now: options.Now,
 			Options:       resources.Options{ManagerImage: options.ManagerImage},
 			AllNamespaces: len(options.Namespaces) == 0,
 		},
+		&policy.Reconciler{Client: m.GetClient(), Live: m.GetAPIReader(), Instances: instances, Now: options.Now},
+		&user.Reconciler{Client: m.GetClient(), Live: m.GetAPIReader(), Instances: instances, Now: options.Now},
+		&preauthkey.Reconciler{Client: m.GetClient(), Live: m.GetAPIReader(), Instances: instances, Now: options.Now},
 	}
 }
 
@@ -111,7 +125,7 @@ func New(ctx context.Context, cluster *rest.Config, options *Options) (manager.M
 		}
 	}
 	var collectors []prometheus.Collector
-	for _, controller := range kinds(m, options) {
+	for _, controller := range kinds(ctx, m, options) {
 		collectors = append(collectors, controller.Collector(m.GetCache()))
 		if err := controller.SetupWithManager(ctx, m); err != nil {
 			return nil, fmt.Errorf("setting up a controller: %w", err)

@@ -1,7 +1,9 @@
 package operator
 
 import (
+	"os/exec"
 	"reflect"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -25,7 +27,11 @@ func TestCacheOptions(t *testing.T) {
 	g := NewWithT(t)
 	everywhere := cacheOptions(nil)
 	g.Expect(everywhere.DefaultNamespaces).To(BeNil())
-	g.Expect(everywhere.ByObject).To(HaveLen(len(cachedObjects[0]())))
+	all := 0
+	for _, of := range cachedObjects {
+		all += len(of())
+	}
+	g.Expect(everywhere.ByObject).To(HaveLen(all))
 	some := cacheOptions([]string{"a", "b"})
 	g.Expect(some.DefaultNamespaces).To(And(HaveLen(2), HaveKey("a"), HaveKey("b")))
 }
@@ -40,5 +46,17 @@ func TestScheme(t *testing.T) {
 			_, _, err := scheme.ObjectKinds(object)
 			g.Expect(err).NotTo(HaveOccurred())
 		}
+	}
+}
+
+// With one of these the linker must keep every method of every type.
+func TestTheOperatorDoesWithoutTemplates(t *testing.T) {
+	g := NewWithT(t)
+	output, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-tags=grpcnotrace", "../../cmd").Output()
+	g.Expect(err).NotTo(HaveOccurred())
+	packages := strings.Fields(string(output))
+	g.Expect(packages).To(ContainElement("infrado.cloud/headscale-operator/internal/operator"))
+	for _, large := range []string{"text/template", "html/template", "golang.org/x/net/trace"} {
+		g.Expect(packages).NotTo(ContainElement(large))
 	}
 }

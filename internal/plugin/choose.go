@@ -18,15 +18,20 @@ var kinds = []string{"headscale", "headscales", "hs", "headscale." + v1beta1.Gro
 // headscaleName is the name in an argument, which may be written as kubectl get -o name
 // prints it.
 func headscaleName(argument string) (string, error) {
-	name := argument
-	if kind, rest, found := strings.Cut(argument, "/"); found {
-		if !slices.Contains(kinds, kind) {
-			return "", usagef("%q is not the NAME of a Headscale, such as headscale or headscale/headscale", argument)
-		}
-		name = rest
+	return nameOf(argument, v1beta1.Kind, kinds)
+}
+
+// exampleNames are names of objects, by their kinds.
+var exampleNames = map[string]string{v1beta1.Kind: "headscale", v1beta1.KindUser: "alice", v1beta1.KindPreAuthKey: "web"}
+
+// nameOf is the name in an argument, before which its kind may stand in one of several ways.
+func nameOf(argument, kind string, kinds []string) (string, error) {
+	before, name, found := strings.Cut(argument, "/")
+	if !found {
+		before, name = kinds[0], argument
 	}
-	if name == "" || strings.Contains(name, "/") {
-		return "", usagef("%q is not the NAME of a Headscale, such as headscale or headscale/headscale", argument)
+	if name == "" || strings.Contains(name, "/") || !slices.Contains(kinds, before) {
+		return "", usagef("%q is not the NAME of a %s, such as %s or %s/%[3]s", argument, kind, exampleNames[kind], kinds[0])
 	}
 	return name, nil
 }
@@ -38,16 +43,20 @@ func (a *app) choose(ctx context.Context, args []string) (*cluster, *v1beta1.Hea
 	if err != nil {
 		return nil, nil, err
 	}
+	headscale, err := c.chosen(ctx, args)
+	return c, headscale, err
+}
+
+// chosen reads the Headscale that the arguments name, or the only one that there is.
+func (c *cluster) chosen(ctx context.Context, args []string) (*v1beta1.Headscale, error) {
 	if len(args) > 0 {
-		headscale, err := c.named(ctx, args[0])
-		return c, headscale, err
+		return c.named(ctx, args[0])
 	}
 	found, err := c.listHeadscales(ctx, c.namespace)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	headscale, err := theOnly(found, c.namespace)
-	return c, headscale, err
+	return theOnly(found, c.namespace)
 }
 
 // named reads a Headscale by its name.

@@ -93,6 +93,17 @@ func (c *cluster) listHeadscales(ctx context.Context, namespace string) ([]v1bet
 	})
 }
 
+// listKind reads all objects of a kind of this group in a namespace, or of all with "".
+func listKind[T any, P interface {
+	*T
+	runtime.Object
+}](ctx context.Context, c *cluster, resource, namespace string, newList func() runtime.Object) ([]T, error) {
+	return listAll[T, P](ctx, nil, func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+		list := newList()
+		return list, c.rest.Get().Namespace(namespace).Resource(resource).VersionedParams(&options, c.codec).Do(ctx).Into(list)
+	})
+}
+
 // listAll reads all objects that have some labels, page by page.
 func listAll[T any, P interface {
 	*T

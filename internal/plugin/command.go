@@ -10,6 +10,8 @@ import (
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/client-go/rest"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
 )
 
 // Exit statuses, which scripts rely on.
@@ -18,8 +20,8 @@ const (
 	ExitFailure = 1
 	// ExitUsage says that the command line cannot be used.
 	ExitUsage = 2
-	// ExitNotReady says that what was shown is not as it should be: a Headscale that is
-	// not ready, or a key that cannot be used.
+	// ExitNotReady says that what was shown is not as it should be: a Headscale, or an object
+	// within it, that is not ready, or a key that cannot be used.
 	ExitNotReady = 3
 	// ExitInterrupted says that Ctrl-C or SIGTERM came first: the usual status of it.
 	ExitInterrupted = 130
@@ -81,15 +83,16 @@ func Run(ctx context.Context, args []string, environment Environment) int {
 func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "kubectl-headscale",
-		Short: "Manage Headscales and their API keys",
+		Short: "Manage Headscales, their API keys and their nodes",
 		Long: `Shows how the Headscales of a cluster and their API keys are, reveals a key to a
-script, and has a key replaced.
+script, and has a key replaced. Shows users, pre-auth keys, backups, the policy in force
+and the nodes of a tailnet; approves routes of nodes, expires and deletes them.
 
 Where NAME is left out, the only Headscale of the namespace is meant.
 
 Exit statuses: 0 it is done, and what was shown is in order; 1 it could not be done;
-2 the command line cannot be used; 3 a Headscale that is not ready, or a key that cannot
-be used, was shown; 130 interrupted.`,
+2 the command line cannot be used; 3 a Headscale or an object within it that is not
+ready, or a key that cannot be used, was shown; 130 interrupted.`,
 		Annotations:       map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl headscale"},
 		Args:              a.noSuchCommand,
 		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
@@ -104,7 +107,8 @@ be used, was shown; 130 interrupted.`,
 		return usagef("%w; %s --help lists the flags", err, c.CommandPath())
 	})
 	a.flags.AddFlags(root.PersistentFlags())
-	root.AddCommand(a.statusCommand(), a.keyCommand(), a.rotateCommand(), a.eventsCommand(), a.versionCommand(), a.completionCommand())
+	root.AddCommand(a.statusCommand(), a.keyCommand(), a.rotateCommand(), a.eventsCommand(), a.policyCommand(), a.versionCommand(), a.completionCommand())
+	root.AddCommand(a.usersCommand(), a.preAuthKeysCommand(), a.nodesCommand(), a.backupCommand())
 	a.completeFlags(root)
 	return root
 }
@@ -123,11 +127,17 @@ func (a *app) noSuchCommand(c *cobra.Command, args []string) error {
 
 // oneName accepts at most one argument, the NAME of a Headscale.
 func oneName(c *cobra.Command, args []string) error {
+	return oneNameOf(c, args, v1beta1.Kind, kinds)
+}
+
+// oneNameOf accepts at most one argument, the NAME of an object of a kind, which kubectl writes in
+// several ways.
+func oneNameOf(c *cobra.Command, args []string, kind string, kinds []string) error {
 	if len(args) > 1 {
 		return usagef("%s takes one NAME, and was given %d: %q", c.CommandPath(), len(args), args)
 	}
 	for _, arg := range args {
-		if _, err := headscaleName(arg); err != nil {
+		if _, err := nameOf(arg, kind, kinds); err != nil {
 			return err
 		}
 	}

@@ -43,10 +43,7 @@ The directory must be on the PATH.`,
 
 // completeName offers the Headscales of the namespace.
 func (a *app) completeName(command *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	return a.complete(command.Context(), typed, func(ctx context.Context, c *cluster) ([]string, error) {
+	return a.completeOne(command, args, typed, func(ctx context.Context, c *cluster) ([]string, error) {
 		headscales, err := c.listHeadscales(ctx, c.namespace)
 		names := make([]string, len(headscales))
 		for i := range headscales {
@@ -54,6 +51,14 @@ func (a *app) completeName(command *cobra.Command, args []string, typed string) 
 		}
 		return names, err
 	})
+}
+
+// completeOne offers a first argument, and no further one.
+func (a *app) completeOne(command *cobra.Command, args []string, typed string, find func(context.Context, *cluster) ([]string, error)) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return a.complete(command.Context(), typed, find)
 }
 
 // complete offers what begins with what was typed. Where that fails, nothing is

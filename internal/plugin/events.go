@@ -53,7 +53,7 @@ last. Kubernetes forgets events after a while, usually an hour.`,
 			return a.events(c.Context(), args, follow, &format)
 		},
 	}
-	command.Flags().BoolVarP(&follow, "watch", "w", false, "go on listing what happens, until Ctrl-C")
+	command.Flags().BoolVarP(&follow, "watch", "w", false, "keep listing new events, until Ctrl-C")
 	format.addTo(command)
 	return command
 }

@@ -75,7 +75,7 @@ func (s *eventSource) watch(ctx context.Context, resourceVersion string) (watch.
 	return watchtools.NewRetryWatcherWithContext(ctx, resourceVersion, &cache.ListWatch{WatchFuncWithContext: begin})
 }
 
-// eventIn is the event of a change that a watch tells of, in either API.
+// eventIn is the event of a change that a watch reports, in either API.
 func eventIn(object runtime.Object) (eventsv1.Event, bool) {
 	switch event := object.(type) {
 	case *eventsv1.Event:

@@ -54,9 +54,10 @@ func (a *app) follow(ctx context.Context, c *cluster, r *rotation, timeout time.
 		}
 		p.waiting(reached)
 		select {
-		case <-ctx.Done():
-			return nil, &exit{ExitInterrupted, errors.New("interrupted; the request for a new key stays")}
-		case <-limited.Done():
+		case <-limited.Done(): // the time is over, or the whole was interrupted
+			if ctx.Err() != nil {
+				return nil, &exit{ExitInterrupted, errors.New("interrupted; the request for a new key stays")}
+			}
 			return nil, c.late(ctx, r, timeout, reached, last, trouble)
 		case <-time.After(pause):
 		}

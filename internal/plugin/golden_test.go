@@ -41,11 +41,11 @@ func golden(t *testing.T, name, got string) {
 	g.Expect(got).To(Equal(string(want)), "run with -update if this is as it should be")
 }
 
-// crashing is a Headscale that does not stay up, with last words that try to change the
+// crashing is a Headscale that is crash-looping, with last words that try to change the
 // terminal.
 var crashing = []func(*v1beta1.Headscale){says(
-	condition(v1beta1.ConditionReady, false, v1beta1.ReasonCrashing, "Headscale in pod headscale-0 does not stay up: parsing IPv4 prefix from config: \x1b[2Jnetip.ParsePrefix(“300.64.0.0/10”): unable to parse IP\nexit 1 …"),
-	condition(v1beta1.ConditionAvailable, false, v1beta1.ReasonCrashing, "Headscale in pod headscale-0 does not stay up: parsing IPv4 prefix from config: \x1b[2Jnetip.ParsePrefix(“300.64.0.0/10”): unable to parse IP\nexit 1 …"),
+	condition(v1beta1.ConditionReady, false, v1beta1.ReasonCrashing, "Headscale in pod headscale-0 is crash-looping: parsing IPv4 prefix from config: \x1b[2Jnetip.ParsePrefix(“300.64.0.0/10”): unable to parse IP\nexit 1 …"),
+	condition(v1beta1.ConditionAvailable, false, v1beta1.ReasonCrashing, "Headscale in pod headscale-0 is crash-looping: parsing IPv4 prefix from config: \x1b[2Jnetip.ParsePrefix(“300.64.0.0/10”): unable to parse IP\nexit 1 …"),
 )}
 
 func TestGoldenStatusOfOne(t *testing.T) {
@@ -112,7 +112,7 @@ func TestGoldenKey(t *testing.T) {
 		secret secretView
 	}{
 		"key-valid":    {pipe, secretOf(nil)},
-		"key-retiring": {pipe, secretOf(map[string]string{v1beta1.AnnotationRetiring: "31b0b7c1e2d4\x1b@2026-11-27T12:05:00Z,, bad,x@y", v1beta1.AnnotationKeyPrefix: "9ac3e6a37ae0\x1b"})},
+		"key-retiring": {pipe, secretOf(map[string]string{v1beta1.AnnotationRetiring: "31b0b7c1e2d4@2026-11-27T12:05:00Z,evil\x1b@2026-11-27T12:05:00Z,, bad,x@y", v1beta1.AnnotationKeyPrefix: "9ac3e6a37ae0\x1b"})},
 		"key-expired":  {inPOSIX, secretOf(map[string]string{v1beta1.AnnotationExpiration: "2026-11-27T12:00:00Z"})},
 		"key-missing":  {pipe, secretView{}},
 		"key-foreign":  {pipe, foreignSecret()},
@@ -140,7 +140,7 @@ func TestGoldenEvents(t *testing.T) {
 		Type: "Normal", Reason: "Pulled", Note: "Container image is already present", Regarding: corev1.ObjectReference{Kind: "Pod", Name: "headscale-0"},
 		DeprecatedSource: corev1.EventSource{Component: "kubelet"}, DeprecatedCount: 3, DeprecatedLastTimestamp: at(-2 * time.Minute), DeprecatedFirstTimestamp: at(-time.Hour),
 	}
-	series := eventOf(time.Hour, "Warning", v1beta1.ReasonCrashing, "Headscale in pod headscale-0\ndoes not stay up: it ended with status 1 and said nothing; kubectl logs headscale-0 -c headscale --previous may tell more", "Headscale", "headscale")
+	series := eventOf(time.Hour, "Warning", v1beta1.ReasonCrashing, "Headscale in pod headscale-0\nis crash-looping: it exited with code 1 and printed nothing; kubectl logs headscale-0 -c headscale --previous may tell more", "Headscale", "headscale")
 	series.Series = &eventsv1.EventSeries{Count: 7, LastObservedTime: metav1.MicroTime{Time: now.Add(-10 * time.Second)}}
 	found := []eventsv1.Event{
 		series, pulled,

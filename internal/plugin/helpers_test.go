@@ -29,10 +29,10 @@ func headscaleNamed(name string, changes ...func(*v1beta1.Headscale)) *v1beta1.H
 			ObservedGeneration: 2,
 			APIKey:             &v1beta1.APIKeyStatus{SecretName: v1beta1.DefaultSecretName, KeyPrefix: "9ac3e6a37ae0", Expiration: &expiration, NextRotation: &next},
 			Conditions: []metav1.Condition{
-				condition(v1beta1.ConditionReady, true, v1beta1.ReasonReady, "Headscale is running as asked for"),
+				condition(v1beta1.ConditionReady, true, v1beta1.ReasonReady, "Headscale is running with the desired configuration"),
 				condition(v1beta1.ConditionAvailable, true, v1beta1.ReasonAvailable, "Headscale in pod "+name+"-0 is ready"),
 				condition(v1beta1.ConditionAPIKeyReady, true, v1beta1.ReasonKeyValid, "The API key in Secret headscale-api-key is valid until 2027-02-22T12:00:00Z"),
-				condition(v1beta1.ConditionProgressing, false, v1beta1.ReasonComplete, "Nothing is under way"),
+				condition(v1beta1.ConditionProgressing, false, v1beta1.ReasonComplete, "Reconciliation complete"),
 			},
 		},
 	}

@@ -180,12 +180,17 @@ func (s screen) timeLeft(key *keyReport, columns int, now time.Time) cell {
 	case keystate.Overdue:
 		as = yellow
 	}
-	if key.lifetime <= 0 {
+	return s.spanLeft(left, key.lifetime, columns, as)
+}
+
+// spanLeft shows what is left of a lifetime, which is not positive where it is not known.
+func (s screen) spanLeft(left, lifetime time.Duration, columns int, as style) cell {
+	if lifetime <= 0 {
 		return cell{span(left), as}
 	}
-	text := fmt.Sprintf("%s %s", s.bar(float64(left)/float64(key.lifetime), columns), span(left))
+	text := fmt.Sprintf("%s %s", s.bar(float64(left)/float64(lifetime), columns), span(left))
 	if columns == barOfOne {
-		text += " of " + span(key.lifetime)
+		text += " of " + span(lifetime)
 	}
 	return cell{text, as}
 }

@@ -64,6 +64,43 @@ func (o *output) write(out io.Writer, value any) error {
 	return err
 }
 
+// formatWide is a table with more columns.
+const formatWide = "wide"
+
+var formatsOfTables = append([]string{formatWide}, formats...)
+
+// tableOutput is the value of the flag -o of a command that prints a table: an output, or wide.
+type tableOutput struct {
+	output
+	wide bool
+}
+
+func (o *tableOutput) String() string {
+	if o.wide {
+		return formatWide
+	}
+	return o.output.String()
+}
+
+// Set refuses formats that there are not.
+func (o *tableOutput) Set(value string) error {
+	if o.wide = value == formatWide; o.wide {
+		o.output = ""
+		return nil
+	}
+	if o.output.Set(value) != nil {
+		return fmt.Errorf("the formats are %s and %s", strings.Join(formatsOfTables[:len(formatsOfTables)-1], ", "), formatsOfTables[len(formatsOfTables)-1])
+	}
+	return nil
+}
+
+// addTo adds the flag -o to a command.
+func (o *tableOutput) addTo(c *cobra.Command) {
+	c.Flags().VarP(o, "output", "o", "print more columns, or for programs: "+strings.Join(formatsOfTables[:len(formatsOfTables)-1], ", ")+" or "+formatsOfTables[len(formatsOfTables)-1])
+	// The flag exists, so that this cannot fail.
+	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formatsOfTables, cobra.ShellCompDirectiveNoFileComp))
+}
+
 // list is several values for programs.
 type list[T any] struct {
 	Items []T `json:"items"`

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// progress tells how far a rotation is: a line for each stage, and on a terminal a last
+// progress reports how far a rotation is: a line for each stage, and on a terminal a last
 // line that is written over while something is waited for.
 type progress struct {
 	out    io.Writer

@@ -59,7 +59,7 @@ func (r *rotation) meant(headscale *v1beta1.Headscale, value string) bool {
 	return value != "" && (value == r.request || value == headscale.Annotations[v1beta1.AnnotationRotateRequestedAt])
 }
 
-// stage tells how far the request has come.
+// stage returns how far the request has come.
 func (r *rotation) stage(headscale *v1beta1.Headscale, secret secretView) stage {
 	if secret.forbidden {
 		return r.stageByStatus(headscale)
@@ -80,7 +80,7 @@ func (r *rotation) stage(headscale *v1beta1.Headscale, secret secretView) stage 
 	}
 }
 
-// stageByStatus tells how far the request has come where the Secret may not be read: by
+// stageByStatus returns how far the request has come where the Secret may not be read: by
 // what the operator says of it.
 func (r *rotation) stageByStatus(headscale *v1beta1.Headscale) stage {
 	status := headscale.Status.APIKey

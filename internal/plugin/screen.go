@@ -44,7 +44,7 @@ func newScreen(out io.Writer, getenv func(string) string) screen {
 	return s
 }
 
-// speaksUnicode tells by the locale whether the terminal reads UTF-8.
+// speaksUnicode reports, by the locale, whether the terminal reads UTF-8.
 func speaksUnicode(getenv func(string) string) bool {
 	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
 		if locale := getenv(name); locale != "" {

@@ -64,22 +64,28 @@ func (a *app) status(ctx context.Context, args []string, all bool, format *outpu
 
 // reports looks at the Headscales that are asked for.
 func (a *app) reports(ctx context.Context, c *cluster, args []string, all bool) ([]statusReport, error) {
+	headscales, namespace, err := c.read(ctx, args, all)
+	if err != nil {
+		return nil, err
+	}
+	return c.describeAll(ctx, headscales, namespace, a.Now())
+}
+
+// read reads the Headscales that are asked for, and says of which namespace: of all with "".
+func (c *cluster) read(ctx context.Context, args []string, all bool) ([]v1beta1.Headscale, string, error) {
 	if len(args) > 0 {
 		headscale, err := c.named(ctx, args[0])
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
-		return c.describeAll(ctx, []v1beta1.Headscale{*headscale}, headscale.Namespace, a.Now())
+		return []v1beta1.Headscale{*headscale}, headscale.Namespace, nil
 	}
 	namespace := c.namespace
 	if all {
 		namespace = metav1.NamespaceAll
 	}
 	headscales, err := c.listHeadscales(ctx, namespace)
-	if err != nil {
-		return nil, err
-	}
-	return c.describeAll(ctx, headscales, namespace, a.Now())
+	return headscales, namespace, err
 }
 
 // showReports prints how Headscales are: one in full, several in a table.
@@ -91,13 +97,22 @@ func (a *app) showReports(reports []statusReport, named, all bool, namespace str
 	case *format != "":
 		return format.write(out, list[statusReport]{Items: reports})
 	case len(reports) == 0 && all:
-		_, _ = fmt.Fprintln(a.Streams.ErrOut, "There is no Headscale in any namespace.")
+		a.sayNone(metav1.NamespaceAll)
 	case len(reports) == 0:
-		_, _ = fmt.Fprintf(a.Streams.ErrOut, "There is no Headscale in namespace %s; -A shows those of all namespaces.\n", namespace)
+		a.sayNone(namespace)
 	case len(reports) == 1 && !all:
 		newScreen(out, a.Getenv).showOne(out, &reports[0], a.Now())
 	default:
 		newScreen(out, a.Getenv).showMany(out, reports, all, a.Now())
 	}
 	return nil
+}
+
+// sayNone says that a namespace, or all with "", has no Headscale.
+func (a *app) sayNone(namespace string) {
+	if namespace == metav1.NamespaceAll {
+		_, _ = fmt.Fprintln(a.Streams.ErrOut, "There is no Headscale in any namespace.")
+		return
+	}
+	_, _ = fmt.Fprintf(a.Streams.ErrOut, "There is no Headscale in namespace %s; -A shows those of all namespaces.\n", namespace)
 }

@@ -5,6 +5,8 @@ import (
 	"io"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
 
@@ -16,48 +18,58 @@ const (
 
 // showOne prints how a Headscale is in full.
 func (s screen) showOne(out io.Writer, report *statusReport, now time.Time) {
-	state := cellOfReady(report)
+	state := cellOfState(report.Ready, report.Reason, report.Problem)
 	all := []field{
 		{"Headscale", fmt.Sprintf("%s/%s, %s: %s", report.Namespace, report.Name, report.Version, state.text), state.as},
 		{"Pod", podLine(report, now), plain},
 	}
 	all = append(all, s.keyFields(&report.Key, now)...)
-	wrong := field{"Problem", "none", green}
-	if report.Problem != "" {
-		wrong = field{"Problem", report.Problem, red}
-		if report.Ready {
-			wrong.as = yellow
-		}
-	}
-	all = append(all, wrong)
+	all = append(all, problemField(report.Ready, report.Problem))
 	for _, what := range report.Unread {
 		all = append(all, field{"Unread", "you are not allowed to read " + what, yellow})
 	}
 	s.fields(out, all)
-	if len(report.Conditions) == 0 {
+	s.conditions(out, report.Conditions, now)
+}
+
+// problemField is the line that says what is wrong.
+func problemField(ready bool, problem string) field {
+	switch {
+	case problem == "":
+		return field{"Problem", "none", green}
+	case ready:
+		return field{"Problem", problem, yellow}
+	default:
+		return field{"Problem", problem, red}
+	}
+}
+
+// conditions prints the conditions of an object, if there are any.
+func (s screen) conditions(out io.Writer, conditions []metav1.Condition, now time.Time) {
+	if len(conditions) == 0 {
 		return
 	}
 	_, _ = fmt.Fprintln(out)
 	rows := [][]cell{headings("CONDITION", "STATUS", "REASON", "SINCE", "MESSAGE")}
-	for i := range report.Conditions {
-		c := &report.Conditions[i]
+	for i := range conditions {
+		c := &conditions[i]
 		rows = append(rows, []cell{{c.Type, plain}, {string(c.Status), plain}, {c.Reason, plain},
 			{span(now.Sub(c.LastTransitionTime.Time)), plain}, {oneLine(c.Message), plain}})
 	}
 	s.table(out, rows)
 }
 
-// cellOfReady is whether a Headscale is ready, in a word.
-func cellOfReady(report *statusReport) cell {
+// cellOfState is whether an object is ready, in a word.
+func cellOfState(ready bool, reason, problem string) cell {
 	switch {
-	case !report.Ready && (report.Reason == "" || report.Reason == v1beta1.ReasonReady):
+	case !ready && (reason == "" || reason == v1beta1.ReasonReady):
 		return cell{"NotReady", red}
-	case !report.Ready:
-		return cell{report.Reason, red}
-	case report.Problem != "":
-		return cell{report.Reason, yellow}
+	case !ready:
+		return cell{reason, red}
+	case problem != "":
+		return cell{reason, yellow}
 	default:
-		return cell{report.Reason, green}
+		return cell{reason, green}
 	}
 }
 
@@ -101,7 +113,7 @@ func (s screen) showMany(out io.Writer, reports []statusReport, all bool, now ti
 		if report.Key.NextRotation != nil {
 			rotation = until(report.Key.NextRotation.Time, now)
 		}
-		row := []cell{{report.Name, plain}, {report.Version, plain}, cellOfReady(report), {orDash(report.Key.Prefix), plain},
+		row := []cell{{report.Name, plain}, {report.Version, plain}, cellOfState(report.Ready, report.Reason, report.Problem), {orDash(report.Key.Prefix), plain},
 			left, {rotation, plain}, {report.Problem, plain}}
 		if all {
 			row = append([]cell{{report.Namespace, plain}}, row...)

@@ -31,6 +31,8 @@ var (
 	admin client.Client
 	// withoutKind is what status says where the operator was never installed.
 	withoutKind result
+	// withoutKinds is the same of the kinds within a Headscale, by command.
+	withoutKinds = map[string]result{}
 )
 
 func TestPlugin(t *testing.T) {
@@ -54,6 +56,9 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(func() error { return plane.Stop() })
 	withoutKind = as(ctx, plane.Kubeconfig(), "status", "-A")
+	for _, command := range []string{"users", "preauthkeys"} {
+		withoutKinds[command] = as(ctx, plane.Kubeconfig(), command, "-A")
+	}
 
 	scheme := runtime.NewScheme()
 	Expect(errors.Join(clientgoscheme.AddToScheme(scheme), v1beta1.AddToScheme(scheme))).To(Succeed())

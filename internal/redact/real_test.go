@@ -1,22 +1,17 @@
 package redact_test
 
 import (
-	"bytes"
-	"context"
-	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	. "github.com/onsi/gomega"
-	"sigs.k8s.io/yaml"
 
 	"infrado.cloud/headscale-operator/internal/redact"
+	"infrado.cloud/headscale-operator/test/env"
 	"infrado.cloud/headscale-operator/test/serverbuild"
 )
 
@@ -112,27 +107,9 @@ func TestRealLastWords(t *testing.T) {
 
 // refuse runs Headscale with a config that it refuses and returns what it printed.
 func refuse(t *testing.T, binary string, spoil func(string, map[string]any)) string {
-	g := NewWithT(t)
-	dir := t.TempDir()
-	config := map[string]any{
-		"server_url": "http://127.0.0.1:1", "listen_addr": "127.0.0.1:0", "metrics_listen_addr": "127.0.0.1:0", "grpc_listen_addr": "127.0.0.1:0",
-		"noise":    map[string]any{"private_key_path": filepath.Join(dir, "noise.key")},
-		"prefixes": map[string]any{"v4": "100.64.0.0/10"},
-		"database": map[string]any{"type": "sqlite", "sqlite": map[string]any{"path": filepath.Join(dir, "db.sqlite")}},
-		"derp":     map[string]any{"paths": []string{}}, "unix_socket": filepath.Join(dir, "hs.sock"), "disable_check_updates": true,
-		"dns": map[string]any{"magic_dns": false, "override_local_dns": false, "base_domain": "example.internal"},
-	}
+	dir, config := t.TempDir(), map[string]any{}
 	spoil(dir, config)
-	text, err := yaml.Marshal(config)
-	g.Expect(err).NotTo(HaveOccurred())
-	path := filepath.Join(dir, "config.yaml")
-	g.Expect(os.WriteFile(path, text, 0o600)).To(Succeed())
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	var output bytes.Buffer
-	command := exec.CommandContext(ctx, binary, "serve", "--config", path)
-	command.Stdout, command.Stderr = &output, &output
-	g.Expect(command.Run()).To(HaveOccurred(), fmt.Sprint("Headscale must exit: ", output.String()))
-	g.Expect(ctx.Err()).NotTo(HaveOccurred(), output.String())
-	return output.String()
+	output, err := env.RefuseConfig(t.Context(), env.HeadscaleOptions{Binary: binary, Dir: dir, Config: config})
+	NewWithT(t).Expect(err).NotTo(HaveOccurred())
+	return output
 }

@@ -1,5 +1,5 @@
-// Package redact makes text that other programs wrote fit to be shown: in conditions and
-// events, which many people may read, in logs, and on terminals.
+// Package redact sanitizes text that other programs wrote, for conditions and events, which
+// many people may read, for logs, and for terminals.
 package redact
 
 import (
@@ -71,7 +71,7 @@ var (
 	prose = regexp.MustCompile(`(?i)^(?:a|an|the|no|not|is|are|was|must|permission|unexpected|invalid|cannot|could|failed|file|open|read|unsupported|unknown|missing|expected|required|found|and)[.,:!]?$`)
 	// keys are those of Headscale and Tailscale, of AWS, and web tokens: they say what they are.
 	keys = regexp.MustCompile(`\b((?:hskey|tskey)-[a-z]+-|[a-z]*key:|AKIA|ASIA|eyJ)[\w-]{6,}(?:\.[\w-]+){0,2}`)
-	// tokens are long enough to be a secret; whether one is, its characters tell.
+	// tokens are long enough to be a secret; whether one is, its characters show.
 	tokens = regexp.MustCompile(`[A-Za-z0-9_+=/~]{20,}`)
 )
 

@@ -97,7 +97,7 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-// FuzzLine looks for text that is not fit to be shown after all.
+// FuzzLine looks for text that is not sanitized after all.
 func FuzzLine(f *testing.F) {
 	f.Add("a\x1b[31mb\u202ec", 10)
 	f.Add("\x1b]0;x", 3)

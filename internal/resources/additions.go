@@ -24,10 +24,10 @@ func addToPod(pod *corev1ac.PodTemplateSpecApplyConfiguration, headscale *v1beta
 	if err := checkEnv(headscale); err != nil {
 		return err
 	}
-	if err := checkVolumes(added); err != nil {
+	if err := checkVolumes(added, headscale.Spec.Backup); err != nil {
 		return err
 	}
-	if err := checkMounts(added, l); err != nil {
+	if err := checkMounts(added, headscale.Spec.Backup, l); err != nil {
 		return err
 	}
 	pod.WithLabels(added.Labels).WithAnnotations(added.Annotations)
@@ -68,11 +68,22 @@ func addContents(pod *corev1ac.PodSpecApplyConfiguration, added *v1beta1.PodSpec
 	if err := convert("pod.volume_mounts", added.VolumeMounts, &mounts); err != nil {
 		return err
 	}
+	limitEmptyDirs(volumes)
 	container := &pod.Containers[0]
 	container.Env = append(container.Env, env...)
 	container.VolumeMounts = append(container.VolumeMounts, mounts...)
 	pod.Volumes = append(pod.Volumes, volumes...)
 	return nil
+}
+
+// limitEmptyDirs gives a size limit to each emptyDir without one, with which Headscale could
+// fill its node's disk. A limit that was written stays, also 0, which is none to the kubelet.
+func limitEmptyDirs(volumes []corev1ac.VolumeApplyConfiguration) {
+	for _, volume := range volumes {
+		if volume.EmptyDir != nil && volume.EmptyDir.SizeLimit == nil {
+			volume.EmptyDir.WithSizeLimit(scratchLimit)
+		}
+	}
 }
 
 // convert turns a section of the API into its apply configuration, which has the same
@@ -207,8 +218,11 @@ func replacedSettings(spec *v1beta1.HeadscaleSpec) map[string]string {
 }
 
 // checkVolumes refuses names that the pod's own volumes have.
-func checkVolumes(added *v1beta1.PodSpec) error {
+func checkVolumes(added *v1beta1.PodSpec, backup *v1beta1.BackupSpec) error {
 	taken := []string{volumeConfig, volumeData, volumeFiles, volumeSocket, volumeTmp, volumeToken}
+	if backup != nil {
+		taken = append(taken, volumeBackup, volumeBackupFiles, volumeIdentity, volumeIdentitySecret)
+	}
 	for _, volume := range added.Volumes {
 		if slices.Contains(taken, volume.Name) {
 			return invalid("pod.volumes", "must not have the name %s, which a volume of the operator's has: choose another, such as my-%[1]s", volume.Name)
@@ -219,8 +233,11 @@ func checkVolumes(added *v1beta1.PodSpec) error {
 
 // checkMounts refuses mounts of volumes that there are none of, and mounts where the
 // pod's own volumes are.
-func checkMounts(added *v1beta1.PodSpec, l *layout) error {
+func checkMounts(added *v1beta1.PodSpec, backup *v1beta1.BackupSpec, l *layout) error {
 	taken := []string{configDir, filesDir, l.dataDir, l.socketDir(), tmpDir, tokenDir}
+	if backup != nil {
+		taken = append(taken, backupDir, backupFilesDir)
+	}
 	for _, m := range added.VolumeMounts {
 		if !slices.ContainsFunc(added.Volumes, func(volume v1beta1.PodVolume) bool { return volume.Name == m.Name }) {
 			return invalid("pod.volume_mounts", "has the volume %q, which is not in spec.pod.volumes: add it there", m.Name)

@@ -27,6 +27,7 @@ pod:
   volumes:
   - {name: ca, configMap: {name: ca}}
   - {name: all, projected: {sources: [{serviceAccountToken: {path: t, audience: vault}}, {downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}]}}]}}
+  - {name: scratch, emptyDir: {}}
   - {name: me, downwardAPI: {items: [{path: name, fieldRef: {fieldPath: metadata.name}}]}}
   volume_mounts:
   - {name: ca, mountPath: /etc/ssl/certs, readOnly: true}

@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -27,6 +28,11 @@ func headscaleOf(t testing.TB, spec string) *v1beta1.Headscale {
 // shortSpec is a spec with what every Headscale needs, and more of its config.
 func shortSpec(config string) string {
 	return `{version: v0.29.3, config: {server_url: "http://headscale.example.com"` + config + `}}`
+}
+
+// specWithVolumes is a spec with some volumes.
+func specWithVolumes(volumes string) string {
+	return strings.TrimSuffix(shortSpec(""), "}") + ", pod: {volumes: [" + volumes + "]}}"
 }
 
 // configOf is the config.yaml that is built of a config, as a map.
@@ -133,7 +139,10 @@ func TestTheManagerIsToldWhoseTheSecretIs(t *testing.T) {
 // TestEveryEmptyDirHasALimit looks for a volume with which a pod could fill its node's disk.
 func TestEveryEmptyDirHasALimit(t *testing.T) {
 	g := NewWithT(t)
-	for _, spec := range []string{shortSpec(""), withReferences, withAdditions} {
+	for spec, emptyDirs := range map[string]int{
+		shortSpec(""): 2, withReferences: 2, withAdditions: 3,
+		specWithVolumes("{name: a, emptyDir: {}}, {name: b, emptyDir: {medium: Memory}}"): 4,
+	} {
 		objects, err := Build(headscaleOf(t, spec), operatorOptions)
 		g.Expect(err).NotTo(HaveOccurred())
 		found := 0
@@ -144,8 +153,22 @@ func TestEveryEmptyDirHasALimit(t *testing.T) {
 				g.Expect(volume.EmptyDir.SizeLimit.Sign()).To(Equal(1), *volume.Name)
 			}
 		}
-		g.Expect(found).To(Equal(2))
+		g.Expect(found).To(Equal(emptyDirs))
 	}
+}
+
+// TestAWrittenLimitOfAnEmptyDirStays has a larger one, and one that is none to the kubelet.
+func TestAWrittenLimitOfAnEmptyDirStays(t *testing.T) {
+	g := NewWithT(t)
+	objects, err := Build(headscaleOf(t, specWithVolumes("{name: a, emptyDir: {sizeLimit: 5Gi}}, {name: b, emptyDir: {sizeLimit: 0}}")), operatorOptions)
+	g.Expect(err).NotTo(HaveOccurred())
+	limits := map[string]string{}
+	for _, volume := range objects.StatefulSet.Spec.Template.Spec.Volumes {
+		if volume.EmptyDir != nil {
+			limits[*volume.Name] = volume.EmptyDir.SizeLimit.String()
+		}
+	}
+	g.Expect(limits).To(Equal(map[string]string{volumeSocket: "16Mi", volumeTmp: "1Gi", "a": "5Gi", "b": "0"}))
 }
 
 // TestRoleWithoutAForeignSecret shows that a Secret that is somebody else's is in no rule.

@@ -9,6 +9,8 @@ import (
 
 	. "github.com/onsi/gomega"
 	"sigs.k8s.io/yaml"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
 )
 
 // update writes the golden files instead of comparing with them:
@@ -26,6 +28,18 @@ func TestGolden(t *testing.T) {
 version: v0.29.3
 config: {server_url: "http://headscale.example.com", metrics_listen_addr: ""}
 api_key: {auto_manage: false}
+`,
+		"backup": `
+version: v0.29.3
+config: {server_url: "http://headscale.example.com"}
+backup:
+  replica: {type: file, path: /backups/headscale}
+  credentials: {name: backup-credentials}
+  files: [{name: key, secret: {name: sftp, key: id}}, {name: hosts, config_map: {name: hosts, key: hosts}}]
+pod:
+  backup_resources: {limits: {memory: 64Mi}}
+  volumes: [{name: backups, persistentVolumeClaim: {claimName: backups}}]
+  volume_mounts: [{name: backups, mountPath: /backups}]
 `,
 		"everything": `
 version: v0.28.0
@@ -51,7 +65,7 @@ api_key: {secret_name: admin-key, expiration: 1h, rotation_buffer: 30m, revocati
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
-			objects, err := Build(headscaleOf(t, spec), operatorOptions)
+			objects, err := Build(headscaleOf(t, spec), backedUp(v1beta1.BackupStatus{Incarnation: "0000-1111-1"}))
 			g.Expect(err).NotTo(HaveOccurred())
 			file := filepath.Join("testdata", name+".yaml")
 			got := allOf(g, objects)
@@ -69,7 +83,7 @@ api_key: {secret_name: admin-key, expiration: 1h, rotation_buffer: 30m, revocati
 func allOf(g Gomega, objects *Objects) string {
 	var documents []string
 	for _, object := range []any{
-		objects.ServiceAccount, objects.Role, objects.RoleBinding, objects.ConfigMap, objects.Service, objects.MetricsService, objects.StatefulSet,
+		objects.ServiceAccount, objects.Role, objects.RoleBinding, objects.ConfigMap, objects.BackupConfigMap, objects.Service, objects.MetricsService, objects.StatefulSet,
 	} {
 		text, err := yaml.Marshal(object)
 		g.Expect(err).NotTo(HaveOccurred())

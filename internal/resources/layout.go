@@ -21,10 +21,28 @@ const (
 	portACME = "acme"
 	// portKeyMetrics is the API Key Manager's; the others are Headscale's.
 	portKeyMetrics = "apikey-metrics"
+	// portKeyAdmin is the API Key Manager's too, and in no Service: who may use it connects to
+	// the pod.
+	portKeyAdmin = "apikey-admin"
 )
 
 // keyMetricsPort is where the API Key Manager serves its metrics and its health.
 const keyMetricsPort = 9101
+
+// AdminPort is where the API Key Manager serves Headscale's admin API.
+const AdminPort = 9102
+
+// takenPorts are those of the other containers of a pod, and who serves what there.
+func takenPorts(spec *v1beta1.HeadscaleSpec) map[int32]string {
+	taken := map[int32]string{}
+	if spec.APIKey.Managed() {
+		taken[keyMetricsPort], taken[AdminPort] = "the API Key Manager serves its metrics", "the API Key Manager serves Headscale's admin API"
+	}
+	if spec.Backup != nil {
+		taken[backupPort] = "Litestream serves its metrics"
+	}
+	return taken
+}
 
 // tmpDir is where programs put temporary files.
 const tmpDir = "/tmp"
@@ -43,9 +61,9 @@ type layout struct {
 	// ports are those that can be reached from outside the pod: http first, then
 	// grpc, metrics, stun and acme where there are such.
 	ports []port
-	// tls tells that Headscale serves TLS.
+	// tls is whether Headscale serves TLS.
 	tls bool
-	// acme tells that Headscale gets its certificate itself, so that it answers to
+	// acme is whether Headscale gets its certificate itself, so that it answers to
 	// its own host name only.
 	acme bool
 	// socket is the path of the Unix socket.
@@ -54,9 +72,8 @@ type layout struct {
 	dataDir string
 }
 
-// layoutOf reads the layout from a completed config and its known fields. Where the key is managed, one port
-// is taken.
-func layoutOf(values document, config *v1beta1.HeadscaleConfig, managed bool) (layout, error) {
+// layoutOf reads the layout from a completed config and its known fields. Some ports are taken.
+func layoutOf(values document, config *v1beta1.HeadscaleConfig, taken map[int32]string) (layout, error) {
 	dir, err := dataDir(values)
 	if err != nil {
 		return layout{}, err
@@ -65,7 +82,7 @@ func layoutOf(values document, config *v1beta1.HeadscaleConfig, managed bool) (l
 	if err != nil {
 		return layout{}, err
 	}
-	ports, err := portsOf(config, challenge, managed)
+	ports, err := portsOf(config, challenge, taken)
 	if err != nil {
 		return layout{}, err
 	}
@@ -84,7 +101,7 @@ func layoutOf(values document, config *v1beta1.HeadscaleConfig, managed bool) (l
 
 // portsOf reads the ports from a completed config, and the address of its ACME server. A
 // server on a loopback address has none: nothing outside the pod can reach it.
-func portsOf(config *v1beta1.HeadscaleConfig, challenge string, managed bool) ([]port, error) {
+func portsOf(config *v1beta1.HeadscaleConfig, challenge string, others map[int32]string) ([]port, error) {
 	listeners := []struct{ field, name, text string }{
 		{"config.listen_addr", portHTTP, string(config.ListenAddr)},
 		{"config.grpc_listen_addr", portGRPC, string(config.GRPCListenAddr)},
@@ -106,8 +123,8 @@ func portsOf(config *v1beta1.HeadscaleConfig, challenge string, managed bool) ([
 		if other, taken := fields[socket]; taken {
 			return nil, invalid(listener.field, "has the port %d, which %s has too: give each its own", addr.port, other)
 		}
-		if managed && addr.port == keyMetricsPort && protocolOf(listener.name) == corev1.ProtocolTCP {
-			return nil, invalid(listener.field, "has the port %d, on which the API Key Manager serves its metrics: choose another", addr.port)
+		if served := others[addr.port]; served != "" && protocolOf(listener.name) == corev1.ProtocolTCP {
+			return nil, invalid(listener.field, "has the port %d, on which %s: choose another", addr.port, served)
 		}
 		fields[socket] = "spec." + listener.field
 		if !addr.loopback() {
@@ -175,7 +192,7 @@ func (l *layout) checkDirs() error {
 		if slices.Contains(sharedDirs, volume.dir) || slices.ContainsFunc(systemDirs, func(dir string) bool { return within(volume.dir, dir) }) {
 			return invalid(volume.field, "must not be in %s, which a volume would hide: choose a directory of its own, such as /var/run/headscale or /var/lib/headscale", volume.dir)
 		}
-		for _, taken := range []string{configDir, filesDir, tokenDir} {
+		for _, taken := range []string{configDir, filesDir, tokenDir, identityDir, identitySecretDir} {
 			if overlap(volume.dir, taken) {
 				return invalid(volume.field, "must not be in %s, because another volume is mounted at %s: choose a directory of its own", volume.dir, taken)
 			}

@@ -62,6 +62,7 @@ func TestThePortOfTheManager(t *testing.T) {
 	for config, sentence := range map[string]string{
 		`, listen_addr: "0.0.0.0:9101"`:                                "spec.config.listen_addr has the port 9101, on which the API Key Manager serves its metrics: choose another",
 		`, metrics_listen_addr: "127.0.0.1:9101"`:                      "spec.config.metrics_listen_addr has the port 9101, on which the API Key Manager serves its metrics: choose another",
+		`, grpc_listen_addr: ":9102"`:                                  "spec.config.grpc_listen_addr has the port 9102, on which the API Key Manager serves Headscale's admin API: choose another",
 		`, grpc_listen_addr: ":9101"`:                                  "spec.config.grpc_listen_addr has the port 9101, on which the API Key Manager serves its metrics: choose another",
 		`, derp: {server: {enabled: true, stun_listen_addr: ":9101"}}`: "",
 	} {

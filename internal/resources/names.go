@@ -1,6 +1,8 @@
 package resources
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -38,7 +40,7 @@ const AnnotationStartedVersion = v1beta1.GroupName + "/started-version"
 // LabelHeadscale is on the claim of the data volume: the name of the Headscale whose data it
 // has. The claim outlives the Headscale and nothing owns it, so it does not keep the label
 // app.kubernetes.io/instance: Argo CD may be configured to prune by that one.
-const LabelHeadscale = v1beta1.GroupName + "/headscale"
+const LabelHeadscale = v1beta1.LabelHeadscale
 
 // annotationArgoSync is what Argo CD may do with an object. Its value on the claim of the
 // data volume is neverPruned: the StatefulSet's controller copies the labels of its selector
@@ -71,7 +73,8 @@ func metricsName(headscale *v1beta1.Headscale) string {
 // IsChildName reports whether a child object of a Headscale may have a name. (The pod and the
 // claim of the data volume are the StatefulSet's.)
 func IsChildName(headscale, name string) bool {
-	return strings.TrimSuffix(name, metricsSuffix) == headscale || name == headscale
+	suffix, ofIt := strings.CutPrefix(name, headscale)
+	return ofIt && slices.Contains([]string{"", metricsSuffix, preflightSuffix, backupSuffix, verifySuffix}, suffix)
 }
 
 // selectorLabels are the labels by which the pods of a Headscale are found. They
@@ -105,9 +108,9 @@ func owner(headscale *v1beta1.Headscale) *metav1.OwnerReferenceApplyConfiguratio
 }
 
 // InstanceOf is the name of the Headscale that an object with these labels is for,
-// or "".
+// or "". A pod of a preflight has another label, by which no Service finds it.
 func InstanceOf(labels map[string]string) string {
-	return labels[labelInstance]
+	return cmp.Or(labels[labelInstance], HeadscaleOfPreflight(labels), HeadscaleOfVerification(labels))
 }
 
 // HeadscaleOfClaim is the name of the Headscale whose data volume a claim of that name is
@@ -153,9 +156,10 @@ func VersionOf(labels map[string]string) string {
 func MetadataKeys() []string {
 	return []string{
 		labelName, labelInstance, labelVersion, v1beta1.LabelManagedBy, v1beta1.LabelComponent, LabelHeadscale,
-		AnnotationVersion, AnnotationStartedVersion, annotationArgoSync, appsv1.ControllerRevisionHashLabelKey,
+		AnnotationVersion, AnnotationStartedVersion, AnnotationBackupIncarnation, AnnotationPreflightDigest, AnnotationPreflightAttempt, annotationArgoSync, appsv1.ControllerRevisionHashLabelKey,
 		v1beta1.AnnotationExpiration, v1beta1.AnnotationCreatedAt, v1beta1.AnnotationKeyPrefix, v1beta1.AnnotationKeyDigest,
 		v1beta1.AnnotationPending, v1beta1.AnnotationRetiring, v1beta1.AnnotationRotateRequestedAt, v1beta1.AnnotationRotateHandled,
+		v1beta1.AnnotationAdminCertificate, v1beta1.AnnotationIdentity,
 	}
 }
 

@@ -22,6 +22,10 @@ type Options struct {
 	// SecretIsForeign is whether the API key Secret exists and is somebody else's. The Role
 	// gives the API Key Manager no rights on it then.
 	SecretIsForeign bool
+	// IdentityIsForeign is the same of the Secret for Headscale's private keys.
+	IdentityIsForeign bool
+	// Backup is the incarnation of the database where the resource has a backup.
+	Backup v1beta1.BackupStatus
 }
 
 // Objects are all that a Headscale wants, in the order in which they are needed.
@@ -35,6 +39,9 @@ type Objects struct {
 	RoleBinding *rbacv1.RoleBindingApplyConfiguration
 	// ConfigMap holds Headscale's completed config.yaml.
 	ConfigMap *corev1.ConfigMapApplyConfiguration
+	// BackupConfigMap holds Litestream's config and what becomes of an empty volume; nil where
+	// there is no backup.
+	BackupConfigMap *corev1.ConfigMapApplyConfiguration
 	// Service is for Headscale's clients.
 	Service *corev1.ServiceApplyConfiguration
 	// MetricsService is for what collects metrics, Headscale's and the API Key Manager's;
@@ -42,8 +49,14 @@ type Objects struct {
 	MetricsService *corev1.ServiceApplyConfiguration
 	// StatefulSet runs the pod.
 	StatefulSet *appsv1.StatefulSetApplyConfiguration
-	// OIDCIssuer is the identity provider of the config, fit to be shown, or "".
+	// OIDCIssuer is the identity provider of the config, sanitized, or "".
 	OIDCIssuer string
+	// PolicyInDatabase is whether Headscale reads its policy from its database. Where a variable
+	// says so whose value comes from elsewhere, that is not known, and this is false.
+	PolicyInDatabase bool
+	// IdentityKeys are the entries of the Secret for Headscale's private keys that the API Key
+	// Manager keeps there; none where it keeps none.
+	IdentityKeys []string
 	// Warnings are sentences about what works and should be otherwise.
 	Warnings []string
 }
@@ -90,7 +103,7 @@ func (d *Draft) Build(options Options) (*Objects, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan, err := layoutOf(d.config, &known, headscale.Spec.APIKey.Managed())
+	plan, err := layoutOf(d.config, &known, takenPorts(&headscale.Spec))
 	if err != nil {
 		return nil, err
 	}
@@ -110,19 +123,26 @@ func (d *Draft) Build(options Options) (*Objects, error) {
 		return nil, err
 	}
 	objects := &Objects{
-		OIDCIssuer:     redact.Line(issuer, maxIssuer),
-		ServiceAccount: serviceAccount(headscale),
-		ConfigMap:      configMap(headscale, text),
-		Service:        service(headscale, &plan),
-		MetricsService: metricsService(headscale, &plan),
-		Warnings:       warnings,
+		OIDCIssuer:       redact.Line(issuer, maxIssuer),
+		PolicyInDatabase: PolicyInDatabase(d.config, headscale.Spec.Pod.Env),
+		ServiceAccount:   serviceAccount(headscale),
+		ConfigMap:        configMap(headscale, text),
+		Service:          service(headscale, &plan),
+		MetricsService:   metricsService(headscale, &plan),
+		Warnings:         warnings,
 	}
 	pod, err := completePod(headscale, &plan, text, options)
 	if err != nil {
 		return nil, err
 	}
+	if err := addBackup(objects, pod, d.config, headscale, &plan, &options.Backup); err != nil {
+		return nil, err
+	}
+	if err := addIdentity(objects, pod.Spec, d.config, headscale, &plan, &options); err != nil {
+		return nil, err
+	}
 	if headscale.Spec.APIKey.Managed() {
-		objects.Role, objects.RoleBinding = role(headscale, options), roleBinding(headscale)
+		objects.Role, objects.RoleBinding = addIdentityRights(role(headscale, options), headscale, objects, options), roleBinding(headscale)
 	}
 	objects.StatefulSet = statefulSet(headscale, pod)
 	return objects, nil

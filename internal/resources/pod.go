@@ -38,6 +38,8 @@ var (
 	// copy of the whole database there whenever Headscale ends (VACUUM), and what it cannot
 	// sort in memory. The database of thousands of devices takes some tens of MiB.
 	tmpLimit = resource.MustParse("1Gi")
+	// scratchLimit is the size of an emptyDir in spec.pod.volumes for which none is written.
+	scratchLimit = resource.MustParse("1Gi")
 )
 
 // podTemplate is Headscale's pod, without a sidecar.

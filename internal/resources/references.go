@@ -89,6 +89,7 @@ func References(headscale *v1beta1.Headscale) []Reference {
 	for _, f := range referencedFiles(&headscale.Spec) {
 		all.add(Reference{Field: f.field, Kind: f.kind, Name: f.name, Keys: []string{f.key}})
 	}
+	addBackupReferences(&all, headscale.Spec.Backup)
 	addEnvReferences(&all, headscale.Spec.Pod.Env)
 	addVolumeReferences(&all, headscale.Spec.Pod.Volumes)
 	return all

@@ -26,6 +26,9 @@ func metricsService(headscale *v1beta1.Headscale, l *layout) *corev1ac.ServiceAp
 	if headscale.Spec.APIKey.Managed() {
 		ports = append(ports, port{portKeyMetrics, keyMetricsPort})
 	}
+	if headscale.Spec.Backup != nil {
+		ports = append(ports, port{portBackup, backupPort})
+	}
 	if len(ports) == 0 {
 		return nil
 	}

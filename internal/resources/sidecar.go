@@ -27,7 +27,8 @@ const probePeriod, probeTimeout, probeFailures = 30, 5, 6
 
 // addSidecar puts the API Key Manager into a pod, with what it alone needs. It has
 // no readiness probe: trouble with a key must not take Headscale out of its Service.
-// (Nor does a sidecar that cannot even start: the Services publish the pod anyway.)
+// (Nor does a sidecar that cannot even start: the Services publish the pod anyway. But with a
+// backup a new pod needs the operator's image of it, for the container of ContainerIdentity.)
 func addSidecar(pod *corev1ac.PodTemplateSpecApplyConfiguration, headscale *v1beta1.Headscale, l *layout, operatorsImage string) error {
 	image := cmp.Or(headscale.Spec.APIKey.ManagerImage, operatorsImage)
 	if image == "" {
@@ -47,7 +48,9 @@ func addSidecar(pod *corev1ac.PodTemplateSpecApplyConfiguration, headscale *v1be
 		WithEnv(corev1ac.EnvVar().WithName("POD_NAMESPACE").WithValueFrom(
 			corev1ac.EnvVarSource().WithFieldRef(podNamespace()))).
 		WithSecurityContext(containerSecurity()).
-		WithPorts(corev1ac.ContainerPort().WithName(portKeyMetrics).WithContainerPort(keyMetricsPort).WithProtocol(corev1.ProtocolTCP)).
+		WithPorts(
+			corev1ac.ContainerPort().WithName(portKeyMetrics).WithContainerPort(keyMetricsPort).WithProtocol(corev1.ProtocolTCP),
+			corev1ac.ContainerPort().WithName(portKeyAdmin).WithContainerPort(AdminPort).WithProtocol(corev1.ProtocolTCP)).
 		WithLivenessProbe(corev1ac.Probe().
 			WithHTTPGet(corev1ac.HTTPGetAction().
 				WithPath("/healthz").WithPort(intstr.FromString(portKeyMetrics)).WithScheme(corev1.URISchemeHTTP)).
@@ -86,7 +89,7 @@ func managerArgs(headscale *v1beta1.Headscale, l *layout) ([]string, error) {
 		"--expiration=" + durationText(key.Expiration, lifetime.Expiration),
 		"--rotation-buffer=" + durationText(key.RotationBuffer, lifetime.RotationBuffer),
 	}
-	args = append(args, fmt.Sprintf("--metrics-bind-address=:%d", keyMetricsPort), "--headscale-version="+headscale.Spec.Version)
+	args = append(args, fmt.Sprintf("--metrics-bind-address=:%d", keyMetricsPort), fmt.Sprintf("--admin-bind-address=:%d", AdminPort), "--headscale-version="+headscale.Spec.Version)
 	if lifetime.RevocationDelay > 0 {
 		args = append(args, "--revocation-delay="+string(key.RevocationDelay))
 	}

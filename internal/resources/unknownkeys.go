@@ -131,7 +131,7 @@ func (k releaseKeys) unknownIn(section map[string]any, path string) []string {
 		case isSection && k.isSection(lower):
 			unknown = append(unknown, k.unknownIn(value, written)...)
 		case isRemoved(lower):
-			// It is refused, or Headscale itself tells of it.
+			// It is refused, or Headscale itself reports it.
 		default:
 			unknown = append(unknown, written)
 		}
@@ -214,11 +214,12 @@ func (k releaseKeys) nearest(path string) string {
 	return best
 }
 
-// firstRelease is the first release that has a key; nil where none has it.
+// firstRelease is the first release that has a key, or a section with keys; nil where none
+// has it.
 func firstRelease(path string) *version.Version {
-	for _, key := range configKeys {
-		if key.path == path {
-			return knownReleases[key.first]
+	for release, keys := range keysByRelease() {
+		if _, isKey := keys[path]; isKey || keys.isSection(path) {
+			return knownReleases[release]
 		}
 	}
 	return nil
@@ -232,7 +233,7 @@ const (
 )
 
 // variablesByRelease has the variables that stand for a key of each of knownReleases, or for a
-// removed one, which is refused, or of which Headscale itself tells. It is made once.
+// removed one, which is refused, or which Headscale itself reports. It is made once.
 var variablesByRelease = sync.OnceValue(func() []map[string]bool {
 	all := make([]map[string]bool, len(knownReleases))
 	for release, keys := range keysByRelease() {

@@ -35,7 +35,8 @@ func TestUnknownConfigKeys(t *testing.T) {
 		"a key before 0.23":                   {config: "{ip_prefixes: [100.64.0.0/10]}", want: inConfig + "ip_prefixes (write prefixes.v4 and prefixes.v6)"},
 		"several keys before 0.23":            {config: "{db_type: sqlite3, db_path: /x/y}", want: inConfig + "db_path (write database.sqlite.path), db_type (write database.type)"},
 		"a key that only an old release has":  {config: "{tuning: {register_cache_cleanup: 1m}}", want: inConfig + "tuning.register_cache_cleanup (only other releases have it, first v0.27)"},
-		"a key that only a later release has": {version: "v0.28.0", config: "{node: {expiry: 1h}}", want: "Headscale v0.28.0 does not know and ignores in spec.config: node"},
+		"a section that only a later one has": {version: "v0.28.0", config: "{node: {expiry: 1h}}", want: "Headscale v0.28.0 does not know and ignores in spec.config: node (only other releases have it, first v0.29)"},
+		"a key that only a later release has": {version: "v0.26.1", config: "{derp: {server: {verify_clients: true}}}", want: "Headscale v0.26.1 does not know and ignores in spec.config: derp.server.verify_clients (only other releases have it, first v0.27)"},
 		"a policy": {
 			config: "{policy: {mode: database, acls: [], groups: {}}}",
 			want: inConfig + "policy.acls (a policy is no part of the config: put it into a ConfigMap and name that in spec.files.policy, or set policy.mode to database and send it to Headscale), " +

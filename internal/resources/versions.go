@@ -80,7 +80,7 @@ func parseRelease(text string) (*version.Version, bool) {
 	return version.MajorMinor(parsed.Major(), parsed.Minor()), true
 }
 
-// OtherRelease is the version that a Headscale tells of itself, in the form of spec.version,
+// OtherRelease is the version that a Headscale reports of itself, in the form of spec.version,
 // where it is of another minor release than the one that was declared; "" where it is of the
 // same, or one of them is no release.
 func OtherRelease(told, declared string) string {

@@ -101,11 +101,11 @@ func Decide[F any](v View[F]) Decision {
 	if d, needed := v.repair(); needed {
 		return d
 	}
-	return Decision{Action: None, Reason: ReasonUpToDate, Next: v.next(), Message: v.outlook()}
+	return Decision{Action: None, Reason: ReasonUpToDate, Next: v.next(), Message: v.nextChange()}
 }
 
-// outlook says what becomes of a credential that is good.
-func (v View[F]) outlook() string {
+// nextChange says until when a credential is valid, and when it is replaced.
+func (v View[F]) nextChange() string {
 	key := v.Stored()
 	if key == nil {
 		return fmt.Sprintf("there is no %s, and none is to be created", v.Rules.Noun)
@@ -171,7 +171,7 @@ func (v View[F]) revokeRetiring(expire []string) ([]RetiringEntry, []string) {
 	for _, entry := range v.Record.Retiring {
 		key := v.find(entry.ID)
 		switch {
-		case key == nil || v.refused(*key) || entry.ID == v.storedID():
+		case key == nil || v.refused(*key) || entry.ID == v.storedID() || !v.believes(*key):
 		case v.stuck(entry.ID) || !v.retires(entry):
 			kept = append(kept, entry)
 		default:
@@ -209,13 +209,22 @@ func (v View[F]) predecessors() []string {
 		stored := v.Record != nil && key.ID == v.storedID()
 		switch {
 		case v.refused(key):
-		case stored && (v.tagged(key) || v.Record.ID != "" || v.Record.Intact()),
+		case stored && v.keeps(key),
 			v.Record == nil && v.Rules.LostRecord == RetireAfterDelay && v.owns(key):
 			ids = append(ids, key.ID)
 		}
 	}
 	return ids
 }
+
+// keeps reports whether the stored credential is ours to expire: it has our tag, or the ledger says
+// that it was stored here.
+func (v View[F]) keeps(key Credential[F]) bool {
+	return v.believes(key) && (v.tagged(key) || v.Record.ID != "" || v.Record.Intact())
+}
+
+// believes reports whether a credential is ours to expire because the ledger says so.
+func (v View[F]) believes(key Credential[F]) bool { return !v.Rules.OnlyTagged || v.tagged(key) }
 
 // sweep finds credentials of ours that no ledger knows of. It comes last, so that the only
 // one that works is never expired before there is a better one.

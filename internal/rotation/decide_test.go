@@ -14,12 +14,12 @@ import (
 // The kinds of credentials that the protocol is tested with. They differ in all that Rules
 // and a Backend may differ in.
 
-// text is one that tells its ID: "<id>.<secret>".
+// text is one that has its ID: "<id>.<secret>".
 type text string
 
 func (t text) Reveal() string { return string(t) }
 
-// plainKind is credentials that can be used again and again, and whose text tells their ID.
+// plainKind is credentials that can be used again and again, and whose text has their ID.
 var plainKind = rotationtest.Kind[struct{}]{
 	Rules: rotation.Rules[struct{}]{
 		Noun: "token", Issuer: "The issuer", Policies: standard[struct{}](), Expected: expected, IDOf: idOf, NotOurs: "theirs",
@@ -36,7 +36,7 @@ type onceFacts struct {
 const reasonUsed, reasonUserChanged rotation.Reason = "KeyUsed", "UserChanged"
 
 // onceKind is credentials that can be used once, that belong to a user, and whose text does
-// not tell their ID.
+// not have their ID.
 var onceKind = rotationtest.Kind[onceFacts]{
 	Rules: rotation.Rules[onceFacts]{
 		Noun: "ticket", Issuer: "The office",

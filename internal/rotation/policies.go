@@ -26,13 +26,16 @@ type Rules[F any] struct {
 	// to happen, and not because something is wrong: they do not count towards the bound
 	// on how often credentials are created.
 	Expected []Reason
-	// IDOf reads the ID of a credential out of its text; nil if no text tells its ID.
-	// Where it is not ok, the record's own note tells the ID.
+	// IDOf reads the ID of a credential out of its text; nil if no text has its ID.
+	// Where it is not ok, the record's own note has the ID.
 	IDOf func(text Text) (id string, ok bool)
-	// Foreign tells that a credential with our tag belongs to another record
+	// Foreign reports whether a credential with our tag belongs to another record
 	// nevertheless; nil: none does. There are a million tags, so two of a thousand
 	// records may well have the same.
 	Foreign func(credential Credential[F]) bool
+	// OnlyTagged is whether none is expired that has not our tag, whatever the record says: it is
+	// written by whoever may write its Secret, who need not be allowed to have another's expired.
+	OnlyTagged bool
 	// LostRecord is what becomes of our credentials when the record is gone.
 	LostRecord LostRecord
 	// NotOurs is the message for a Secret that belongs to someone else.

@@ -88,7 +88,7 @@ func (r Record) retires(id string) bool {
 	return slices.ContainsFunc(r.Retiring, func(entry RetiringEntry) bool { return entry.ID == id })
 }
 
-// DigestOf is the note by which a stored credential is told from another value. A
+// DigestOf is the note by which a stored credential is distinguished from another value. A
 // credential has at least 190 random bits, so nothing can be learnt from it.
 func DigestOf(text Text) string {
 	digest := sha256.Sum256([]byte(reveal(text)))

@@ -12,7 +12,7 @@ type Backend[F any] interface {
 	// List returns all credentials that the backend knows, expired ones too.
 	List(ctx context.Context) ([]Credential[F], error)
 	// Create has a credential issued that expires at the given instant. Where the answer
-	// does not tell its ID, id is empty, and it is looked for in the list. After an error
+	// does not have its ID, id is empty, and it is looked for in the list. After an error
 	// the credential may exist nevertheless, and may appear in the list even later.
 	Create(ctx context.Context, expiration time.Time) (text Text, id string, err error)
 	// Expire has a credential refused from now on. One that the backend does not know, or
@@ -62,7 +62,7 @@ func (e *ThrottledError) Error() string {
 		e.Noun, e.Cause.Message, e.Noun, FormatTime(e.Until.Truncate(time.Second)))
 }
 
-// Observer is told what a Rotator does.
+// Observer is notified of what a Rotator does.
 type Observer[F any] interface {
 	// Decided is called with each decision and all that it was made of.
 	Decided(view View[F], decision Decision)

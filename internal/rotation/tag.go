@@ -43,6 +43,9 @@ func carries(expiration time.Time, fraction time.Duration) bool {
 	return !expiration.IsZero() && time.Duration(expiration.Nanosecond()) == fraction
 }
 
+// Fraction is the fraction of a second that the tag is.
+func (t Tag) Fraction() time.Duration { return t.fraction }
+
 // Expiration returns the first tagged instant that is not before the one given.
 func (t Tag) Expiration(notBefore time.Time) time.Time {
 	tagged := notBefore.UTC().Truncate(time.Second).Add(t.fraction)

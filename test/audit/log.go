@@ -71,6 +71,7 @@ func (e *Event) Created() bool {
 type Log struct {
 	dir    string
 	offset int64
+	counts Counts
 }
 
 // New makes a log in a directory, where it writes its policy.
@@ -119,4 +120,33 @@ func (l *Log) Read(take func(*Event)) error {
 		take(event)
 	}
 	return nil
+}
+
+// Counts are numbers of requests, but for watches: all, those that change something, and those that
+// created an object which is no event.
+type Counts struct{ All, Writes, Created int }
+
+// Count reads what has come since the last time, and returns the requests since the beginning.
+func (l *Log) Count() (Counts, error) {
+	err := l.Read(l.counts.add)
+	return l.counts, err
+}
+
+// add counts a request.
+func (c *Counts) add(event *Event) {
+	if event.Verb == "watch" {
+		return
+	}
+	c.All++
+	if event.Writes() {
+		c.Writes++
+	}
+	if event.Created() && event.ObjectRef.Resource != "events" && event.ObjectRef.Subresource == "" {
+		c.Created++
+	}
+}
+
+// Since are the requests after an earlier count.
+func (c Counts) Since(earlier Counts) Counts {
+	return Counts{c.All - earlier.All, c.Writes - earlier.Writes, c.Created - earlier.Created}
 }

@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"infrado.cloud/headscale-operator/test/audit"
@@ -18,8 +15,72 @@ import (
 	"infrado.cloud/headscale-operator/test/serverbuild"
 )
 
-// headscaleVersion is the Headscale that is measured with.
-const headscaleVersion = serverbuild.DefaultHeadscale
+const (
+	// headscaleVersion is the Headscale that is measured with.
+	headscaleVersion = serverbuild.DefaultHeadscale
+	// limit is how long anything that is waited for may take.
+	limit = 10 * time.Minute
+)
+
+// lab is an API server that keeps an audit log, with nothing in it, for one measurement.
+type lab struct {
+	*env.World
+	began time.Time
+	audit *audit.Log
+	// output is what the programs print that are measured.
+	output *process.Log
+}
+
+// inLab measures something in a lab of its own.
+func inLab(ctx context.Context, s *settings, measure func(context.Context, *lab)) {
+	l := &lab{began: time.Now(), output: process.NewLog(nil)}
+	l.World = must(env.NewWorld("hs-bench-", l.output, headscaleVersion))
+	defer func() { check(l.Close()) }()
+	l.Binaries = env.Binaries{Operator: filepath.Join(s.images, "manager"), Manager: filepath.Join(s.images, "apikey-manager")}
+	l.audit = must(audit.New(l.Guard.Dir()))
+	check(l.StartPlane(func(server *envtest.APIServer) {
+		l.audit.Configure(server)
+		// The default has 254 addresses, which two Services of each Headscale use up.
+		server.Configure().Set("service-cluster-ip-range", "10.0.0.0/16")
+	}))
+	// An API server that is being watched takes a minute to stop.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := attempt(func() { measure(ctx, l) }); err != nil {
+		check(fmt.Errorf("%w; the last lines of what is measured:\n%s", err, l.output.Tail(5)))
+	}
+}
+
+// usage is what a process used in some time, and the memory that it has at the end.
+type usage struct {
+	took time.Duration
+	audit.Counts
+	process.Usage
+}
+
+// usageOf is what a process, which is all that is measured in a lab, has used so far. The log has
+// requests of ServiceAccounts only, and nothing else has one.
+func (l *lab) usageOf(p *process.Process) usage {
+	return usage{time.Since(l.began), must(l.audit.Count()), must(p.Usage())}
+}
+
+// since is what was used after an earlier look.
+func (u usage) since(earlier usage) usage {
+	u.took -= earlier.took
+	u.Counts = u.Since(earlier.Counts)
+	u.Processor -= earlier.Processor
+	return u
+}
+
+// percent is the part of a processor that was kept busy.
+func (u usage) percent() float64 { return 100 * u.Processor.Seconds() / u.took.Seconds() }
+
+// watchRest measures a process while nothing happens.
+func (l *lab) watchRest(ctx context.Context, rest time.Duration, p *process.Process) usage {
+	before := l.usageOf(p)
+	pause(ctx, rest)
+	return l.usageOf(p).since(before)
+}
 
 // failure is how check ends a measurement.
 type failure struct{ error }
@@ -37,27 +98,18 @@ func must[T any](value T, err error) T {
 	return value
 }
 
-// attempt does something in which check and must end what cannot go on, and returns why.
+// attempt returns the error with which check or must ended what it does.
 func attempt(do func()) (err error) {
 	defer func() {
-		switch caught := recover().(type) {
-		case nil:
-		case failure:
-			err = caught.error
-		default:
+		caught := recover()
+		if failed, ok := caught.(failure); ok {
+			err = failed.error
+		} else if caught != nil {
 			panic(caught)
 		}
 	}()
 	do()
 	return nil
-}
-
-// with does something that a process is needed for. Where that fails, the error has the last
-// lines of the process.
-func with(p *process.Process, do func()) {
-	if err := attempt(do); err != nil {
-		check(fmt.Errorf("%w; the last lines of %s:\n%s", err, p.Name(), p.Log().Tail(5)))
-	}
 }
 
 // forEach does something for every number below n, for some at the same time.
@@ -70,60 +122,11 @@ func forEach(ctx context.Context, n, atOnce int, do func(ctx context.Context, i 
 	check(group.Wait())
 }
 
-// together does some things at the same time.
-func together(ctx context.Context, all ...func(context.Context)) {
-	forEach(ctx, len(all), len(all), func(ctx context.Context, i int) { all[i](ctx) })
-}
-
 // pause lets time pass, unless the context ends.
 func pause(ctx context.Context, length time.Duration) {
 	select {
 	case <-ctx.Done():
 		check(ctx.Err())
 	case <-time.After(length):
-	}
-}
-
-// lab is an API server that keeps an audit log, with nothing in it, for one measurement.
-type lab struct {
-	*env.World
-	log      *audit.Log
-	requests counts
-}
-
-// inLab starts a lab, and ends it, and watches there, after something was done in it.
-func inLab(ctx context.Context, s *settings, do func(context.Context, *lab)) {
-	world := must(env.NewWorld("hs-bench-", nil, headscaleVersion))
-	defer func() { check(world.Close()) }()
-	world.Binaries = env.Binaries{Operator: filepath.Join(s.images, "manager"), Manager: filepath.Join(s.images, "apikey-manager")}
-	log := must(audit.New(world.Guard.Dir()))
-	check(world.StartPlane(func(server *envtest.APIServer) {
-		log.Configure(server)
-		// The default has 254 addresses, which two Services of each Headscale use up.
-		server.Configure().Set("service-cluster-ip-range", "10.0.0.0/16")
-	}))
-	// An API server that is being watched takes a minute to stop.
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	do(ctx, &lab{World: world, log: log})
-}
-
-// until looks at one object of a watch after another until one is what is waited for, and
-// returns when that was.
-func until[T runtime.Object](ctx context.Context, watcher watch.Interface, limit time.Duration, found func(T) bool) time.Time {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	for {
-		select {
-		case <-ctx.Done():
-			check(fmt.Errorf("what is waited for did not come: %w", ctx.Err()))
-		case event, open := <-watcher.ResultChan():
-			if !open {
-				check(errors.New("the watch ended"))
-			}
-			if object, ok := event.Object.(T); ok && event.Type != watch.Deleted && found(object) {
-				return time.Now()
-			}
-		}
 	}
 }

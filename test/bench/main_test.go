@@ -12,7 +12,7 @@ import (
 
 func TestFlags(t *testing.T) {
 	g := NewWithT(t)
-	s, err := parseFlags([]string{"--sizes=1,20,500", "--rest=3m", "--images=/somewhere"})
+	s, err := parseFlags([]string{"--sizes=20,1,500", "--rest=3m", "--images=/somewhere"})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(s.sizes).To(Equal([]int{1, 20, 500}))
 	g.Expect(s.rest).To(Equal(3 * time.Minute))
@@ -28,10 +28,10 @@ func TestFlags(t *testing.T) {
 
 func TestFlagsThatCannotBeUsed(t *testing.T) {
 	for argument, sentence := range map[string]string{
-		"--sizes=1,none":       `--sizes has "none"`,
-		"--sizes=0":            `--sizes has "0"`,
-		"--sizes=20,1":         `--sizes has "1"`,
-		"--runs=0":             "--runs, --rest and --sidecar-rest must be positive",
+		"--sizes=1,0":          "--sizes, --runs, --entries, --rest and --sidecar-rest must be positive",
+		"--runs=0":             "--sizes, --runs, --entries, --rest and --sidecar-rest must be positive",
+		"--entries=0":          "--sizes, --runs, --entries, --rest and --sidecar-rest must be positive",
+		"--rest=0s":            "--sizes, --runs, --entries, --rest and --sidecar-rest must be positive",
 		"--only=operator,moon": `--only has "moon"`,
 		"again":                `unexpected argument "again"`,
 	} {

@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -22,191 +22,208 @@ import (
 )
 
 const (
-	// operatorNamespace is where all Headscales are, and floorNamespace where the objects are
+	// operatorNamespace is where all Headscales are, and baselineNamespace where the objects are
 	// that no operator made.
-	operatorNamespace = "bench"
-	floorNamespace    = "bench-floor"
+	operatorNamespace, baselineNamespace = "bench", "bench-baseline"
 	// creators is how many Headscales are made at the same time, and appliers how many
-	// Headscales' objects are applied, as many as the operator reconciles at once.
-	creators = 8
-	appliers = 16
-	// changes is how many Headscales are changed, one after another.
-	changes = 20
-	// quiet is how long the operator must ask for nothing to count as at rest, and look how
-	// often that is looked at.
+	// Headscales' objects are applied, as many as the operator reconciles at once. Of the
+	// Headscales, some are changed, one after another.
+	creators, appliers, changes = 8, 16, 20
+	// quiet is how long the operator must ask for nothing to count as idle.
 	quiet = 5 * time.Second
-	look  = 250 * time.Millisecond
-	// limit is how long anything that is waited for may take.
-	limit = 10 * time.Minute
+	// wantedSize is the number of Headscales about which most rows are, and fewest how many are a
+	// few: what fewer cost each is mostly what the operator costs without any.
+	wantedSize, fewest = 100, 20
 )
 
-// operatorBench is an operator in a lab of its own.
+// operatorBench is an operator in a lab of its own, and what a number of Headscales costs there.
 type operatorBench struct {
 	*lab
 	sets watch.Interface
 	// generations are those of the StatefulSets that were seen.
 	generations map[string]int64
-	operatorCost
-}
-
-// operatorCost is what a number of Headscales costs.
-type operatorCost struct {
-	size int
+	size        int
 	// made is how long after the first Headscale was created all StatefulSets existed, and
-	// floor how long the same objects took when they were applied by nobody who looks.
-	made, floor time.Duration
-	// making are the requests until all was done for the Headscales, and busy is how long that
-	// kept processors busy.
-	making counts
-	busy   time.Duration
-	// touching are the requests for changes that mean nothing.
-	touching counts
+	// baseline how long the same objects took without the operator.
+	made, baseline time.Duration
+	// idle is before there was any Headscale, making until all was done for the Headscales,
+	// noOps for changes that mean nothing, and resting while nothing happened.
+	idle, making, noOps, resting usage
 	// changing is, for each change of a Headscale, how long after it the StatefulSet changed.
 	changing []time.Duration
-	// memoryBefore is the memory in MiB before there was any Headscale.
-	memoryBefore float64
-	resting
 }
 
 // measureOperators measures the operator with each number of Headscales, on a fresh API server.
 func measureOperators(ctx context.Context, settings *settings) []row {
-	var costs []operatorCost
+	var all []*operatorBench
 	for _, size := range settings.sizes {
 		inLab(ctx, settings, func(ctx context.Context, l *lab) {
-			b := l.newOperatorBench(ctx, size)
-			with(l.Operator.Process(), func() { b.measure(ctx, settings.rest) })
-			costs = append(costs, b.operatorCost)
+			b := startOperator(ctx, l, size)
+			b.measure(ctx, settings.rest)
+			all = append(all, b)
 		})
 	}
-	return operatorRows(costs)
+	return operatorRows(all)
 }
 
-// newOperatorBench starts an operator in a lab.
-func (l *lab) newOperatorBench(ctx context.Context, size int) *operatorBench {
+// startOperator starts an operator for a number of Headscales.
+func startOperator(ctx context.Context, l *lab, size int) *operatorBench {
 	check(l.StartOperator(ctx))
-	for _, name := range []string{operatorNamespace, floorNamespace} {
+	for _, name := range []string{operatorNamespace, baselineNamespace} {
 		check(l.Admin.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}))
 	}
 	sets := must(l.Admin.Watch(ctx, &appsv1.StatefulSetList{}, client.InNamespace(operatorNamespace)))
-	return &operatorBench{lab: l, operatorCost: operatorCost{size: size}, sets: sets, generations: map[string]int64{}}
+	return &operatorBench{lab: l, sets: sets, generations: map[string]int64{}, size: size}
 }
 
-// measure measures part after part.
 func (b *operatorBench) measure(ctx context.Context, rest time.Duration) {
-	pid := b.Operator.Process().PID()
-	before := b.settle(ctx)
-	b.memoryBefore = memoryOf(pid, "Pss")
+	b.idle = b.awaitIdle(ctx)
 	say("%d Headscales: making them", b.size)
-	busyBefore := processorTime(pid)
-	b.make(ctx)
-	made := b.settle(ctx)
-	b.making, b.busy = made.minus(before), processorTime(pid)-busyBefore
-	say("%d Headscales: touching them", b.size)
-	b.touch(ctx)
-	b.touching = b.settle(ctx).minus(made)
-	say("%d Headscales: changing some", b.size)
-	b.change(ctx)
-	b.settle(ctx)
-	say("%d Headscales: at rest for %s", b.size, rest)
-	b.resting = b.watchRest(ctx, rest, pid)
-	say("%d Headscales: the same objects without the operator", b.size)
-	b.makeFloor(ctx)
-}
-
-// make makes the Headscales, and waits for their StatefulSets.
-func (b *operatorBench) make(ctx context.Context) {
 	began := time.Now()
-	together(ctx, func(ctx context.Context) {
-		forEach(ctx, b.size, creators, func(ctx context.Context, i int) {
-			check(b.Admin.Create(ctx, newHeadscale(operatorNamespace, headscaleName(i))))
-		})
-	}, func(ctx context.Context) {
-		b.made = b.awaitSets(ctx, func(string) bool { return len(b.generations) == b.size }).Sub(began)
-	})
-}
-
-// touch changes every Headscale in a way that means nothing.
-func (b *operatorBench) touch(ctx context.Context) {
 	forEach(ctx, b.size, creators, func(ctx context.Context, i int) {
-		b.patch(ctx, headscaleName(i), `{"metadata":{"annotations":{"touched":"yes"}}}`)
+		check(b.Admin.Create(ctx, newHeadscale(operatorNamespace, i)))
 	})
+	b.made = b.awaitSets(ctx, func(string) bool { return len(b.generations) == b.size }).Sub(began)
+	made := b.awaitIdle(ctx)
+	b.making = made.since(b.idle)
+	say("%d Headscales: changes without effect", b.size)
+	forEach(ctx, b.size, creators, func(ctx context.Context, i int) {
+		b.patch(ctx, i, `{"metadata":{"annotations":{"example.com/note":"no effect"}}}`)
+	})
+	b.noOps = b.awaitIdle(ctx).since(made)
+	say("%d Headscales: changing some", b.size)
+	b.change(ctx, func() {})
+	b.awaitIdle(ctx)
+	say("%d Headscales: at rest for %s", b.size, rest)
+	b.resting = b.watchRest(ctx, rest, b.Operator.Process())
+	say("%d Headscales: the same objects without the operator", b.size)
+	b.makeBaseline(ctx)
 }
 
-// change changes the config of Headscales, each when the one before has its changed
-// StatefulSet.
-func (b *operatorBench) change(ctx context.Context) {
+// change changes the config of Headscales, each when the one before has its changed StatefulSet
+// and what else must be is awaited.
+func (b *operatorBench) change(ctx context.Context, await func()) {
 	levels := []string{"debug", "info", "warn", "error"}
 	for i := range changes {
-		name := headscaleName(i * b.size / changes)
-		before := b.generations[name]
-		b.patch(ctx, name, fmt.Sprintf(`{"spec":{"config":{"log":{"level":%q}}}}`, levels[i%len(levels)]))
+		await()
+		number := i * b.size / changes
+		name := newHeadscale(operatorNamespace, number).Name
+		set := &appsv1.StatefulSet{}
+		check(b.Admin.Get(ctx, client.ObjectKey{Namespace: operatorNamespace, Name: name}, set))
+		b.patch(ctx, number, fmt.Sprintf(`{"spec":{"config":{"log":{"level":%q}}}}`, levels[i%len(levels)]))
 		began := time.Now()
-		changed := b.awaitSets(ctx, func(seen string) bool { return seen == name && b.generations[name] > before })
+		changed := b.awaitSets(ctx, func(seen string) bool { return seen == name && b.generations[name] > set.Generation })
 		b.changing = append(b.changing, changed.Sub(began))
 	}
 }
 
-// makeFloor makes as many Headscales with all their objects, without the operator and
+// makeBaseline makes as many Headscales with all their objects, without the operator and
 // without any of its questions: what remains is what the API server takes for the objects.
-func (b *operatorBench) makeFloor(ctx context.Context) {
+func (b *operatorBench) makeBaseline(ctx context.Context) {
 	check(b.Operator.Stop())
 	began := time.Now()
 	forEach(ctx, b.size, appliers, func(ctx context.Context, i int) {
-		headscale := newHeadscale(floorNamespace, headscaleName(i))
+		headscale := newHeadscale(baselineNamespace, i)
 		check(b.Admin.Create(ctx, headscale))
 		want := must(resources.Build(headscale, resources.Options{ManagerImage: env.ManagerImage}))
-		for _, object := range []runtime.ApplyConfiguration{
-			want.ServiceAccount, want.Role, want.RoleBinding, want.ConfigMap, want.Service, want.MetricsService, want.StatefulSet,
-		} {
+		objects := []runtime.ApplyConfiguration{want.ServiceAccount, want.Role, want.RoleBinding, want.ConfigMap, want.Service, want.MetricsService, want.StatefulSet}
+		for _, object := range objects {
 			check(b.Admin.Apply(ctx, object, client.FieldOwner(controller.FieldManager)))
 		}
 	})
-	b.floor = time.Since(began)
+	b.baseline = time.Since(began)
 }
 
-// headscaleName is the name of a Headscale by its number.
-func headscaleName(number int) string { return fmt.Sprintf("headscale-%03d", number) }
-
-// newHeadscale is one as a user makes it who leaves all defaults.
-func newHeadscale(namespace, name string) *v1beta1.Headscale {
+// newHeadscale is one as a user makes it who leaves all defaults. A Secret belongs to one Headscale.
+func newHeadscale(namespace string, number int) *v1beta1.Headscale {
+	name := fmt.Sprintf("headscale-%03d", number)
+	config := must(v1beta1.NewHeadscaleConfig(map[string]any{"server_url": "https://" + name + ".example.com"}))
 	return &v1beta1.Headscale{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
-		Spec: v1beta1.HeadscaleSpec{
-			Version: headscaleVersion,
-			Config:  must(v1beta1.NewHeadscaleConfig(map[string]any{"server_url": "https://" + name + ".example.com"})),
-			// A Secret belongs to one Headscale.
-			APIKey: v1beta1.APIKeySpec{SecretName: name + "-key", Expiration: "2160h"},
-		},
+		Spec:       v1beta1.HeadscaleSpec{Version: headscaleVersion, Config: config, APIKey: v1beta1.APIKeySpec{SecretName: name + "-key", Expiration: "2160h"}},
 	}
 }
 
-// patch merges something into a Headscale.
-func (b *operatorBench) patch(ctx context.Context, name, patch string) {
-	headscale := &v1beta1.Headscale{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: name}}
-	check(b.Admin.Patch(ctx, headscale, client.RawPatch(types.MergePatchType, []byte(patch))))
+func (b *operatorBench) patch(ctx context.Context, number int, patch string) {
+	check(b.Admin.Patch(ctx, newHeadscale(operatorNamespace, number), client.RawPatch(types.MergePatchType, []byte(patch))))
 }
 
-// awaitSets looks at what is seen of StatefulSets, each by its name, until something holds, and
-// returns when that was seen.
+// awaitSets returns when something first holds that a StatefulSet, known by its name, may change.
 func (b *operatorBench) awaitSets(ctx context.Context, holds func(name string) bool) time.Time {
-	return until(ctx, b.sets, limit, func(set *appsv1.StatefulSet) bool {
+	return must(env.Await(ctx, b.sets, func(set *appsv1.StatefulSet) bool {
 		b.generations[set.Name] = set.Generation
 		return holds(set.Name)
-	})
+	}))
 }
 
-// settle waits until the operator has asked for nothing for a while, and returns its requests
-// so far.
-func (b *operatorBench) settle(ctx context.Context) (last counts) {
-	since := time.Now()
-	check(wait.PollUntilContextTimeout(ctx, look, limit, true, func(context.Context) (bool, error) {
-		if !b.Operator.Process().Running() {
-			return false, errors.New("the operator ended")
+// awaitIdle waits until the operator has asked for nothing for a while; it returns the usage so far.
+func (b *operatorBench) awaitIdle(ctx context.Context) (now usage) {
+	var last usage
+	check(wait.PollUntilContextTimeout(ctx, 250*time.Millisecond, limit, true, func(context.Context) (bool, error) {
+		if now = b.usageOf(b.Operator.Process()); now.Counts != last.Counts || last.took == 0 {
+			last = now
 		}
-		if now := b.count(); now != last {
-			last, since = now, time.Now()
-		}
-		return time.Since(since) >= quiet, nil
+		return now.took-last.took >= quiet, nil
 	}))
-	return last
+	return now
+}
+
+// operatorRows are about the operator's costs, with the fewest Headscales first.
+func operatorRows(all []*operatorBench) (rows []row) {
+	var others, noOps float64
+	for _, b := range all {
+		if b.size == wantedSize {
+			rows = b.rows()
+		}
+		others = max(others, b.each(b.making.Writes-b.making.Created))
+		noOps += float64(b.noOps.Writes)
+	}
+	rows = append(rows,
+		atMost("writes for a new Headscale besides one for each object", "%.1f", others, 2),
+		atMost("writes for no-op updates", "%.0f", noOps, 0))
+	few, many := slices.IndexFunc(all, func(b *operatorBench) bool { return b.size >= fewest }), len(all)-1
+	if few >= 0 && few < many {
+		rows = append(rows, growthRows(all, few, many)...)
+	}
+	return rows
+}
+
+// rows are about one number of Headscales.
+func (b *operatorBench) rows() []row {
+	with := fmt.Sprintf("with %d Headscales", b.size)
+	sets := fmt.Sprintf("%d StatefulSets exist", b.size)
+	return []row{
+		atMost("operator's memory (PSS) "+with, "%.1f MiB", b.resting.Proportional, 50),
+		noted(sets+", the least possible, after", "%.2f s", b.baseline.Seconds()),
+		noted(fmt.Sprintf("requests for each of %d new Headscales", b.size), "%.1f", b.each(b.making.All)),
+		noted("change until changed StatefulSet "+with+", median", "%.0f ms", 1000*quantile(0.5, b.changing).Seconds()),
+		noted("operator's processor at rest "+with, "%.2f %%", b.resting.percent()),
+		noted(sets+" after", "%.2f s", b.made.Seconds()),
+		atMost(sets+", time as against the least possible", "%.2f", b.made.Seconds()/b.baseline.Seconds(), 2),
+	}
+}
+
+// each is a number for each Headscale.
+func (b *operatorBench) each(total int) float64 { return float64(total) / float64(b.size) }
+
+// growthRows compare what each of many Headscales costs with what each of a few does. The memory
+// is that for each that there are more than in the measurement before; in the first, than none.
+func growthRows(all []*operatorBench, few, many int) (rows []row) {
+	compare := func(what string, cost func(i int, b *operatorBench) float64) {
+		what = fmt.Sprintf("%s, for each of %d as against each of %d", what, all[many].size, all[few].size)
+		rows = append(rows, atMost(what, "%.2f", cost(many, all[many])/cost(few, all[few]), 1.2))
+	}
+	compare("requests", func(_ int, b *operatorBench) float64 { return b.each(b.making.All) })
+	compare("writes", func(_ int, b *operatorBench) float64 { return b.each(b.making.Writes) })
+	compare("time until its StatefulSet exists", func(_ int, b *operatorBench) float64 { return b.each(int(b.made)) })
+	compare("processor time until it is at rest", func(_ int, b *operatorBench) float64 { return b.each(int(b.making.Processor)) })
+	compare("memory for each more", func(i int, b *operatorBench) float64 {
+		memory, size := b.idle.Proportional, 0
+		if i > 0 {
+			memory, size = all[i-1].resting.Proportional, all[i-1].size
+		}
+		return (b.resting.Proportional - memory) / float64(b.size-size)
+	})
+	compare("change until changed StatefulSet, median", func(_ int, b *operatorBench) float64 { return float64(quantile(0.5, b.changing)) })
+	return rows
 }

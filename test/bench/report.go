@@ -1,14 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"regexp"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -30,7 +31,6 @@ func atMost(what, format string, measured, limit float64) row {
 	return row{what, "≤ " + fmt.Sprintf(format, limit), fmt.Sprintf(format, measured), met}
 }
 
-// table is a Markdown table of rows.
 func table(rows []row) string {
 	text := "| target | wanted | measured | met |\n| --- | --- | --- | --- |\n"
 	for _, r := range rows {
@@ -39,31 +39,26 @@ func table(rows []row) string {
 	return text
 }
 
-// median is that of a list that is not empty.
-func median(values []time.Duration) time.Duration {
-	sorted := slices.Sorted(slices.Values(values))
-	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
-}
-
-// percentile90 is the value that nine in ten of a list, which is not empty, do not exceed.
-func percentile90(values []time.Duration) time.Duration {
-	return slices.Sorted(slices.Values(values))[(len(values)*9+9)/10-1]
+// quantile is the least value of a list, which is not empty, that a share of it does not exceed.
+func quantile(share float64, values []time.Duration) time.Duration {
+	return slices.Sorted(slices.Values(values))[int(math.Ceil(share*float64(len(values))))-1]
 }
 
 // thisMachine is the line below the table: when, of what and where the measurements are made.
 // The load is how many processes wanted to run in the minute before.
 func thisMachine(ctx context.Context) string {
 	commit, _ := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty").Output()
+	processor, _ := os.ReadFile("/proc/cpuinfo")
+	load, _ := os.ReadFile("/proc/loadavg")
 	return fmt.Sprintf("Measured on %s, commit %s, %s, %d cores, load average %s before, %s.",
-		time.Now().UTC().Format(time.DateOnly), bytes.TrimSpace(commit),
-		find("/proc/cpuinfo", `model name\s*: (.*)`), runtime.NumCPU(), find("/proc/loadavg", `^(\S+)`), runtime.Version())
+		time.Now().UTC().Format(time.DateOnly), strings.TrimSpace(string(commit)),
+		find(string(processor), `model name\s*: (.*)`), runtime.NumCPU(), find(string(load), `^(\S+)`), runtime.Version())
 }
 
-// find is what the group of a pattern matches in a file.
-func find(path, pattern string) string {
-	text, _ := os.ReadFile(path)
-	if match := regexp.MustCompile(pattern).FindSubmatch(text); match != nil {
-		return string(match[1])
+// find is what the group of a pattern matches in a text.
+func find(text, pattern string) string {
+	if match := regexp.MustCompile(pattern).FindStringSubmatch(text); match != nil {
+		return match[1]
 	}
 	return "unknown"
 }

@@ -60,6 +60,8 @@ var hostileObjects = map[string]struct{ kind, path, value, answer string }{
 	"a Role for every Secret":     {"Role", "rules", "[{apiGroups: [''], resources: [secrets], verbs: [get, list]}]", "create Secrets and to read and change one"},
 	"a Role for two Secrets":      {"Role", "rules.1.resourceNames", "[a, b]", "create Secrets and to read and change one"},
 	"a Role to list a Secret":     {"Role", "rules.1.verbs", "[get, list]", "create Secrets and to read and change one"},
+	"a Role for one Secret more":  {"Role", "rules", "[{apiGroups: [''], resources: [secrets], resourceNames: [a], verbs: [get]}, {apiGroups: [''], resources: [secrets], resourceNames: [b], verbs: [get]}]", "names one Secret"},
+	"a Role to watch an identity": {"Role", "rules", "[{apiGroups: [''], resources: [secrets], resourceNames: [a], verbs: [get]}, {apiGroups: [''], resources: [secrets], resourceNames: [headscale-identity], verbs: [watch]}]", "to get and patch it"},
 	"a Role for pods":             {"Role", "rules.0.resources", "[pods]", "create Secrets and to read and change one"},
 	"a ClusterRole":               {"RoleBinding", "roleRef", "{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}", "the Role of its name"},
 	"rights for a user":           {"RoleBinding", "subjects", "[{apiGroup: rbac.authorization.k8s.io, kind: User, name: me}]", "the ServiceAccount of its name"},
@@ -67,6 +69,20 @@ var hostileObjects = map[string]struct{ kind, path, value, answer string }{
 	"a captured address":          {"Service", "spec.externalIPs", "[192.0.2.1]", "outside the cluster"},
 	"a port of every node":        {"Service", "spec.type", "NodePort", "outside the cluster"},
 	"another's pods":              {"Service", "spec.selector", "{app: victim}", "the pods of this Headscale only"},
+	"a Job of another name":       {"Job", "metadata.name", "headscale", "the ServiceAccount of its name"},
+	"a Job without owner":         {"Job", "metadata.ownerReferences", "[]", "that a Headscale of their name controls"},
+	"a Job with another's rights": {"Job", "spec.template.spec.serviceAccountName", "default", "the ServiceAccount of its name"},
+	"a Job with a mounted token":  {"Job", "spec.template.spec.automountServiceAccountToken", "true", "without a mounted token"},
+	"a Job with a token":          {"Job", "spec.template.spec.volumes.0", "{name: data, projected: {sources: [{serviceAccountToken: {path: token}}]}}", "has no token"},
+	"a Job of the node":           {"Job", "spec.template.spec.volumes.0", "{name: data, hostPath: {path: /}}", "only volumes that the restricted"},
+	"a Job in the node's network": {"Job", "spec.template.spec.hostNetwork", "true", "shares no namespace"},
+	"a privileged Job":            {"Job", "spec.template.spec.containers.0.securityContext", "{privileged: true}", "is privileged"},
+	"a root Job":                  {"Job", "spec.template.spec.securityContext.runAsUser", "0", "does not run as root"},
+	"a Job of many pods":          {"Job", "spec.parallelism", "100", "one pod once"},
+	"a Job that is repeated":      {"Job", "spec.backoffLimit", "100", "one pod once"},
+	"a Job without end":           {"Job", "spec.activeDeadlineSeconds", "86400", "not for long"},
+	"a Job that a Service finds":  {"Job", "spec.template.metadata.labels", "{app.kubernetes.io/instance: headscale}", "No Service finds"},
+	"a Job in kube-system":        {"Job", "metadata.namespace", "kube-system", "nothing in kube-system"},
 	"a ConfigMap without owner":   {"ConfigMap", "metadata.ownerReferences", "[]", "that a Headscale of their name controls"},
 }
 
@@ -119,7 +135,11 @@ var _ = Describe("The admission policies", Ordered, func() {
 
 	for name, hostile := range hostileObjects {
 		It("refuse to create "+name, func(ctx SpecContext) {
-			object := goldenObject("shortest", hostile.kind)
+			golden := "shortest"
+			if hostile.kind == "Job" {
+				golden = "preflight"
+			}
+			object := goldenObject(golden, hostile.kind)
 			var value any
 			Expect(yaml.Unmarshal([]byte(hostile.value), &value)).To(Succeed())
 			set(object.Object, value, strings.Split(hostile.path, ".")...)
@@ -128,19 +148,44 @@ var _ = Describe("The admission policies", Ordered, func() {
 		})
 	}
 
-	for _, kind := range []string{"ConfigMap", "Service", "ServiceAccount", "StatefulSet"} {
+	for _, kind := range []string{"ConfigMap", "Job", "Service", "ServiceAccount", "StatefulSet"} {
 		It("refuse to change, and to delete, another owner's "+kind, func(ctx SpecContext) {
 			object := victim(kind, "team-a")
 			Expect(admin.Create(ctx, object)).To(Succeed())
 			DeferCleanup(func(ctx SpecContext) { Expect(admin.Delete(ctx, object)).To(Succeed()) })
 			// More than one policy refuses it; the API server names any of them.
 			refused := MatchError(And(ContainSubstring("ValidatingAdmissionPolicy"), ContainSubstring("denied request")))
-			Expect(operator.Patch(ctx, object.DeepCopy(), client.RawPatch("application/merge-patch+json", []byte(`{"metadata": {"labels": {"a": "b"}}}`)))).To(refused)
-			if kind == "Service" || kind == "StatefulSet" { // The operator's role has no right to delete the others.
+			if kind != "Job" { // The operator's role has no right to change one.
+				Expect(operator.Patch(ctx, object.DeepCopy(), client.RawPatch("application/merge-patch+json", []byte(`{"metadata": {"labels": {"a": "b"}}}`)))).To(refused)
+			}
+			if kind != "ServiceAccount" { // The operator's role has no right to delete one.
 				Expect(operator.Delete(ctx, object.DeepCopy())).To(refused)
 			}
 		})
 	}
+
+	It("allow to write the key into the Secret of a pre-auth key, and nothing else", func(ctx SpecContext) {
+		secret := victim("Secret", "team-a")
+		secret.SetName("web-key")
+		secret.SetLabels(map[string]string{"app.kubernetes.io/managed-by": "headscale-operator", "app.kubernetes.io/component": "pre-auth-key"})
+		secret.SetAnnotations(map[string]string{"pre-auth-key.headscale.infrado.cloud/entry": "key"})
+		Expect(operator.Create(ctx, secret)).To(Succeed())
+		DeferCleanup(func(ctx SpecContext) { Expect(admin.Delete(ctx, secret)).To(Succeed()) })
+		patch := func(as client.Client, change string) error {
+			return as.Patch(ctx, secret.DeepCopy(), client.RawPatch("application/merge-patch+json", []byte(change)))
+		}
+		Expect(patch(admin, `{"stringData": {"profile": "state"}}`)).To(Succeed())
+		Expect(patch(operator, `{"stringData": {"key": "a key"}}`)).To(Succeed())
+		Expect(patch(operator, `{"stringData": {"profile": "other"}}`)).To(MatchError(ContainSubstring("no entry of the Secret of a pre-auth key but the one with the key")))
+		Expect(patch(operator, `{"data": {"profile": null}}`)).To(MatchError(ContainSubstring("no entry of the Secret of a pre-auth key but the one with the key")))
+		Expect(patch(operator, `{"stringData": {"more": "x"}}`)).To(MatchError(ContainSubstring("adds no entry to the Secret of a pre-auth key")))
+		Expect(patch(operator, `{"immutable": true}`)).To(MatchError(ContainSubstring("no type, finalizer or immutability")))
+		moved := `{"metadata": {"annotations": {"pre-auth-key.headscale.infrado.cloud/entry": "authkey"}}, "data": {"key": null}, "stringData": {"authkey": "a key"}}`
+		Expect(patch(operator, moved)).To(Succeed())
+		left := `{"metadata": {"labels": null, "annotations": null}, "data": {"authkey": null}}`
+		Expect(patch(operator, left)).To(Succeed())
+		Expect(patch(operator, `{"data": {"profile": null}}`)).To(MatchError(ContainSubstring("The operator changes nothing of a Secret but its annotations")))
+	})
 
 	It("allow to annotate an API key's Secret, and nothing else of it", func(ctx SpecContext) {
 		secret := victim("Secret", "team-a")
@@ -184,7 +229,37 @@ var _ = Describe("The admission policies", Ordered, func() {
 			To(Succeed(), "whoever else may do that")
 	})
 
-	for _, name := range []string{"shortest", "references", "additions", "unmanaged", "everything"} {
+	for _, name := range []string{"preflight", "preflight-additions", "verify"} {
+		It("accept all objects of a preflight or a verification: "+name, func(ctx SpecContext) {
+			for _, object := range goldenObjects(name) {
+				object.SetNamespace("team-a")
+				Expect(operator.Create(ctx, object)).To(Succeed(), "%s", object.GetKind())
+				Expect(operator.Delete(ctx, object, client.PropagationPolicy("Background"))).To(Succeed(), "%s", object.GetKind())
+			}
+		})
+	}
+
+	It("limit the operator to its own finalizer and annotations of a HeadscaleUser", func(ctx SpecContext) {
+		user := &unstructured.Unstructured{}
+		Expect(yaml.Unmarshal([]byte(`{apiVersion: headscale.infrado.cloud/v1beta1, kind: HeadscaleUser, metadata: {namespace: team-a, name: alice, finalizers: [example.com/mine]}, `+
+			`spec: {headscaleRef: headscale, username: alice}}`), &user.Object)).To(Succeed())
+		Expect(admin.Create(ctx, user)).To(Succeed())
+		patch := func(text string) error {
+			return operator.Patch(ctx, user.DeepCopy(), client.RawPatch("application/merge-patch+json", []byte(text)))
+		}
+		DeferCleanup(func(ctx SpecContext) {
+			Expect(admin.Patch(ctx, user, client.RawPatch("application/merge-patch+json", []byte(`{"metadata": {"finalizers": null}}`)))).To(Succeed())
+			Expect(admin.Delete(ctx, user)).To(Succeed())
+		})
+		Expect(patch(`{"metadata": {"finalizers": ["example.com/mine", "headscale.infrado.cloud/user"], "annotations": {"headscale.infrado.cloud/creating": "x"}}}`)).To(Succeed())
+		Expect(patch(`{"spec": {"username": "mallory"}}`)).To(MatchError(ContainSubstring("nothing in the spec of a HeadscaleUser")))
+		Expect(patch(`{"spec": {"deletionPolicy": "Delete"}}`)).To(MatchError(ContainSubstring("nothing in the spec of a HeadscaleUser")))
+		Expect(patch(`{"metadata": {"finalizers": null}}`)).To(MatchError(ContainSubstring("no finalizer of a HeadscaleUser but its own")))
+		Expect(patch(`{"metadata": {"labels": {"a": "b"}}}`)).To(MatchError(ContainSubstring("no labels and no owner of a HeadscaleUser")))
+		Expect(patch(`{"metadata": {"finalizers": ["example.com/mine"]}}`)).To(Succeed())
+	})
+
+	for _, name := range []string{"shortest", "references", "additions", "backup", "unmanaged", "everything"} {
 		It("accept all objects of a Headscale: "+name, func(ctx SpecContext) {
 			all := goldenObjects(name)
 			Expect(len(all)).To(BeNumerically(">=", 4))
@@ -199,8 +274,8 @@ var _ = Describe("The admission policies", Ordered, func() {
 			}
 			for _, object := range all {
 				by := operator
-				if object.GetKind() == "ConfigMap" || object.GetKind() == "ServiceAccount" {
-					by = admin // The operator's role has no right to delete these.
+				if object.GetKind() == "ServiceAccount" {
+					by = admin // The operator's role has no right to delete one.
 				}
 				Expect(by.Delete(ctx, object)).To(Succeed(), "%s", object.GetKind())
 			}
@@ -236,7 +311,7 @@ var _ = Describe("The admission policies", Ordered, func() {
 				compared++
 			}
 		}
-		Expect(compared).To(Equal(16))
+		Expect(compared).To(Equal(22))
 		rendered, err = render(ctx, "helm4", `{fullnameOverride: other, serviceAccount: {name: mine}, admissionPolicy: {enabled: true}}`)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(rendered).To(ContainSubstring("'system:serviceaccount:" + operatorNamespace + ":mine'"))
@@ -316,6 +391,7 @@ func victim(kind, namespace string) *unstructured.Unstructured {
 	object := &unstructured.Unstructured{Object: map[string]any{}}
 	text := map[string]string{
 		"ConfigMap":      "{apiVersion: v1}",
+		"Job":            "{apiVersion: batch/v1, spec: {template: {spec: {restartPolicy: Never, containers: [{name: a, image: b}]}}}}",
 		"Secret":         "{apiVersion: v1}",
 		"ServiceAccount": "{apiVersion: v1}",
 		"Service":        "{apiVersion: v1, spec: {selector: {a: b}, ports: [{port: 80}]}}",

@@ -7,6 +7,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"sigs.k8s.io/yaml"
 )
 
 // managerDigest is another digest than the operator's.
@@ -40,6 +41,15 @@ var _ = Describe("The chart of a release", Ordered, func() {
 			}
 		})
 	}
+
+	It("says to Artifact Hub which images it has", func(ctx SpecContext) {
+		shown, err := exec.CommandContext(ctx, filepath.Join(root, "bin", "helm4"), "show", "chart", archive).Output()
+		Expect(err).NotTo(HaveOccurred())
+		var chart chartFile
+		Expect(yaml.Unmarshal(shown, &chart)).To(Succeed())
+		Expect(annotation[[]hubEntry](Default, chart, "images")).To(HaveExactElements(
+			HaveField("Image", "registry.example.com/a-fork/operator:v1.2.3@"+digest), HaveField("Image", "registry.example.com/a-fork/apikey-manager:v1.2.3@"+managerDigest)))
+	})
 
 	It("is not made without digests", func(ctx SpecContext) {
 		command := exec.CommandContext(ctx, filepath.Join(root, "hack", "package-chart"), "v1.2.3", "registry.example.com/a-fork", "", managerDigest)

@@ -36,7 +36,7 @@ var accepted = map[string]string{
 	"monitored in parts":  `{watchNamespaces: [team-a, team-b], fullnameOverride: hs, metrics: {enabled: false, headscales: {podMonitor: {enabled: true}}, prometheusRule: {enabled: true}}}`,
 	"no metrics":          `{metrics: {enabled: false}, networkPolicy: {enabled: true}}`,
 	"a network policy":    `{networkPolicy: {enabled: true, metricsFrom: [{namespaceSelector: {matchLabels: {a: b}}}], apiServer: {to: [{ipBlock: {cidr: 10.0.0.1/32}}], ports: [6443]}}}`,
-	"network policies":    `{networkPolicy: {headscales: {enabled: true, namespaces: [team-a, team-b], metricsFrom: [{namespaceSelector: {matchLabels: {a: b}}}]}}}`,
+	"network policies":    `{networkPolicy: {headscales: {enabled: true, namespaces: [team-a, team-b], metricsFrom: [{namespaceSelector: {matchLabels: {a: b}}}], adminFrom: [{podSelector: {matchLabels: {a: b}}}]}}}`,
 	"digests":             `{image: {digest: "` + digest + `"}, managerImage: {digest: "` + digest + `", tag: ignored}}`,
 	"logs and flags":      `{log: {format: json, level: debug}, extraArgs: ["--pprof-bind-address=127.0.0.1:6060"], extraEnv: [{name: GOMEMLIMIT, value: 200MiB}]}`,
 	"a choice of nodes":   `{nodeSelector: {a: b}, tolerations: [{operator: Exists}], priorityClassName: system-cluster-critical, affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Exists}]}]}}}}`,
@@ -268,6 +268,17 @@ var _ = Describe("The chart's values", func() {
 		manifests, err := render(ctx, "helm4", `{networkPolicy: {headscales: {enabled: true, namespaces: [team-a]}}}`)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(manifests).To(And(ContainSubstring("port: stun"), Not(ContainSubstring("port: apikey-metrics"))))
+	})
+
+	It("let those who are named use the admin endpoint, besides the operator", func(ctx SpecContext) {
+		for values, admitted := range map[string]int{`namespaces: [team-a]`: 1, `namespaces: [team-a], adminFrom: [{podSelector: {matchLabels: {a: b}}}]`: 2} {
+			manifests, err := render(ctx, "helm4", `{networkPolicy: {headscales: {enabled: true, `+values+`}}}`)
+			Expect(err).NotTo(HaveOccurred())
+			spec := objects(manifests)["NetworkPolicy team-a/headscale-operator-headscales"].Object["spec"]
+			Expect(spec).To(HaveKeyWithValue("ingress", ContainElement(And(
+				HaveKeyWithValue("ports", ConsistOf(HaveKeyWithValue("port", "apikey-admin"))),
+				HaveKeyWithValue("from", HaveLen(admitted))))))
+		}
 	})
 
 	It("keep the resource's definition unless told otherwise", func(ctx SpecContext) {

@@ -20,8 +20,12 @@ type stage struct {
 	narrator
 	*env.World
 	pod *podrunner.Runner
+	// stopPod ends the pod in order.
+	stopPod func()
 	// key is the last that was seen in the Secret.
 	key string
+	// preAuthKey is the id of the pre-auth key that somebody expires.
+	preAuthKey uint64
 	// output is what the operator and the containers print.
 	output *process.Log
 }
@@ -36,7 +40,7 @@ func (s *stage) prepare(ctx context.Context) error {
 	s.World = world
 	s.say("Headscale operator: the whole path on this machine, without a cluster or containers.")
 	s.detail("Everything is in %s and is removed at the end.", s.Guard.Dir())
-	s.say("etcd, kube-apiserver, kubectl and Headscale %s are there.", serverbuild.DefaultHeadscale)
+	s.say("etcd, kube-apiserver, kubectl, Litestream and Headscale %s are there.", serverbuild.DefaultHeadscale)
 	if err := s.Build(ctx, s.narrator); err != nil {
 		return err
 	}
@@ -60,7 +64,7 @@ func (s *stage) startServers(ctx context.Context) error {
 
 // showLogs prints the last lines of everything that runs, for a failure.
 func (s *stage) showLogs() {
-	s.say("The last lines of the operator, Headscale and the API Key Manager:")
+	s.say("The last lines of the operator, Headscale, Litestream and the API Key Manager:")
 	s.detail("%s", s.output.Tail(logLines))
 	if s.PlaneLog != nil {
 		s.say("The last lines of the control plane:")

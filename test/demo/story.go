@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/headscale"
 	"infrado.cloud/headscale-operator/test/env"
 	"infrado.cloud/headscale-operator/test/podrunner"
 )
@@ -23,6 +25,17 @@ const (
 	stepLimit = 2 * time.Minute
 	// lookEvery is how often the story looks whether it has happened.
 	lookEvery = 50 * time.Millisecond
+
+	// refusedPatch overrides the name servers of clients with none.
+	refusedPatch = `{"spec":{"config":{"dns":{"magic_dns":true,"base_domain":"tail.internal","override_local_dns":true}}}}`
+
+	// refusedPolicy names a group that there is none of, and mendedPolicy one that the sample has.
+	refusedPolicy = `{"spec":{"policy":{"acls":[{"action":"accept","src":["group:dev"],"dst":["*:*"]}]}}}`
+	mendedPolicy  = `{"spec":{"policy":{"acls":[{"action":"accept","src":["group:admin"],"dst":["*:443"]}]}}}`
+
+	// backupPatch has the database replicated to a volume of its own.
+	backupPatch = `{"spec":{"backup":{"replica":{"type":"file","path":"/backup/headscale"}},` +
+		`"pod":{"volumes":[{"name":"replica","persistentVolumeClaim":{"claimName":"headscale-backup"}}],"volume_mounts":[{"name":"replica","mountPath":"/backup"}]}}}`
 
 	// rotationPatch asks for keys that live ten minutes, so that the one at hand,
 	// which lives 90 days, is replaced.
@@ -34,12 +47,15 @@ var (
 	headscaleKey = client.ObjectKey{Namespace: "default", Name: "headscale"}
 	// secretKey names the Secret that the resource asks for.
 	secretKey = client.ObjectKey{Namespace: "default", Name: "headscale-api-key"}
+	// preAuthKey names the HeadscalePreAuthKey in config/samples.
+	preAuthKey = client.ObjectKey{Namespace: "default", Name: "web"}
 )
 
 // perform plays the story from the first step to the last.
 func (s *stage) perform(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.prepare, s.startServers, s.applySample, s.awaitHeadscale, s.showKey, s.rotate, s.showResource,
+		s.prepare, s.startServers, s.applySample, s.awaitHeadscale, s.showKey, s.showUser, s.expirePreAuthKey,
+		s.changePolicy, s.rotate, s.refuse, s.showReissued, s.loseVolume, s.showResource,
 	} {
 		if err := errors.Join(step(ctx), ctx.Err()); err != nil {
 			return err
@@ -81,11 +97,20 @@ func (s *stage) applySample(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var stop func()
-	s.pod, stop = podrunner.StartInWorld(s.World, headscaleKey, s.output)
-	// The pod ends before the API server does, and not with Ctrl-C itself.
-	s.OnClose(func() error { stop(); return nil })
+	s.say("The database is replicated to another volume (or to an S3 bucket, …), all the time:")
+	s.detail("kubectl patch headscale headscale --type merge -p '%s'", backupPatch)
+	if _, err := s.Plane.Kubectl(ctx, "patch", "headscale", headscaleKey.Name, "--type", "merge", "-p", backupPatch); err != nil {
+		return err
+	}
+	s.runPod()
 	return nil
+}
+
+// runPod runs the pod, which ends before the API server does, and not with Ctrl-C itself.
+func (s *stage) runPod() {
+	s.pod, s.stopPod = podrunner.StartInWorld(s.World, headscaleKey, s.output)
+	stop := s.stopPod
+	s.OnClose(func() error { stop(); return nil })
 }
 
 // awaitHeadscale waits until the pod runs and is ready.
@@ -96,7 +121,7 @@ func (s *stage) awaitHeadscale(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.show(ctx, "The operator made its objects, and the pod's two containers run as local processes:",
+	if err := s.show(ctx, "The operator made its objects, and the containers of the pod run as local processes:",
 		"get", "statefulset,configmap,service,serviceaccount,role,rolebinding",
 		"-l", "app.kubernetes.io/managed-by="+v1beta1.ManagedBy, "-o", "name"); err != nil {
 		return err
@@ -126,6 +151,76 @@ func (s *stage) showKey(ctx context.Context) error {
 		return err
 	}
 	return s.call(ctx, "the key", s.key, http.StatusOK)
+}
+
+// showUser shows the user that the operator created in Headscale with the key.
+func (s *stage) showUser(ctx context.Context) error {
+	if _, err := s.Plane.Kubectl(ctx, "wait", "headscaleuser/alice", "--for=condition=Ready", "--timeout="+stepLimit.String()); err != nil {
+		return err
+	}
+	return s.show(ctx, "With the key, the operator created the user of the sample:", "get", "headscaleusers")
+}
+
+// expirePreAuthKey shows the pre-auth key that the operator made, and expires it in Headscale, as somebody
+// does by hand.
+func (s *stage) expirePreAuthKey(ctx context.Context) error {
+	if _, err := s.Plane.Kubectl(ctx, "wait", "headscalepreauthkey/"+preAuthKey.Name, "--for=condition=Ready", "--timeout="+stepLimit.String()); err != nil {
+		return err
+	}
+	if err := s.show(ctx, "And a pre-auth key, with which nodes join, in a Secret of its own:", "get", "headscalepreauthkeys"); err != nil {
+		return err
+	}
+	key := &v1beta1.HeadscalePreAuthKey{}
+	if err := s.Admin.Get(ctx, preAuthKey, key); err != nil {
+		return err
+	}
+	s.preAuthKey = key.Status.KeyID
+	admin := headscale.NewClient(headscale.UnixSocket(s.pod.HostPath("apikey-manager", v1beta1.DefaultSocketPath)))
+	defer func() { _ = admin.Close() }()
+	s.say("Somebody expires pre-auth key %d in Headscale: no node could join with the Secret's.", s.preAuthKey)
+	return admin.ExpirePreAuthKey(ctx, headscale.PreAuthKey{ID: s.preAuthKey})
+}
+
+// changePolicy changes the policy to one that Headscale refuses, and then to a right one.
+func (s *stage) changePolicy(ctx context.Context) error {
+	patch := func(policy, waitFor string) error {
+		for _, step := range [][]string{
+			{"patch", "headscalepolicy", "base", "--type", "merge", "-p", policy},
+			{"wait", "headscalepolicy/base", "--for=" + waitFor, "--timeout=" + stepLimit.String()},
+		} {
+			if _, err := s.Plane.Kubectl(ctx, step...); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if _, err := s.Plane.Kubectl(ctx, "wait", "headscalepolicy/base", "--for=condition=Ready", "--timeout="+stepLimit.String()); err != nil {
+		return err
+	}
+	if err := patch(refusedPolicy, "condition=Ready=false"); err != nil {
+		return err
+	}
+	if err := s.show(ctx, "Headscale refused a policy, and the one before stays in force:",
+		"get", "headscalepolicy", "base", "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].message}`); err != nil {
+		return err
+	}
+	if err := patch(mendedPolicy, "condition=Ready"); err != nil {
+		return err
+	}
+	return s.show(ctx, "A right one is in force at once:", "get", "headscalepolicies")
+}
+
+// showReissued waits for the pre-auth key that replaces the expired one, which the operator notices within
+// half a minute.
+func (s *stage) showReissued(ctx context.Context) error {
+	key := &v1beta1.HeadscalePreAuthKey{}
+	if err := s.await(ctx, "another pre-auth key", func(ctx context.Context) (bool, error) {
+		err := s.Admin.Get(ctx, preAuthKey, key)
+		return key.Status.KeyID != s.preAuthKey, err
+	}); err != nil {
+		return err
+	}
+	return s.show(ctx, fmt.Sprintf("The operator noticed, and replaced pre-auth key %d by %d:", s.preAuthKey, key.Status.KeyID), "get", "headscalepreauthkeys")
 }
 
 // awaitKey waits until the Secret holds another key than the last, and prints a sentence and
@@ -175,6 +270,61 @@ func (s *stage) rotate(ctx context.Context) error {
 		return err
 	}
 	return s.call(ctx, "the old key", old, http.StatusUnauthorized)
+}
+
+// refuse changes the config to one that Headscale does not start with, and back.
+func (s *stage) refuse(ctx context.Context) error {
+	if err := s.awaitCondition(ctx, v1beta1.ConditionReady); err != nil {
+		return err
+	}
+	process := s.pod.Process("headscale")
+	for _, step := range [][]string{
+		{"patch", "headscale", headscaleKey.Name, "--type", "merge", "-p", refusedPatch},
+		{"wait", "headscale/" + headscaleKey.Name, "--for=jsonpath={.status.preflight.outcome}=Refused", "--timeout=" + stepLimit.String()},
+	} {
+		if _, err := s.Plane.Kubectl(ctx, step...); err != nil {
+			return err
+		}
+	}
+	if s.pod.Process("headscale") != process || !process.Running() {
+		return errors.New("the pod was restarted with a config that Headscale refuses")
+	}
+	if err := s.show(ctx, "A preflight refused a config, and Headscale runs on:",
+		"get", "headscale", headscaleKey.Name, "-o", "jsonpath={.status.preflight.message}"); err != nil {
+		return err
+	}
+	_, err := s.Plane.Kubectl(ctx, "patch", "headscale", headscaleKey.Name, "--type", "merge", "-p", `{"spec":{"config":{"dns":null}}}`)
+	return err
+}
+
+// loseVolume deletes the pod with its volume, and waits until everything is back.
+func (s *stage) loseVolume(ctx context.Context) error {
+	volume := s.pod.HostPath("headscale", "/var/lib/headscale")
+	s.stopPod()
+	if err := os.RemoveAll(volume); err != nil {
+		return err
+	}
+	s.say("Somebody deletes the pod with its volume: no database, no users, no keys.")
+	s.runPod()
+	for _, what := range []string{"jsonpath={.status.backup.restored_from}", "condition=" + v1beta1.ConditionReady} {
+		if _, err := s.Plane.Kubectl(ctx, "wait", "headscale/"+headscaleKey.Name, "--for="+what, "--timeout="+stepLimit.String()); err != nil {
+			return err
+		}
+	}
+	if err := s.show(ctx, "The volume was empty, and Litestream restored the database:",
+		"get", "headscale", headscaleKey.Name, "-o", "jsonpath={.status.backup}"); err != nil {
+		return err
+	}
+	admin := headscale.NewClient(headscale.UnixSocket(s.pod.HostPath("apikey-manager", v1beta1.DefaultSocketPath)))
+	defer func() { _ = admin.Close() }()
+	if err := s.await(ctx, "the return of the user alice", func(ctx context.Context) (bool, error) {
+		users, err := admin.ListUsers(ctx)
+		return err == nil && len(users) == 1 && users[0].Name == "alice", nil
+	}); err != nil {
+		return err
+	}
+	s.say("The user alice is in Headscale, as before.")
+	return s.call(ctx, "the key of before", s.key, http.StatusOK)
 }
 
 // showResource shows the resource as kubectl does, once it is ready.

@@ -4,7 +4,7 @@
 //
 // The pages are read in the order in which they stand; within a page, what one block
 // left is there for the next: objects, files and shell variables. Each page begins
-// anew. A block is told by its language what it is:
+// anew. The language of a block says what it is:
 //
 //   - sh: commands, which must succeed. They run in an empty directory with links to
 //     the clone's; those that begin with go run in the clone itself.

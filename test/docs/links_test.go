@@ -111,7 +111,7 @@ var _ = Describe("The pages", func() {
 	})
 })
 
-// clicksFrom tells how many links lead from a page to each other one, at least. GitHub shows a
+// clicksFrom returns how many links lead from a page to each other one, at least. GitHub shows a
 // directory as a list of its files, which takes a click more.
 func clicksFrom(start string) map[string]int {
 	clicks := map[string]int{start: 0}

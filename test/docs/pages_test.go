@@ -97,7 +97,7 @@ func namespaces(ctx context.Context) []string {
 // cleanUp removes what a page left, as the controllers of a cluster would.
 func cleanUp(ctx context.Context, before []string) {
 	GinkgoHelper()
-	_, err := plane.Kubectl(ctx, "delete", "headscales", "--all", "--all-namespaces")
+	_, err := plane.Kubectl(ctx, "delete", "headscalepolicies,headscaleusers,headscales", "--all", "--all-namespaces")
 	Expect(err).NotTo(HaveOccurred())
 	node.clear()
 	_, err = plane.Kubectl(ctx, "delete", "--all", "validatingadmissionpolicies,validatingadmissionpolicybindings")

@@ -50,7 +50,7 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	Expect(err).NotTo(HaveOccurred())
 	Expect(clearEvidence()).To(Succeed())
 	servers, err := serverbuild.Ensure(ctx, serverbuild.Options{
-		Root: root, Headscale: []string{olderHeadscale, newerHeadscale}, Log: os.Stderr,
+		Root: root, Headscale: []string{olderHeadscale, newerHeadscale}, Litestream: true, Log: os.Stderr,
 	})
 	Expect(err).NotTo(HaveOccurred())
 	kubectl = servers.Kubectl()

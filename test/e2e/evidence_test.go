@@ -19,7 +19,7 @@ import (
 // the failed spec may have used up its time.
 const evidenceTimeout = 2 * time.Minute
 
-// evidenceDir is the folder for what tells why something failed.
+// evidenceDir is the folder for what shows why something failed.
 func evidenceDir() string {
 	if dir := os.Getenv("E2E_ARTIFACTS"); dir != "" {
 		return dir
@@ -56,7 +56,8 @@ func keepEvidence(name string) {
 	keep("events.txt", "get", "events", "-A", "--sort-by=.metadata.creationTimestamp")
 	keep("objects.txt", "get", "all,headscales,roles,rolebindings,serviceaccounts,configmaps,persistentvolumeclaims,leases", "-A", "-o", "wide")
 	keep("cluster.txt", "get", "nodes,namespaces,persistentvolumes,storageclasses,clusterroles,clusterrolebindings,customresourcedefinitions", "-o", "wide")
-	keep("headscales.yaml", "get", "headscales", "-A", "-o", "yaml")
+	keep("headscales.yaml", "get", "headscales,headscaleusers,headscalepreauthkeys,headscalepolicies", "-A", "-o", "yaml")
+	keep("networkpolicies.yaml", "get", "networkpolicies", "-A", "-o", "yaml")
 	keep("workloads.yaml", "get", "deployments,statefulsets,controllerrevisions", "-A", "-o", "yaml")
 	keep("leases.yaml", "get", "leases", "-A", "-o", "yaml")
 	// What describes a Secret, without what is in it.

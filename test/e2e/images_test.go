@@ -11,6 +11,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 
+	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/test/env"
 	"infrado.cloud/headscale-operator/test/serverbuild"
 )
@@ -40,7 +41,9 @@ func loadImages(ctx context.Context, servers serverbuild.Servers) error {
 	if err := checkOut(ctx, previousRoot); err != nil {
 		return err
 	}
-	programs := map[string]string{kubectlImage: servers.Kubectl()}
+	programs := map[string]string{
+		kubectlImage: servers.Kubectl(), v1beta1.DefaultBackupImage: filepath.Join(servers.Backup["litestream"], "litestream"),
+	}
 	for version, program := range servers.Headscale {
 		programs["headscale/headscale:"+version] = program
 	}

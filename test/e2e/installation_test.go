@@ -18,6 +18,16 @@ const (
 	chartPath          = "charts/headscale-operator"
 )
 
+// deleteDefinitions deletes the CustomResourceDefinitions of all our kinds, as many as there are.
+func deleteDefinitions(ctx context.Context) {
+	GinkgoHelper()
+	for name := range strings.FieldsSeq(mustKube(ctx, "get", "crd", "-o", "name")) {
+		if strings.HasSuffix(name, ".headscale.infrado.cloud") {
+			mustKube(ctx, "delete", "--ignore-not-found", "--timeout=1m", name)
+		}
+	}
+}
+
 // release is an installation with Helm of the chart in a clone.
 type release struct{ helm, source string }
 
@@ -79,6 +89,7 @@ func applyInstaller(ctx context.Context, file string) {
 // Once their kind is gone, Kubernetes' garbage collector may not find what was theirs.
 func deleteHeadscales(ctx context.Context) {
 	GinkgoHelper()
+	mustKube(ctx, "delete", "headscaleusers", "--all", "-A", "--timeout=2m")
 	mustKube(ctx, "delete", "headscales", "--all", "-A", "--cascade=foreground", "--timeout=2m")
 }
 
@@ -132,7 +143,7 @@ func manifestSpecs() {
 		removeOurs(ctx, namespace)
 		deleteHeadscales(ctx)
 		release{"helm4", root}.uninstall(ctx)
-		mustKube(ctx, "delete", crdName, "--timeout=1m")
+		deleteDefinitions(ctx)
 		// The chart does not make the namespace, and so leaves it.
 		mustKube(ctx, "delete", "namespace", operatorNamespace, "--timeout=1m")
 		expectOnlyKept(ctx, before, kept(hs)...)
@@ -180,7 +191,7 @@ func helmSpecs(c helmCase) {
 		}
 		before = everything(ctx)
 		DeferCleanup(func(ctx SpecContext) {
-			mustKube(ctx, "delete", "--ignore-not-found", crdName)
+			deleteDefinitions(ctx)
 			deleteVolume(ctx, hs)
 		})
 	})
@@ -215,7 +226,7 @@ func helmSpecs(c helmCase) {
 		if c.removesCRD {
 			helm.uninstall(ctx)
 		} else {
-			mustKube(ctx, "delete", crdName, "--timeout=1m")
+			deleteDefinitions(ctx)
 		}
 		expectOnlyKept(ctx, before, append(kept(hs), operatorLease)...)
 	})

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,13 +20,48 @@ type node struct {
 	namespace string
 	// key is the node's public key, which a node that registers again would not have.
 	key string
+	// restarts is how often it was restarted on purpose.
+	restarts int
 }
 
 // listed is a node as Headscale lists it.
 type listed struct {
-	GivenName, NodeKey, RegisterMethod string
-	IPAddresses                        []string
-	Online                             bool
+	ID, GivenName, NodeKey, RegisterMethod string
+	IPAddresses, Tags, ApprovedRoutes      []string
+	Online                                 bool
+	CreatedAt                              time.Time
+	User                                   struct{ Name string }
+	PreAuthKey                             struct{ Ephemeral bool }
+}
+
+// nodeReport is what a node says of itself.
+type nodeReport struct {
+	State              string
+	Addresses, Reached []string
+	Lost, Rounds       int
+}
+
+// lastReport is the last one of the node in a pod.
+func lastReport(ctx context.Context, g Gomega, namespace, pod string) nodeReport {
+	printed, err := kube(ctx, "logs", "-n", namespace, pod, "--tail=1")
+	g.Expect(err).NotTo(HaveOccurred())
+	var last nodeReport
+	g.Expect(json.Unmarshal([]byte(strings.TrimSpace(printed)), &last)).To(Succeed(), printed)
+	return last
+}
+
+// nodes lists the nodes of a Headscale.
+func (s *server) nodes(ctx context.Context) ([]listed, error) {
+	result, err := callHeadscale(ctx, http.MethodGet, s.url()+"/api/v1/node", s.readKey(ctx), "")
+	if err != nil {
+		return nil, err
+	}
+	if result.Status != http.StatusOK {
+		return nil, fmt.Errorf("listing nodes: %d %s", result.Status, result.Body)
+	}
+	var list struct{ Nodes []listed }
+	err = json.Unmarshal([]byte(result.Body), &list)
+	return list.Nodes, err
 }
 
 // firstUser is whose the node is.
@@ -77,26 +113,15 @@ func (s *server) mustPost(ctx context.Context, path, body string, into any) {
 // look sees that the node is registered, as Headscale says, and that it was never logged
 // out, as it says itself.
 func (n *node) look(ctx context.Context, g Gomega) listed {
-	result, err := callHeadscale(ctx, http.MethodGet, n.server.url()+"/api/v1/node", n.server.readKey(ctx), "")
+	nodes, err := n.server.nodes(ctx)
 	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(result.Status).To(Equal(http.StatusOK))
-	var list struct{ Nodes []listed }
-	g.Expect(json.Unmarshal([]byte(result.Body), &list)).To(Succeed())
-	g.Expect(list.Nodes).To(HaveLen(1), result.Body)
-	g.Expect(list.Nodes[0]).To(And(HaveField("GivenName", "laptop"), HaveField("RegisterMethod", "REGISTER_METHOD_AUTH_KEY"),
-		HaveField("IPAddresses", ContainElement(firstAddress))))
-	printed, err := kube(ctx, "logs", "-n", n.namespace, "laptop", "--tail=1")
-	g.Expect(err).NotTo(HaveOccurred())
-	var itself struct {
-		State     string
-		Addresses []string
-		Lost      int
-	}
-	g.Expect(json.Unmarshal([]byte(strings.TrimSpace(printed)), &itself)).To(Succeed(), printed)
+	g.Expect(nodes).To(ConsistOf(And(HaveField("GivenName", "laptop"), HaveField("RegisterMethod", "REGISTER_METHOD_AUTH_KEY"),
+		HaveField("IPAddresses", ContainElement(firstAddress)))))
+	itself := lastReport(ctx, g, n.namespace, "laptop")
 	g.Expect(itself.State).To(Equal("Running"))
 	g.Expect(itself.Addresses).To(ContainElement(firstAddress))
 	g.Expect(itself.Lost).To(BeZero())
-	return list.Nodes[0]
+	return nodes[0]
 }
 
 // isRegistered sees that the node is registered as at first, and was not started again. That
@@ -105,5 +130,15 @@ func (n *node) look(ctx context.Context, g Gomega) listed {
 func (n *node) isRegistered(ctx context.Context) {
 	GinkgoHelper()
 	Eventually(func(g Gomega) { g.Expect(n.look(ctx, g).NodeKey).To(Equal(n.key)) }).Should(Succeed())
-	Expect(mustKube(ctx, "get", "pod", "-n", n.namespace, "laptop", "-o", "jsonpath={.status.containerStatuses[0].restartCount}")).To(Equal("0"))
+	Expect(mustKube(ctx, "get", "pod", "-n", n.namespace, "laptop", "-o", "jsonpath={.status.containerStatuses[0].restartCount}")).To(Equal(strconv.Itoa(n.restarts)))
+}
+
+// reconnect has the node look for Headscale at once, with the state that it has: it is restarted.
+func (n *node) reconnect(ctx context.Context) {
+	GinkgoHelper()
+	n.restarts++
+	endProcess(ctx, mustKube(ctx, "get", "pod", "-n", n.namespace, "laptop", "-o", "jsonpath={.metadata.uid}"), "node")
+	Eventually(func(g Gomega) {
+		g.Expect(n.look(ctx, g)).To(And(HaveField("Online", true), HaveField("NodeKey", n.key)))
+	}).Should(Succeed())
 }

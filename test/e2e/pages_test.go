@@ -42,7 +42,7 @@ func pagesSpecs() {
 		DeferCleanup(func(ctx SpecContext) {
 			mustKube(ctx, "delete", "namespace", "--ignore-not-found", "--timeout=1m", moved.namespace)
 		})
-		DeferCleanup(func(ctx SpecContext) { mustKube(ctx, "delete", "--ignore-not-found", "--timeout=1m", crdName) })
+		DeferCleanup(func(ctx SpecContext) { deleteDefinitions(ctx) })
 		DeferCleanup(func(ctx SpecContext) { helm.uninstall(ctx) })
 		DeferCleanup(func(ctx SpecContext) { deleteHeadscales(ctx) })
 		DeferCleanup(func(ctx SpecContext) { removeOurs(ctx, hs.namespace) })
@@ -157,12 +157,8 @@ metadata: {name: %s, namespace: %s}
 spec: {type: ExternalName, externalName: %s.%s.svc.cluster.local}
 `, hs.name, hs.namespace, moved.name, moved.namespace))
 		DeferCleanup(func(ctx SpecContext) { mustKube(ctx, "delete", "-n", hs.namespace, "service/"+hs.name) })
-		// A client whose connection has gone away hears nothing of that for minutes; one that
-		// starts again connects at once.
-		endProcess(ctx, mustKube(ctx, "get", "pod", "-n", laptop.namespace, "laptop", "-o", "jsonpath={.metadata.uid}"), "node")
-		Eventually(func(g Gomega) {
-			g.Expect(laptop.look(ctx, g)).To(And(HaveField("Online", true), HaveField("NodeKey", laptop.key)))
-		}).Should(Succeed())
+		// A client whose connection has gone away hears nothing of that for minutes.
+		laptop.reconnect(ctx)
 	})
 }
 

@@ -99,7 +99,7 @@ func callHeadscale(ctx context.Context, method, url, key, body string) (answer, 
 // removeOurs removes what the suite has in the namespace of a Headscale.
 func removeOurs(ctx context.Context, namespace string) {
 	GinkgoHelper()
-	mustKube(ctx, "delete", "pods,serviceaccounts,roles,rolebindings,secrets", "-n", namespace, "--timeout=1m", "-l", strings.ReplaceAll(ours, ": ", "="))
+	mustKube(ctx, "delete", "pods,serviceaccounts,roles,rolebindings,secrets,configmaps", "-n", namespace, "--timeout=1m", "-l", strings.ReplaceAll(ours, ": ", "="))
 }
 
 // letReadSecret gives a ServiceAccount rights to the Secret with the key.

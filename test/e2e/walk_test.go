@@ -25,7 +25,7 @@ func walkSpecs() {
 	BeforeAll(func(ctx SpecContext) {
 		newNamespaces(ctx, "restricted", operatorNamespace, namespace)
 		before = everything(ctx)
-		DeferCleanup(func(ctx SpecContext) { mustKube(ctx, "delete", "--ignore-not-found", "--timeout=1m", crdName) })
+		DeferCleanup(func(ctx SpecContext) { deleteDefinitions(ctx) })
 		helm = release{"helm4", root}
 		release{"helm4", previousRoot}.install(ctx, previousTag, previousTag)
 		hs = newServer(ctx, namespace, "headscale", olderHeadscale, "")
@@ -41,6 +41,7 @@ func walkSpecs() {
 		laptop.isRegistered(ctx)
 	})
 
+	preflightSpecs(func() *server { return hs }, func() *node { return laptop })
 	consumerSpecs(func() *server { return hs })
 	lossSpecs(func() *server { return hs })
 	rightsSpecs(func() *server { return hs })
@@ -69,6 +70,9 @@ func walkSpecs() {
 		deleteVolume(ctx, other)
 	})
 
+	Context("with a backup", backupSpecs)
+	Context("with users, keys and a policy", func() { tailnetSpecs(func() release { return helm }) })
+
 	It("runs twenty Headscales in twenty namespaces", func(ctx SpecContext) {
 		begin := time.Now()
 		names := make([]string, 20)
@@ -92,7 +96,7 @@ func walkSpecs() {
 		removeOurs(ctx, namespace)
 		deleteHeadscales(ctx)
 		helm.uninstall(ctx)
-		mustKube(ctx, "delete", crdName, "--timeout=1m")
+		deleteDefinitions(ctx)
 		expectOnlyKept(ctx, before, append(kept(hs), operatorLease)...)
 	})
 }

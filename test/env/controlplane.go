@@ -117,7 +117,7 @@ func (c *ControlPlane) Kubectl(ctx context.Context, args ...string) (string, err
 	return string(output), err
 }
 
-// ToldByAPIServer reports whether an event is one of the API server's own: now and then it tells of
+// ToldByAPIServer reports whether an event is one of the API server's own: now and then it reports
 // a Service's address that it has just given away and not yet written down.
 func ToldByAPIServer(event *eventsv1.Event) bool {
 	return strings.HasSuffix(event.ReportingController, "allocator-repair-controller")

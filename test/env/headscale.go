@@ -2,6 +2,7 @@ package env
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -70,6 +71,14 @@ func portTaken(err error) bool { return strings.Contains(err.Error(), "address a
 
 // Start starts Headscale, which must not be running, and waits until it answers.
 func (h *Headscale) Start(ctx context.Context) error {
+	if err := h.launch(); err != nil {
+		return err
+	}
+	return awaitUp(ctx, h.process, h.URL()+"/health", h.SocketPath())
+}
+
+// launch starts the process.
+func (h *Headscale) launch() error {
 	config, err := yaml.Marshal(h.config())
 	if err != nil {
 		return err
@@ -82,10 +91,26 @@ func (h *Headscale) Start(ctx context.Context) error {
 		Env: append(os.Environ(), "HOME="+h.options.Dir), Dir: h.options.Dir,
 		Output: h.options.Output, Guard: h.options.Guard,
 	})
-	if err != nil {
-		return err
+	return err
+}
+
+// RefuseConfig runs Headscale with a config that it refuses until it exits, and returns what it
+// printed. It is an error if it does not exit within a minute, or exits with status 0.
+func RefuseConfig(ctx context.Context, options HeadscaleOptions) (string, error) {
+	const anyPort = "127.0.0.1:0"
+	h := &Headscale{Binary: options.Binary, Database: "db.sqlite", options: options, addresses: [3]string{anyPort, anyPort, anyPort}}
+	if err := h.launch(); err != nil {
+		return "", err
 	}
-	return awaitUp(ctx, h.process, h.URL()+"/health", h.SocketPath())
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	err := h.process.Wait(ctx)
+	h.Kill()
+	printed := h.process.Log().String()
+	if h.process.ExitCode() <= 0 {
+		return "", fmt.Errorf("headscale does not refuse the config (%w), and printed:\n%s", err, printed)
+	}
+	return printed, nil
 }
 
 // config is a whole config that needs nothing outside this machine.

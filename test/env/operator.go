@@ -110,3 +110,13 @@ func (o *Operator) Process() *process.Process { return o.process }
 
 // Stop ends the operator in order.
 func (o *Operator) Stop() error { return o.process.Stop(endTimeout) }
+
+// ManagerCommand is how an API Key Manager runs beside a Headscale, with the rights of a kubeconfig.
+// Without further flags it has the default Secret, and its metrics and its admin endpoint are on some port.
+func ManagerCommand(program, socket, kubeconfig, namespace string, flags ...string) process.Command {
+	return process.Command{
+		Name: "apikey-manager", Path: program,
+		Args: append([]string{"--socket-path=" + socket, "--metrics-bind-address=127.0.0.1:0", "--admin-bind-address=127.0.0.1:0"}, flags...),
+		Env:  []string{"KUBECONFIG=" + kubeconfig, "POD_NAMESPACE=" + namespace},
+	}
+}

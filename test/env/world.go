@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"path/filepath"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -66,7 +67,7 @@ func NewWorld(prefix string, output io.Writer, headscale ...string) (*World, err
 			return nil, err
 		}
 	}
-	if w.Servers, err = serverbuild.Find(serverbuild.Options{Root: w.Root, Headscale: headscale}); err != nil {
+	if w.Servers, err = serverbuild.Find(serverbuild.Options{Root: w.Root, Headscale: headscale, Litestream: true}); err != nil {
 		return nil, err
 	}
 	if w.Guard, err = process.NewGuard(prefix); err != nil {
@@ -76,7 +77,7 @@ func NewWorld(prefix string, output io.Writer, headscale ...string) (*World, err
 	return w, nil
 }
 
-// Build builds the programs of this repository, and tells log of it.
+// Build builds the programs of this repository, and reports it to log.
 func (w *World) Build(ctx context.Context, log io.Writer) (err error) {
 	w.Binaries, err = BuildBinaries(ctx, w.Root, w.Guard.Dir(), log)
 	return err
@@ -113,6 +114,7 @@ func (w *World) StartOperator(ctx context.Context, args ...string) (err error) {
 // Programs are what the images of a Headscale's pod stand for, for podrunner.
 func (w *World) Programs() map[string]string {
 	programs := map[string]string{ManagerImage: w.Binaries.Manager}
+	programs[v1beta1.DefaultBackupImage] = filepath.Join(w.Servers.Backup["litestream"], "litestream")
 	for version, program := range w.Servers.Headscale {
 		programs[v1beta1.DefaultImage+":"+version] = program
 	}

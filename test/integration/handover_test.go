@@ -161,7 +161,7 @@ func by(event *audit.Event) string {
 	return name
 }
 
-// written tells, for every object in a namespace, who wrote it.
+// written says, for every object in a namespace, who wrote it.
 func (t *twins) written(g Gomega, namespace string) map[string][]string {
 	objects := map[string][]string{}
 	for _, event := range t.read(g) {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/test/env"
@@ -128,7 +130,7 @@ var _ = Describe("Hostile objects", Ordered, func() {
 	})
 
 	AfterEach(func() {
-		AddReportEntry("the operator so far", fmt.Sprintf("%.1f MiB of memory at most; %s", peakMemory(), operator.Process().Describe()))
+		AddReportEntry("the operator so far", fmt.Sprintf("%.1f MiB of memory at most; %s", peakMemory(), world.Operator.Process().Describe()))
 	})
 
 	It("are refused or reported, and others work as usual", func(ctx SpecContext) {
@@ -144,8 +146,9 @@ var _ = Describe("Hostile objects", Ordered, func() {
 				g.Expect(line).To(ContainSubstring(" False "), "its condition Ready")
 			}
 		}).WithContext(ctx).WithPolling(time.Second).Should(Succeed())
+		expectPlainStatus(ctx, bad)
 		compare(before, measurePhase(ctx, good, "with all of them"))
-		Expect(operator.Process().Running()).To(BeTrue(), "it is still the first one")
+		Expect(world.Operator.Process().Running()).To(BeTrue(), "it is still the first one")
 		Expect(peakMemory()).To(BeNumerically("<", memoryLimit))
 	})
 
@@ -157,10 +160,30 @@ var _ = Describe("Hostile objects", Ordered, func() {
 		after := measurePhase(ctx, good, "after a restart")
 		AddReportEntry("the new operator had made all changes after", time.Since(began).String())
 		compare(before, after)
-		Expect(operator.Process().Running()).To(BeTrue())
+		Expect(world.Operator.Process().Running()).To(BeTrue())
 		Expect(peakMemory()).To(BeNumerically("<", memoryLimit))
 	})
 })
+
+// expectPlainStatus looks for what is in the specs of hostile Headscales in what is said of them.
+func expectPlainStatus(ctx context.Context, namespace string) {
+	GinkgoHelper()
+	var all v1beta1.HeadscaleList
+	Expect(admin.List(ctx, &all, client.InNamespace(namespace))).To(Succeed())
+	for i := range all.Items {
+		status := &all.Items[i].Status
+		Expect(status.ObservedGeneration).To(Equal(all.Items[i].Generation), all.Items[i].Name)
+		Expect(status.Conditions).NotTo(BeEmpty(), all.Items[i].Name)
+		for _, condition := range status.Conditions {
+			Expect(condition.Reason).NotTo(Equal(v1beta1.ReasonReconcileFailed), "%s: %.300s", all.Items[i].Name, condition.Message)
+			Expect(len(condition.Message)).To(BeNumerically("<", 4096), all.Items[i].Name)
+			Expect(strings.ContainsFunc(condition.Message, func(r rune) bool {
+				return unicode.IsControl(r) || unicode.In(r, unicode.Cf)
+			})).To(BeFalse(), "%s: %.300q", all.Items[i].Name, condition.Message)
+		}
+	}
+	Expect(all.Items).NotTo(BeEmpty())
+}
 
 // createHostile creates all hostile objects, and returns how many Headscales the API server
 // took. The time that it needs is the API server's.
@@ -275,9 +298,15 @@ func timed(do func()) time.Duration {
 	return time.Since(began)
 }
 
-// compare reports how long everything took. That it took no longer than anything else in this
-// suite may take, the deadlines of measurePhase say: what is usual depends on the machine.
+// What may take longer beside hostile objects than before, and is no noise of a busy machine.
+const (
+	slowerTimes = 5
+	slowerBy    = 3 * time.Second
+)
+
+// compare reports how long everything took, and fails where that was much longer than before.
 func compare(before phase, others ...phase) {
+	GinkgoHelper()
 	for _, part := range []struct {
 		name string
 		of   func(phase) []time.Duration
@@ -290,6 +319,7 @@ func compare(before phase, others ...phase) {
 		text := fmt.Sprintf("%s: %s %s", part.name, before.name, usual.Round(time.Millisecond))
 		for _, p := range others {
 			took := median(part.of(p))
+			Expect(took).To(BeNumerically("<", slowerTimes*usual+slowerBy), "%s %s; before: %s", part.name, p.name, usual)
 			text += fmt.Sprintf(", %s %s (%.2f times)", p.name, took.Round(time.Millisecond), took.Seconds()/usual.Seconds())
 		}
 		AddReportEntry("median", text)
@@ -305,11 +335,7 @@ func median(all []time.Duration) time.Duration {
 // resident set, with the pages of its binary, which the limit of a container does not count.
 func peakMemory() float64 {
 	GinkgoHelper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", operator.Process().PID()))
+	usage, err := world.Operator.Process().Usage()
 	Expect(err).NotTo(HaveOccurred())
-	_, size, _ := strings.Cut(string(text), "\nVmHWM:")
-	var kibibytes float64
-	_, err = fmt.Sscanf(size, "%f kB", &kibibytes)
-	Expect(err).NotTo(HaveOccurred())
-	return kibibytes / 1024
+	return usage.Peak
 }

@@ -23,7 +23,6 @@ var (
 	binaries env.Binaries
 	plane    *env.ControlPlane
 	admin    client.Client
-	operator *env.Operator
 )
 
 func TestIntegration(t *testing.T) {
@@ -47,5 +46,5 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 // use has all specs use a world.
 func use(w *env.World) {
 	world, root, guard, servers, binaries = w, w.Root, w.Guard, w.Servers, w.Binaries
-	plane, admin, operator = w.Plane, w.Admin, w.Operator
+	plane, admin = w.Plane, w.Admin
 }

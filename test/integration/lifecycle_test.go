@@ -33,7 +33,7 @@ var _ = Describe("The sample", Ordered, func() {
 			"app.kubernetes.io/managed-by": "headscale-operator",
 			"app.kubernetes.io/component":  "api-key",
 		}))
-		Expect(secret.Annotations).To(And(HaveLen(4),
+		Expect(secret.Annotations).To(And(HaveLen(5), HaveKey("api-key.headscale.infrado.cloud/admin-certificate"),
 			HaveKey("api-key.headscale.infrado.cloud/expiration"), HaveKey("api-key.headscale.infrado.cloud/created-at"),
 			HaveKey("api-key.headscale.infrado.cloud/key-prefix"), HaveKey("api-key.headscale.infrado.cloud/key-digest")))
 		created, err := time.Parse(time.RFC3339, secret.Annotations[v1beta1.AnnotationCreatedAt])
@@ -55,6 +55,7 @@ var _ = Describe("The sample", Ordered, func() {
 
 	It("gets a key that Headscale's REST API accepts, in a Secret as the contract says", func(ctx SpecContext) {
 		hs.awaitReady(ctx)
+		readyUser(ctx, hs.key.Namespace, "alice")
 		secret := hs.awaitRest(ctx, secretName)
 		expectContract(secret, 2160*time.Hour)
 		keys = append(keys, keyOf(secret))
@@ -144,13 +145,13 @@ var _ = Describe("The sample", Ordered, func() {
 	})
 
 	It("shows no key in any log, argument, environment or metric, and not in the resource", func(ctx SpecContext) {
-		resource, err := plane.Kubectl(ctx, "get", "headscale,statefulset,configmap", "-n", hs.key.Namespace, "-o", "yaml")
+		resource, err := plane.Kubectl(ctx, "get", "headscale,headscaleuser,events,statefulset,configmap", "-n", hs.key.Namespace, "-o", "yaml")
 		Expect(err).NotTo(HaveOccurred())
 		metrics, err := hs.ask(ctx, "/metrics")
 		Expect(err).NotTo(HaveOccurred())
 		Expect(metrics).To(ContainSubstring("headscale_apikey_checks_total"))
 		said := strings.Join([]string{
-			metrics, hs.pod.Log(containerHeadscale), hs.pod.Log(containerManager), operator.Process().Log().String(), resource,
+			metrics, hs.pod.Log(containerHeadscale), hs.pod.Log(containerManager), world.Operator.Process().Log().String(), resource,
 		}, "\n")
 		Expect(said).To(ContainSubstring("Waiting for Headscale to be ready..."))
 		for _, key := range keys {

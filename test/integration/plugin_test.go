@@ -19,6 +19,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/headscale"
+	"infrado.cloud/headscale-operator/internal/headscale/nodetest"
+	"infrado.cloud/headscale-operator/internal/plugin/plugintest"
 	"infrado.cloud/headscale-operator/test/serverbuild"
 )
 
@@ -173,14 +176,14 @@ var _ = Describe("kubectl headscale", Ordered, func() {
 
 	It("says when the operator does not run, and the request is carried out once it does", func(ctx SpecContext) {
 		old, oldPrefix := reveal(ctx), prefixOf(ctx)
-		Expect(operator.Stop()).To(Succeed())
+		Expect(world.Operator.Stop()).To(Succeed())
 		got := plugin(ctx, "rotate", "--timeout=2s")
 		Expect(got).To(And(HaveField("Status", 1), HaveField("Stdout", ""), HaveField("Stderr", ContainSubstring(
 			"error: no new API key was stored within 2s: the operator did not forward the request to Secret "+secretName+", so it does not seem to run; "))))
 		Expect(hs.keyStatus(ctx, old)).To(Equal(http.StatusOK))
 
 		var err error
-		operator, err = world.RunOperator(ctx, binaries.Operator)
+		world.Operator, err = world.RunOperator(ctx, binaries.Operator)
 		Expect(err).NotTo(HaveOccurred())
 		Eventually(func() string { return prefixOf(ctx) }).Should(Not(Equal(oldPrefix)))
 		hs.awaitRest(ctx, secretName)
@@ -208,3 +211,59 @@ var _ = Describe("kubectl headscale", Ordered, func() {
 		Expect(plugin(ctx, "status")).To(And(HaveField("Status", 0), HaveField("Stdout", ContainSubstring("Rotation   none: spec.api_key.auto_manage is false"))))
 	})
 })
+
+var _ = Describe("kubectl headscale nodes", func() {
+	It("shows and changes a node that registered, through a forwarded port of the API Key Manager", func(ctx SpecContext) {
+		namespace := newNamespace(ctx)
+		dir := installPlugin(ctx)
+		hs := runPod(namespace, "headscale")
+		apply(ctx, namespace, shortestManifest)
+		apply(ctx, namespace, userManifest("alice", ", deletionPolicy: Retain"))
+		hs.awaitReady(ctx)
+		user := readyUser(ctx, namespace, "alice")
+		plugin := func(args ...string) said {
+			GinkgoHelper()
+			return kubectl(ctx, dir, plane.Kubeconfig(), append([]string{"headscale", "-n", namespace}, args...)...)
+		}
+
+		By("registering a node as Tailscale does")
+		asks := headscale.NewClient(headscale.UnixSocket(hs.pod.HostPath(containerManager, v1beta1.DefaultSocketPath)))
+		defer func() { _ = asks.Close() }()
+		key, err := asks.CreatePreAuthKey(ctx, headscale.NewPreAuthKey{UserID: user.Status.UserID, Expiration: time.Now().Add(time.Hour)})
+		Expect(err).NotTo(HaveOccurred())
+		router, err := nodetest.New("router", "10.1.0.0/24", "10.2.0.0/24")
+		Expect(err).NotTo(HaveOccurred())
+		url := "http://" + hs.pod.Address(containerHeadscale, "http")
+		Expect(router.Register(ctx, url, key.Key.Reveal())).To(BeTrue())
+
+		By("having no kubelet yet, and then one")
+		Expect(plugin("nodes")).To(And(HaveField("Status", 1), HaveField("Stdout", ""), HaveField("Stderr", MatchRegexp(`^error: .*, so that Headscale `+namespace+`/headscale cannot be asked\n$`))))
+		bindToKubelet(ctx, hs, &plugintest.Kubelet{Ports: map[string]string{"9102": hs.pod.Address(containerManager, "apikey-admin")}})
+		Expect(plugin("nodes")).To(And(HaveField("Status", 0), HaveField("Stderr", ""), HaveField("Stdout", MatchRegexp(`\n1 +router +alice +100\.64\.0\.1\S* .* - +10\.1\.0\.0/24,10\.2\.0\.0/24\n$`))))
+
+		By("approving its routes, expiring and deleting it")
+		Expect(plugin("nodes", "approve-routes", "router")).To(And(HaveField("Status", 2), HaveField("Stderr", HaveSuffix("--yes does it without a question\n"))))
+		Expect(plugin("nodes", "approve-routes", "router", "10.2.0.0/24", "--yes")).To(And(HaveField("Status", 0), HaveField("Stdout", HavePrefix("Approved 10.2.0.0/24 for node router (id 1, user alice, 100.64.0.1"))))
+		Expect(hs.nodes(ctx)).To(ConsistOf(HaveField("ApprovedRoutes", ConsistOf("10.2.0.0/24"))))
+		Expect(kubectl(ctx, dir, plane.Kubeconfig(), "__complete", "headscale", "nodes", "-n", namespace, "approve-routes", "router", "").Stdout).To(HavePrefix("10.1.0.0/24\n:4\n"))
+		Expect(router.Register(ctx, url, "")).To(BeTrue())
+		Expect(plugin("nodes", "expire", "router", "--yes")).To(HaveField("Status", 0))
+		Expect(router.Register(ctx, url, "")).To(BeFalse(), "it has to log in again")
+		Expect(plugin("nodes", "delete", "router", "--yes")).To(And(HaveField("Status", 0), HaveField("Stdout", HavePrefix("Deleted node router (id 1"))))
+		Expect(hs.nodes(ctx)).To(BeEmpty())
+		Expect(plugin("backup")).To(Equal(said{"Headscale  " + namespace + "/headscale\nBackup     Off: spec.backup is not set\n", "", 0}))
+	})
+})
+
+// bindToKubelet has the pod of a Headscale be on the node of a kubelet.
+func bindToKubelet(ctx context.Context, hs *server, k *plugintest.Kubelet) {
+	GinkgoHelper()
+	node, stop := k.Start()
+	DeferCleanup(stop)
+	status := node.Status
+	Expect(admin.Create(ctx, node)).To(Succeed())
+	node.Status = status
+	Expect(admin.Status().Update(ctx, node)).To(Succeed())
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: hs.key.Namespace, Name: hs.key.Name + "-0"}}
+	Expect(admin.SubResource("binding").Create(ctx, pod, &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: node.Name}})).To(Succeed())
+}

@@ -93,7 +93,7 @@ func startPostgres(ctx context.Context) *postgres {
 	p := &postgres{dir: dir}
 	p.own(dir)
 	data := filepath.Join(dir, "data")
-	Expect(p.run(ctx, "initdb", "-D", data, "-U", "postgres", "--auth-local=trust", "--auth-host=reject", "--no-sync")).To(Succeed())
+	Expect(p.run(ctx, "initdb", "-D", data, "-U", "postgres", "--auth-local=trust", "--auth-host=reject", "--encoding=UTF8", "--no-sync")).To(Succeed())
 	hba := "local all postgres trust\nhostssl all all 127.0.0.1/32 scram-sha-256\nhostssl all all ::1/128 scram-sha-256\n"
 	Expect(os.WriteFile(filepath.Join(data, "pg_hba.conf"), []byte(hba), 0o600)).To(Succeed())
 	address, err := env.FreeAddress()

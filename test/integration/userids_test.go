@@ -67,13 +67,11 @@ var _ = Describe("User ids that the platform gives out", func() {
 			Expect(env.GrantManager(ctx, admin, name)).To(Succeed())
 			kubeconfig, err := plane.ServiceAccountKubeconfig(ctx, admin, name, programs)
 			Expect(err).NotTo(HaveOccurred())
-			manager, err := process.Start(process.Command{
-				Name:   "apikey-manager",
-				Path:   asUser(programs, binaries.Manager, volumeGroup+2, kubeconfig, filepath.Join(programs, "token")),
-				Args:   []string{"--socket-path=" + hs.SocketPath(), "--metrics-bind-address=127.0.0.1:0"},
-				Env:    append(os.Environ(), "KUBECONFIG="+kubeconfig, "POD_NAMESPACE="+namespace),
-				Output: GinkgoWriter, Guard: guard,
-			})
+			wrapped := asUser(programs, binaries.Manager, volumeGroup+2, kubeconfig, filepath.Join(programs, "token"))
+			command := env.ManagerCommand(wrapped, hs.SocketPath(), kubeconfig, namespace)
+			command.Env = append(os.Environ(), command.Env...)
+			command.Output, command.Guard = GinkgoWriter, guard
+			manager, err := process.Start(command)
 			Expect(err).NotTo(HaveOccurred())
 			DeferCleanup(manager.Kill)
 			Eventually(func() error {

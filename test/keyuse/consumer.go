@@ -6,6 +6,12 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/apikey"
 )
 
 // interval is how often a consumer reads the Secret.
@@ -13,12 +19,21 @@ const interval = 20 * time.Millisecond
 
 // Means are how a consumer comes by the key, and uses it.
 type Means struct {
-	// Read returns the key that is in the Secret, or "" while there is none.
+	// Read returns the key that is in the Secret, or "" while there is none: see SecretReader.
 	Read func(ctx context.Context) (key string, err error)
 	// Honours calls Headscale with the key and returns whether it was let in.
 	Honours func(ctx context.Context, key string) (bool, error)
 	// Lag is how old what was read is when it is used.
 	Lag time.Duration
+}
+
+// SecretReader reads the key in the Secret of the default name in a namespace.
+func SecretReader(kube client.Reader, namespace string) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		secret := &corev1.Secret{}
+		err := kube.Get(ctx, client.ObjectKey{Namespace: namespace, Name: v1beta1.DefaultSecretName}, secret)
+		return apikey.ReadKey(secret).Reveal(), client.IgnoreNotFound(err)
+	}
 }
 
 // Tally is how it went.

@@ -27,11 +27,11 @@ func FirstAnswer(ctx context.Context, socket string) time.Time {
 	return time.Now()
 }
 
-// Floor is what nobody can be faster than who stores a key in the order that the API Key
-// Manager does: a mark in the Secret, the key, the key in the Secret. It is done with the
-// manager's means, and with the rights of the kubeconfig. There must be no Secret of the
-// default name; afterwards there is one.
-func Floor(ctx context.Context, kubeconfig, namespace, socket string) (time.Duration, error) {
+// Baseline measures what storing a first key takes without an API Key Manager, in its order: a
+// pending entry in the Secret, the key, the key in the Secret. It is done with the manager's means,
+// and with the rights of the kubeconfig. There must be no Secret of the default name; afterwards
+// there is one.
+func Baseline(ctx context.Context, kubeconfig, namespace, socket string) (time.Duration, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		return 0, err
@@ -51,14 +51,14 @@ func Floor(ctx context.Context, kubeconfig, namespace, socket string) (time.Dura
 	began := time.Now()
 	secret, err := secrets.Create(ctx, &corev1.Secret{Type: corev1.SecretTypeOpaque})
 	if err != nil {
-		return 0, fmt.Errorf("marking the Secret: %w", err)
+		return 0, fmt.Errorf("writing the pending entry: %w", err)
 	}
 	key, err := admin.CreateAPIKey(ctx, time.Now().Add(time.Hour))
 	if err != nil {
-		return 0, fmt.Errorf("making a key: %w", err)
+		return 0, fmt.Errorf("creating a key: %w", err)
 	}
 	secret.Data = map[string][]byte{v1beta1.SecretDataKey: []byte(key.Reveal())}
-	metav1.SetMetaDataAnnotation(&secret.ObjectMeta, "example.com/floor", "measured")
+	metav1.SetMetaDataAnnotation(&secret.ObjectMeta, "example.com/baseline", "measured")
 	if _, err = secrets.Update(ctx, secret); err != nil {
 		return 0, fmt.Errorf("storing the key: %w", err)
 	}

@@ -33,6 +33,7 @@ type container struct {
 	args     []string
 	env      []string
 	home     string
+	once     bool // it is not started again once it has succeeded
 	log      *process.Log
 
 	mutex   sync.Mutex
@@ -46,9 +47,12 @@ type container struct {
 // resolveArgs makes the command line. The image's entrypoint, or what command
 // says instead of it, is the program of the image. What the container listens on
 // is moved to free addresses of this machine.
-func (c *container) resolveArgs() (err error) {
+func (c *container) resolveArgs(variables map[string]string) (err error) {
 	c.args = slices.Concat(c.template.Command[min(1, len(c.template.Command)):], c.template.Args)
 	for i, arg := range c.args {
+		for name, value := range variables {
+			arg = strings.ReplaceAll(arg, "$("+name+")", value)
+		}
 		if c.args[i], err = moveBindAddress(c.mounts.rewrite(arg), &c.pod.runner.ports); err != nil {
 			return err
 		}

@@ -7,15 +7,18 @@
 // pod is replaced when the template changes and stopped when the StatefulSet is
 // deleted; the status and the Pod object follow.
 //
+// Of the Job controller: the pod of the Job <StatefulSet>-preflight, once, while there is that
+// Job; its own status stays empty.
+//
 // Of the kubelet: containers run exactly what the template says (the image, by a
 // map to a program; command and args; env with values, the namespace, and Secret
 // references). Volumes are directories: emptyDir (new for every pod),
 // persistentVolumeClaim and volume claim templates (kept), configMap and projected
 // ones, among them a token of the pod's ServiceAccount, which lives for a day. A
 // container that ends is started again after a pause, and the Pod object has its
-// last words. The pod is ready when all containers run and those with a readiness
+// last words. An image without a program cannot be pulled. The pod is ready when all containers run and those with a readiness
 // probe (httpGet) pass it. A pod is stopped with SIGTERM, and with SIGKILL after
-// its grace period.
+// its grace period. Init containers run first, and those that are restarted always end last.
 //
 // # How a process differs from a container
 //
@@ -30,9 +33,8 @@
 //
 // # What it does not emulate
 //
-// PersistentVolumeClaim objects, more than one replica, init containers, envFrom,
-// working directories, and other volumes and references (all refused), $(VAR) in
-// command lines and values, what is optional (it must be there), users, capabilities and read-only file
+// PersistentVolumeClaim objects, more than one replica, working directories, and other
+// volumes and references (all refused), $(VAR) in values, what is optional (it must be there, but in a Secret's volume), users, capabilities and read-only file
 // systems, resource limits, startup and liveness probes, lifecycle hooks, the
 // update of mounted ConfigMaps and Secrets in a running pod, and the network:
 // Services lead nowhere.

@@ -11,6 +11,18 @@ import (
 // variables are the environment that the template gives a container.
 func (p *pod) variables(ctx context.Context, container *corev1.Container) (map[string]string, error) {
 	result := map[string]string{}
+	for _, from := range container.EnvFrom {
+		if from.SecretRef == nil {
+			return nil, fmt.Errorf("container %s: envFrom other than a Secret is not emulated", container.Name)
+		}
+		entries, err := p.entries(ctx, &corev1.Secret{}, from.SecretRef.Name, nil, nil)
+		if err != nil {
+			return nil, err
+		}
+		for name, value := range entries {
+			result[name] = string(value)
+		}
+	}
 	for _, variable := range container.Env {
 		result[variable.Name] = variable.Value
 		if variable.ValueFrom == nil {
@@ -31,7 +43,11 @@ func (p *pod) valueFrom(ctx context.Context, source *corev1.EnvVarSource) (strin
 		return p.field(source.FieldRef)
 	case source.SecretKeyRef != nil:
 		key := source.SecretKeyRef.Key
-		entries, err := p.entries(ctx, &corev1.Secret{}, source.SecretKeyRef.Name, []corev1.KeyToPath{{Key: key, Path: key}})
+		entries, err := p.entries(ctx, &corev1.Secret{}, source.SecretKeyRef.Name, []corev1.KeyToPath{{Key: key, Path: key}}, nil)
+		return string(entries[key]), err
+	case source.ConfigMapKeyRef != nil:
+		key := source.ConfigMapKeyRef.Key
+		entries, err := p.entries(ctx, &corev1.ConfigMap{}, source.ConfigMapKeyRef.Name, []corev1.KeyToPath{{Key: key, Path: key}}, nil)
 		return string(entries[key]), err
 	default:
 		return "", errors.New("this kind of reference is not emulated")

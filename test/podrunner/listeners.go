@@ -1,9 +1,12 @@
 package podrunner
 
 import (
+	"cmp"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,8 +24,9 @@ var listeners = []string{"listen_addr", "metrics_listen_addr", "grpc_listen_addr
 // portMap says at which address of this machine each port of the pod can be
 // reached. It stays the same when the pod is replaced.
 type portMap struct {
+	ip        string // the pod's own, or "": then its ports are moved to free ones
 	mutex     sync.Mutex
-	addresses map[int]string
+	addresses map[string]string // by port
 }
 
 // move returns the address, chosen when it is first asked for, that stands for
@@ -32,29 +36,33 @@ func (m *portMap) move(address string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	number, err := strconv.Atoi(port)
-	if err != nil {
-		return "", err
-	}
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
 	if m.addresses == nil {
-		m.addresses = map[int]string{}
+		m.addresses = map[string]string{}
 	}
-	if m.addresses[number] == "" {
-		m.addresses[number], err = env.FreeAddress()
+	if m.ip != "" {
+		m.addresses[port] = net.JoinHostPort(m.ip, port)
+	} else if m.addresses[port] == "" {
+		m.addresses[port], err = env.FreeAddress()
 	}
-	return m.addresses[number], err
+	return m.addresses[port], err
+}
+
+// newIP is an address for a pod: Linux has all of 127.0.0.0/8 without being told.
+func newIP() string {
+	if runtime.GOOS != "linux" {
+		return ""
+	}
+	return fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
 }
 
 // lookup is the address for a port, or that port itself on the loopback interface.
 func (m *portMap) lookup(port int) string {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
-	if address, known := m.addresses[port]; known {
-		return address
-	}
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	number := strconv.Itoa(port)
+	return cmp.Or(m.addresses[number], net.JoinHostPort("127.0.0.1", number))
 }
 
 // moveListeners returns the variables that move the addresses in one of

@@ -21,46 +21,47 @@ const terminationMessage = 2048
 func (r *Runner) show(ctx context.Context, set *appsv1.StatefulSet) error {
 	pod := r.current()
 	if pod == nil {
-		return r.hide(ctx)
+		return r.hide(ctx, r.podKey())
 	}
 	if set == nil {
 		return nil
 	}
-	shown := &corev1.Pod{}
-	err := r.options.Client.Get(ctx, r.podKey(), shown)
-	switch {
-	case apierrors.IsNotFound(err):
-		shown = pod.object(set)
-		err = r.options.Client.Create(ctx, shown)
-	case err == nil && shown.Labels[appsv1.ControllerRevisionHashLabelKey] != pod.revision:
-		return r.hide(ctx)
-	}
-	before := shown.DeepCopy()
-	pod.describe(&shown.Status)
-	if err != nil || equality.Semantic.DeepEqual(before.Status, shown.Status) {
-		return err
-	}
-	return client.IgnoreNotFound(r.options.Client.Status().Patch(ctx, shown, client.MergeFrom(before)))
+	return pod.show(ctx, metav1.NewControllerRef(set, appsv1.SchemeGroupVersion.WithKind("StatefulSet")))
 }
 
-// hide deletes the Pod object, if there is one.
-func (r *Runner) hide(ctx context.Context) error {
-	object := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: r.podKey().Namespace, Name: r.podKey().Name}}
-	return client.IgnoreNotFound(r.options.Client.Delete(ctx, object, client.GracePeriodSeconds(0)))
-}
-
-// podKey is the name of the pod.
+// podKey is the name of the StatefulSet's pod.
 func (r *Runner) podKey() client.ObjectKey {
 	return client.ObjectKey{Namespace: r.options.StatefulSet.Namespace, Name: r.options.StatefulSet.Name + "-0"}
 }
 
-// object is what the StatefulSet controller makes of the template.
-func (p *pod) object(set *appsv1.StatefulSet) *corev1.Pod {
+// hide deletes a Pod object, if there is one.
+func (r *Runner) hide(ctx context.Context, pod client.ObjectKey) error {
+	object := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}
+	return client.IgnoreNotFound(r.options.Client.Delete(ctx, object, client.GracePeriodSeconds(0)))
+}
+
+// show makes the Pod object, which has an owner, say what is true of the pod. The object is what
+// a controller makes of the template; that of another revision makes way.
+func (p *pod) show(ctx context.Context, owner *metav1.OwnerReference) error {
+	admin := p.runner.options.Client
 	made := &corev1.Pod{ObjectMeta: *p.template.ObjectMeta.DeepCopy(), Spec: *p.template.Spec.DeepCopy()}
-	made.Namespace, made.Name = p.namespace, p.name
-	made.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(set, appsv1.SchemeGroupVersion.WithKind("StatefulSet"))}
+	made.Namespace, made.Name, made.OwnerReferences = p.namespace, p.name, []metav1.OwnerReference{*owner}
 	metav1.SetMetaDataLabel(&made.ObjectMeta, appsv1.ControllerRevisionHashLabelKey, p.revision)
-	return made
+	shown := &corev1.Pod{}
+	err := admin.Get(ctx, client.ObjectKeyFromObject(made), shown)
+	switch {
+	case apierrors.IsNotFound(err):
+		shown = made
+		err = admin.Create(ctx, shown)
+	case err == nil && shown.Labels[appsv1.ControllerRevisionHashLabelKey] != p.revision:
+		return p.runner.hide(ctx, client.ObjectKeyFromObject(made))
+	}
+	before := shown.DeepCopy()
+	p.describe(&shown.Status)
+	if err != nil || equality.Semantic.DeepEqual(before.Status, shown.Status) {
+		return err
+	}
+	return client.IgnoreNotFound(admin.Status().Patch(ctx, shown, client.MergeFrom(before)))
 }
 
 // describe says what the kubelet would of the pod.
@@ -78,7 +79,15 @@ func (p *pod) describe(status *corev1.PodStatus) {
 	}
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	status.Phase, status.ContainerStatuses = corev1.PodPending, nil
+	status.Phase, status.PodIP, status.InitContainerStatuses, status.ContainerStatuses = corev1.PodPending, p.runner.ports.ip, nil, nil
+	for _, c := range p.inits {
+		status.InitContainerStatuses = append(status.InitContainerStatuses, c.status())
+	}
+	if c := p.noImage; c != nil && len(p.containers) == 0 {
+		status.ContainerStatuses = []corev1.ContainerStatus{{Name: c.Name, Image: c.Image, State: corev1.ContainerState{
+			Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull", Message: "there is no program for this image"},
+		}}}
+	}
 	for _, c := range p.containers {
 		status.Phase = corev1.PodRunning
 		status.ContainerStatuses = append(status.ContainerStatuses, c.status())
@@ -98,6 +107,8 @@ func (c *container) status() corev1.ContainerStatus {
 	switch {
 	case running:
 		status.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(c.began).Rfc3339Copy()}
+	case c.ended != nil && (c.pod.runsOnce() || c.once && c.ended.ExitCode == 0):
+		status.State.Terminated = c.ended
 	case c.ended != nil:
 		status.State.Waiting = &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}
 	default:
@@ -108,7 +119,7 @@ func (c *container) status() corev1.ContainerStatus {
 
 // noteEnd notes how a process ended that was not told to, with its last words.
 func (c *container) noteEnd(p *process.Process) {
-	log := c.log.String()
+	log := p.Log().String()
 	end := &corev1.ContainerStateTerminated{
 		ExitCode: int32(p.ExitCode()), Reason: "Completed",
 		StartedAt: metav1.NewTime(c.began).Rfc3339Copy(), FinishedAt: metav1.Now().Rfc3339Copy(),

@@ -35,16 +35,27 @@ type pod struct {
 
 	mutex      sync.Mutex
 	containers []*container
+	inits      []*container      // those before them that were started
+	noImage    *corev1.Container // the one whose image stands for no program
 }
+
+// runsOnce reports whether containers that end are left so.
+func (p *pod) runsOnce() bool { return p.template.Spec.RestartPolicy == corev1.RestartPolicyNever }
+
+// dir is where everything of the StatefulSet is, and claimsDir where its volumes are that stay.
+func (r *Runner) dir() string {
+	return filepath.Join(r.options.Guard.Dir(), r.options.StatefulSet.Namespace+"-"+r.options.StatefulSet.Name)
+}
+
+func (r *Runner) claimsDir() string { return filepath.Join(r.dir(), "claims") }
 
 // newPod describes a pod of the StatefulSet.
 func (r *Runner) newPod(set *appsv1.StatefulSet, revision string) *pod {
-	root := filepath.Join(r.options.Guard.Dir(), set.Namespace+"-"+set.Name)
 	p := &pod{
 		runner: r, namespace: set.Namespace, name: set.Name + "-0", revision: revision,
 		template:  *set.Spec.Template.DeepCopy(),
-		dir:       filepath.Join(root, fmt.Sprint(r.serial)),
-		claimsDir: filepath.Join(root, "claims"),
+		dir:       filepath.Join(r.dir(), fmt.Sprint(r.serial)),
+		claimsDir: r.claimsDir(),
 		done:      make(chan struct{}),
 	}
 	for i := range set.Spec.VolumeClaimTemplates {
@@ -72,19 +83,52 @@ func (p *pod) start(ctx context.Context) {
 		}); err != nil {
 			return
 		}
-		var running sync.WaitGroup
+		end, stop := context.WithCancel(context.WithoutCancel(ctx))
+		var running, sidecars sync.WaitGroup
+		defer sidecars.Wait()
+		defer stop()
+		p.initialize(ctx, end, &sidecars)
 		for _, c := range p.containers {
-			running.Go(func() { wait.UntilWithContext(ctx, c.runOnce, restartPause) })
+			running.Go(func() {
+				if p.runsOnce() {
+					c.runOnce(ctx)
+					return
+				}
+				wait.UntilWithContext(ctx, c.runOnce, restartPause)
+			})
 		}
 		running.Wait()
 	}()
 }
 
+// initialize runs the init containers in turn, each until it succeeds or, if it is restarted always, until end.
+func (p *pod) initialize(ctx, end context.Context, sidecars *sync.WaitGroup) {
+	for i := range p.template.Spec.InitContainers {
+		template := &p.template.Spec.InitContainers[i]
+		if wait.PollUntilContextCancel(ctx, restartPause, true, func(ctx context.Context) (bool, error) {
+			c, err := p.prepareContainer(ctx, template)
+			if err != nil {
+				p.runner.report(err)
+				return false, nil
+			}
+			c.once = template.RestartPolicy == nil
+			p.mutex.Lock()
+			p.inits = append(p.inits[:i:i], c)
+			p.mutex.Unlock()
+			if !c.once {
+				sidecars.Go(func() { wait.UntilWithContext(end, c.runOnce, restartPause) })
+				return true, nil
+			}
+			c.runOnce(ctx)
+			return c.status().State.Terminated != nil, nil
+		}) != nil {
+			return
+		}
+	}
+}
+
 // prepare makes the volumes and resolves what the containers run.
 func (p *pod) prepare(ctx context.Context) error {
-	if len(p.template.Spec.InitContainers) > 0 {
-		return errors.New("init containers are not emulated")
-	}
 	var containers []*container
 	for i := range p.template.Spec.Containers {
 		c, err := p.prepareContainer(ctx, &p.template.Spec.Containers[i])
@@ -101,11 +145,14 @@ func (p *pod) prepare(ctx context.Context) error {
 
 // prepareContainer makes the volumes of one container and resolves its command.
 func (p *pod) prepareContainer(ctx context.Context, template *corev1.Container) (*container, error) {
-	if len(template.EnvFrom) > 0 || template.WorkingDir != "" {
-		return nil, fmt.Errorf("container %s: envFrom and workingDir are not emulated", template.Name)
+	if template.WorkingDir != "" {
+		return nil, fmt.Errorf("container %s: workingDir is not emulated", template.Name)
 	}
 	program, known := p.runner.options.Programs[template.Image]
 	if !known {
+		p.mutex.Lock()
+		p.noImage = template
+		p.mutex.Unlock()
 		return nil, fmt.Errorf("there is no program for the image %q, only for %q",
 			template.Image, slices.Sorted(maps.Keys(p.runner.options.Programs)))
 	}
@@ -122,7 +169,7 @@ func (p *pod) prepareContainer(ctx context.Context, template *corev1.Container) 
 		home: filepath.Join(p.dir, template.Name, "home"),
 		log:  p.runner.logOf(template.Name),
 	}
-	if err := errors.Join(os.MkdirAll(c.home, 0o700), c.resolveArgs()); err != nil {
+	if err := errors.Join(os.MkdirAll(c.home, 0o700), c.resolveArgs(variables)); err != nil {
 		return nil, err
 	}
 	err = c.resolveEnv(variables)
@@ -133,7 +180,7 @@ func (p *pod) prepareContainer(ctx context.Context, template *corev1.Container) 
 func (p *pod) container(name string) *container {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	for _, c := range p.containers {
+	for _, c := range slices.Concat(p.inits, p.containers) {
 		if c.template.Name == name {
 			return c
 		}
@@ -145,5 +192,5 @@ func (p *pod) container(name string) *container {
 func (p *pod) ready() bool {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	return len(p.containers) > 0 && !slices.ContainsFunc(p.containers, func(c *container) bool { return !c.ready() })
+	return len(p.containers) > 0 && !slices.ContainsFunc(slices.Concat(p.inits, p.containers), func(c *container) bool { return !c.once && !c.ready() })
 }

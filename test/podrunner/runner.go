@@ -50,7 +50,8 @@ type Runner struct {
 	logs     map[string]*process.Log
 	problems string // the last that was logged
 
-	readyRevision string // of the last pod that was ready; used by run alone
+	readyRevision string          // of the last pod that was ready; used by run alone
+	jobs          map[string]*job // by the ends of their names; used by run alone
 }
 
 // StartInWorld runs the pod of a StatefulSet in a World; see Start.
@@ -62,7 +63,7 @@ func StartInWorld(w *env.World, statefulSet client.ObjectKey, output io.Writer) 
 
 // Start runs a pod until stop is called, which waits for its end.
 func Start(options Options) (r *Runner, stop func()) {
-	r = &Runner{options: options, logs: map[string]*process.Log{}}
+	r = &Runner{options: options, ports: portMap{ip: newIP()}, logs: map[string]*process.Log{}, jobs: map[string]*job{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { r.run(ctx) })
@@ -75,7 +76,7 @@ func Start(options Options) (r *Runner, stop func()) {
 // run follows the StatefulSet until the context ends, and then stops the pod.
 func (r *Runner) run(ctx context.Context) {
 	wait.UntilWithContext(ctx, func(ctx context.Context) {
-		if err := r.step(ctx); err != nil && ctx.Err() == nil {
+		if err := errors.Join(r.followJobs(ctx), r.step(ctx)); err != nil && ctx.Err() == nil {
 			r.report(err)
 		}
 	}, tick)
@@ -85,7 +86,11 @@ func (r *Runner) run(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hideTimeout)
 	defer cancel()
-	if err := r.hide(ctx); err != nil {
+	err := r.hide(ctx, r.podKey())
+	for _, suffix := range jobs {
+		err = errors.Join(err, r.endJob(ctx, suffix))
+	}
+	if err != nil {
 		r.report(err)
 	}
 }

@@ -96,7 +96,7 @@ func projections(source corev1.VolumeSource) ([]corev1.VolumeProjection, error) 
 		}}}, nil
 	case source.Secret != nil:
 		return []corev1.VolumeProjection{{Secret: &corev1.SecretProjection{
-			LocalObjectReference: corev1.LocalObjectReference{Name: source.Secret.SecretName}, Items: source.Secret.Items,
+			LocalObjectReference: corev1.LocalObjectReference{Name: source.Secret.SecretName}, Items: source.Secret.Items, Optional: source.Secret.Optional,
 		}}}, nil
 	case source.Projected != nil:
 		return source.Projected.Sources, nil
@@ -109,9 +109,9 @@ func projections(source corev1.VolumeSource) ([]corev1.VolumeProjection, error) 
 func (p *pod) files(ctx context.Context, part corev1.VolumeProjection) (map[string][]byte, error) {
 	switch {
 	case part.ConfigMap != nil:
-		return p.entries(ctx, &corev1.ConfigMap{}, part.ConfigMap.Name, part.ConfigMap.Items)
+		return p.entries(ctx, &corev1.ConfigMap{}, part.ConfigMap.Name, part.ConfigMap.Items, nil)
 	case part.Secret != nil:
-		return p.entries(ctx, &corev1.Secret{}, part.Secret.Name, part.Secret.Items)
+		return p.entries(ctx, &corev1.Secret{}, part.Secret.Name, part.Secret.Items, part.Secret.Optional)
 	case part.DownwardAPI != nil:
 		files := map[string][]byte{}
 		for _, item := range part.DownwardAPI.Items {
@@ -132,14 +132,21 @@ func (p *pod) files(ctx context.Context, part corev1.VolumeProjection) (map[stri
 }
 
 // entries reads a ConfigMap or a Secret of the pod's namespace: the items, by
-// their paths, or all entries where there are none.
-func (p *pod) entries(ctx context.Context, object client.Object, name string, items []corev1.KeyToPath) (map[string][]byte, error) {
+// their paths, or all entries where there are none. What is optional may be missing.
+func (p *pod) entries(ctx context.Context, object client.Object, name string, items []corev1.KeyToPath, optional *bool) (map[string][]byte, error) {
 	err := p.runner.options.Client.Get(ctx, client.ObjectKey{Namespace: p.namespace, Name: name}, object)
 	all := map[string][]byte{}
 	switch from := object.(type) {
 	case *corev1.ConfigMap:
 		maps.Copy(all, from.BinaryData)
 		for key, value := range from.Data {
+			if line, rest, _ := strings.Cut(value, "\n"); strings.HasPrefix(line, "addr: ") { // Litestream's metrics
+				moved, err := p.runner.ports.move(strings.TrimPrefix(line, "addr: "))
+				if err != nil {
+					return nil, err
+				}
+				value = "addr: " + moved + "\n" + rest
+			}
 			all[key] = []byte(value)
 		}
 		if apierrors.IsNotFound(err) && name == rootCAConfigMap {
@@ -148,12 +155,19 @@ func (p *pod) entries(ctx context.Context, object client.Object, name string, it
 	case *corev1.Secret:
 		all = from.Data
 	}
+	mayMiss := optional != nil && *optional
+	if mayMiss {
+		err = client.IgnoreNotFound(err)
+	}
 	if err != nil || len(items) == 0 {
 		return all, err
 	}
 	files := map[string][]byte{}
 	for _, item := range items {
 		value, found := all[item.Key]
+		if !found && mayMiss {
+			continue
+		}
 		if !found {
 			return nil, fmt.Errorf("%s has no entry %q, only %q", name, item.Key, slices.Sorted(maps.Keys(all)))
 		}

@@ -76,14 +76,14 @@ The first.
 }
 
 // version matches the lines that name the version of the images and of the chart.
-var version = regexp.MustCompile(`(?m)^( *newTag: v|version: |appVersion: v).*$`)
+var version = regexp.MustCompile(`(?m)^( *newTag: v|version: |appVersion: v| *image: ghcr[.]io/infrado/headscale-operator/[a-z-]+:v).*$`)
 
 // setVersion makes a file one of v0.1.0, whatever version it is of.
 func setVersion(t *testing.T, dir, path string) {
 	g := NewWithT(t)
 	content, err := os.ReadFile(filepath.Join(dir, path))
 	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(version.FindAll(content, -1)).To(HaveLen(2))
+	g.Expect(len(version.FindAll(content, -1))).To(BeElementOf(2, 4))
 	write(t, dir, path, version.ReplaceAllString(string(content), "${1}0.1.0"))
 }
 
@@ -93,6 +93,7 @@ func TestCheckRelease(t *testing.T) {
 		"all as it should be":   {},
 		"no section":            {"CHANGELOG.md", "## 0.1.0", "## 0.0.9", "CHANGELOG.md has no section"},
 		"the chart's version":   {chart, "\nversion: 0.1.0", "\nversion: 0.0.9", `Chart.yaml is not that of v0.1.0: write "version: 0.1.0"`},
+		"the hub's images":      {chart, "operator/operator:v0.1.0", "operator/operator:v0.0.9", `Chart.yaml is not that of v0.1.0: write "image: ghcr.io/infrado/headscale-operator/operator:v0.1.0"`},
 		"the chart's images":    {chart, "\nappVersion: v0.1.0", "\nappVersion: v0.0.9", `Chart.yaml is not that of v0.1.0: write "appVersion: v0.1.0"`},
 		"the manifests' images": {manager, "newTag: v0.1.0", "newTag: v0.0.9", `kustomization.yaml is not that of v0.1.0: write "newTag: v0.1.0"`},
 		"one tag that goes on":  {manager, "  newTag: v0.1.0\n", "  newTag: v0.1.0-rc.1\n", `write "newTag: v0.1.0"`},

@@ -69,7 +69,7 @@ func storeAfterAbsence(ctx context.Context, version string) {
 	w := newWorld(ctx, sharedHeadscale(ctx, version)).managed(ctx, calm...)
 	before, consumer := w.count(ctx), w.consume(0)
 	left := make(chan error, 1)
-	w.api.OnWrite(func(number int) apiproxy.Verdict {
+	w.api.OnWrite(func(number int) apiproxy.Action {
 		if number != 2 {
 			return apiproxy.Pass
 		}
@@ -87,7 +87,7 @@ func storeAfterAbsence(ctx context.Context, version string) {
 	}
 	w.healsInto(ctx, &seen, before)
 	consumer.into(&seen)
-	Expect(seen.Minted).To(Equal(1))
+	Expect(seen.Created).To(Equal(1))
 	Expect(seen.Streak).To(BeNumerically("<=", 1))
 	note(seen)
 }
@@ -111,7 +111,7 @@ func rotateAfterAbsence(ctx context.Context, who absence, version string, length
 	w.healsInto(ctx, &seen, before)
 	consumer.into(&seen)
 	Expect(lines).To(BeNumerically("<=", linesOfAnAbsence))
-	Expect(seen.Minted).To(Equal(1))
+	Expect(seen.Created).To(Equal(1))
 	Expect(seen.Streak).To(BeNumerically("<=", 1))
 	note(seen)
 }

@@ -25,7 +25,7 @@ var _ = Describe("When Headscale's clock differs, a manager", func() {
 				Produced: "clock of the contract server", Headscale: contractServer, Wanted: 1,
 			}
 			w.healsWithConsumer(ctx, &seen, before)
-			Expect(seen.Minted).To(Equal(1))
+			Expect(seen.Created).To(Equal(1))
 			Expect(h.ValidKeys()).To(HaveLen(2), "the one in the Secret, and somebody else's")
 			note(seen)
 		})

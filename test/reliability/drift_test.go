@@ -24,9 +24,9 @@ type drift struct {
 	failure, produced string
 	// prepare comes before, cause is the change.
 	prepare, cause func(ctx context.Context, w *world)
-	// reason is what the manager says of it, minted how many keys it takes to heal.
-	reason rotation.Reason
-	minted int
+	// reason is what the manager says of it, created how many keys it takes to heal.
+	reason  rotation.Reason
+	created int
 	// unseen says that there is nothing to watch: it is noticed at the next poll.
 	unseen bool
 	// alone says that it needs a Headscale of its own.
@@ -34,24 +34,24 @@ type drift struct {
 }
 
 var drifts = []drift{
-	{failure: "Secret deleted", produced: "DELETE", cause: func(ctx context.Context, w *world) { w.deleteSecret(ctx) }, reason: rotation.ReasonSecretMissing, minted: 1},
-	{failure: "value overwritten with rubbish", produced: "edit", cause: overwrite(func(context.Context, *world) string { return randomText(20) }), reason: apikey.ReasonValueMalformed, minted: 1},
-	{failure: "value overwritten with a key that Headscale does not know", produced: "edit", cause: overwrite(inventedKey), reason: rotation.ReasonValueChanged, minted: 1},
-	{failure: "value overwritten with somebody else's key, which works", produced: "edit", prepare: makeOtherKey, cause: overwrite(otherKey), reason: rotation.ReasonValueChanged, minted: 1},
-	{failure: "value emptied", produced: "edit", cause: overwrite(func(context.Context, *world) string { return "" }), reason: rotation.ReasonKeyMissing, minted: 1},
-	{failure: "data removed", produced: "edit", cause: edit(func(s *corev1.Secret) { s.Data = nil }), reason: rotation.ReasonKeyMissing, minted: 1},
-	{failure: "all annotations removed", produced: "edit", cause: edit(func(s *corev1.Secret) { s.Annotations = nil }), reason: rotation.ReasonValueChanged, minted: 1},
+	{failure: "Secret deleted", produced: "DELETE", cause: func(ctx context.Context, w *world) { w.deleteSecret(ctx) }, reason: rotation.ReasonSecretMissing, created: 1},
+	{failure: "value overwritten with rubbish", produced: "edit", cause: overwrite(func(context.Context, *world) string { return randomText(20) }), reason: apikey.ReasonValueMalformed, created: 1},
+	{failure: "value overwritten with a key that Headscale does not know", produced: "edit", cause: overwrite(inventedKey), reason: rotation.ReasonValueChanged, created: 1},
+	{failure: "value overwritten with somebody else's key, which works", produced: "edit", prepare: makeOtherKey, cause: overwrite(otherKey), reason: rotation.ReasonValueChanged, created: 1},
+	{failure: "value emptied", produced: "edit", cause: overwrite(func(context.Context, *world) string { return "" }), reason: rotation.ReasonKeyMissing, created: 1},
+	{failure: "data removed", produced: "edit", cause: edit(func(s *corev1.Secret) { s.Data = nil }), reason: rotation.ReasonKeyMissing, created: 1},
+	{failure: "all annotations removed", produced: "edit", cause: edit(func(s *corev1.Secret) { s.Annotations = nil }), reason: rotation.ReasonValueChanged, created: 1},
 	{failure: "times unparsable", produced: "edit", cause: edit(spoilTimes), reason: rotation.ReasonAnnotationsDiffer},
 	{failure: "expiration edited to another time", produced: "edit", cause: edit(shiftExpiration), reason: rotation.ReasonAnnotationsDiffer},
-	{failure: "key expired by hand", produced: "admin API", cause: expireByHand, reason: rotation.ReasonKeyExpired, minted: 1, unseen: true},
-	{failure: "key deleted in Headscale", produced: "admin API", cause: deleteByHand, reason: rotation.ReasonKeyUnknown, minted: 1, unseen: true},
-	{failure: "Headscale restarted on an empty database", produced: "another SQLite file", cause: restartOnEmpty, reason: rotation.ReasonKeyUnknown, minted: 1, alone: true},
-	{failure: "Headscale restarted on an older database", produced: "a copy from before a rotation", prepare: backUpAndRotate, cause: restartOnBackup, reason: rotation.ReasonKeyUnknown, minted: 1, alone: true},
+	{failure: "key expired by hand", produced: "admin API", cause: expireByHand, reason: rotation.ReasonKeyExpired, created: 1, unseen: true},
+	{failure: "key deleted in Headscale", produced: "admin API", cause: deleteByHand, reason: rotation.ReasonKeyUnknown, created: 1, unseen: true},
+	{failure: "Headscale restarted on an empty database", produced: "another SQLite file", cause: restartOnEmpty, reason: rotation.ReasonKeyUnknown, created: 1, alone: true},
+	{failure: "Headscale restarted on an older database", produced: "a copy from before a rotation", prepare: backUpAndRotate, cause: restartOnBackup, reason: rotation.ReasonKeyUnknown, created: 1, alone: true},
 }
 
 var _ = Describe("When something drifts, a manager", func() {
 	unseen := slices.DeleteFunc(slices.Clone(drifts), func(d drift) bool { return !d.unseen })
-	eachHeadscale("heals while it runs, within half a minute, what nothing tells of", func(ctx SpecContext, version string) {
+	eachHeadscale("heals while it runs, within half a minute, what Headscale does not notify of", func(ctx SpecContext, version string) {
 		together(unseen, func(d drift) {
 			d.alone = true // Each counts all keys of its Headscale.
 			d.healsWhileItRuns(ctx, version)
@@ -102,12 +102,12 @@ func (d drift) heals(ctx context.Context, w *world, state string, notice func())
 	notice()
 	seen := observation{
 		Section: sectionDrift, Failure: fmt.Sprintf("%s (%s)", d.failure, state), Produced: d.produced,
-		Headscale: w.headscale.Version(), Wanted: d.minted, Note: "reason: " + string(d.reason),
+		Headscale: w.headscale.Version(), Wanted: d.created, Note: "reason: " + string(d.reason),
 	}
 	w.healsInto(ctx, &seen, before)
 	consumer.into(&seen)
 	Expect(w.news()).To(ContainSubstring(saying(d.reason)))
-	Expect(seen.Minted).To(BeNumerically("<=", d.minted))
+	Expect(seen.Created).To(BeNumerically("<=", d.created))
 	note(seen)
 }
 

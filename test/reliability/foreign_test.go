@@ -45,14 +45,14 @@ var _ = Describe("When something is not ours, a manager", func() {
 		Expect(err).NotTo(HaveOccurred())
 		w.staysUp(ctx, refusalTime/2)
 		Expect(w.secret(ctx)).To(Equal(changed))
-		Expect(w.mintedSince(ctx, before)).To(BeZero())
+		Expect(w.createdSince(ctx, before)).To(BeZero())
 		w.deleteSecret(ctx)
 		seen := observation{
 			Section: sectionForeign, Failure: "a Secret of that name without our labels, deleted later", Produced: "POST, DELETE",
 			Headscale: version, Wanted: 1, Note: "untouched until then; reason: " + string(rotation.ReasonNotOurs),
 		}
 		w.healsWithConsumer(ctx, &seen, before)
-		Expect(seen.Minted).To(Equal(1))
+		Expect(seen.Created).To(Equal(1))
 		note(seen)
 	})
 
@@ -63,7 +63,7 @@ var _ = Describe("When something is not ours, a manager", func() {
 		Eventually(ctx, w.news).Should(ContainSubstring(saying(rotation.ReasonNotOurs)))
 		w.requestRotation(ctx)
 		w.staysUp(ctx, refusalTime/2)
-		Expect(w.mintedSince(ctx, before)).To(BeZero())
+		Expect(w.createdSince(ctx, before)).To(BeZero())
 		w.edit(ctx, func(s *corev1.Secret) {
 			s.Labels = map[string]string{v1beta1.LabelManagedBy: v1beta1.ManagedBy, v1beta1.LabelComponent: v1beta1.ComponentAPIKey}
 		})
@@ -72,7 +72,7 @@ var _ = Describe("When something is not ours, a manager", func() {
 			Headscale: version, Wanted: 1, Note: "the rotation is done afterwards",
 		}
 		w.healsWithConsumer(ctx, &seen, before)
-		Expect(seen.Minted).To(Equal(1))
+		Expect(seen.Created).To(Equal(1))
 		note(seen)
 	})
 

@@ -11,8 +11,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
@@ -276,13 +274,9 @@ func (h *hostility) endures(ctx context.Context, t *trick, dwell time.Duration) 
 // a container's limit does not when memory is short.
 func peakOf(p *process.Process) float64 {
 	GinkgoHelper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+	usage, err := p.Usage()
 	Expect(err).NotTo(HaveOccurred())
-	match := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)
-	Expect(match).To(HaveLen(2))
-	kilobytes, err := strconv.ParseFloat(string(match[1]), 64)
-	Expect(err).NotTo(HaveOccurred())
-	return kilobytes / 1024
+	return usage.Peak
 }
 
 // expectNothingOf looks for what the server said.
@@ -305,6 +299,11 @@ func (h *hostility) expectNothingOf(ctx context.Context) {
 	Expect(said).NotTo(ContainSubstring(evil + "0123-x"))
 	Expect(strings.ReplaceAll(said, "hskey-api-"+evil+"0123-***", "")).NotTo(ContainSubstring(evil))
 	Expect(said).To(MatchRegexp(`^(time=[ -~…]*\n)*$`), "a line of its own, or a control character")
+	for line := range strings.Lines(said) {
+		if strings.Contains(line, "Headscale refused with") {
+			Expect(len(line)).To(BeNumerically("<", 500), "200 bytes of its words, and ours")
+		}
+	}
 }
 
 // read is what the manager serves.

@@ -40,7 +40,7 @@ var _ = Describe("Killed when it has announced a key, a manager", Label(slow), f
 				Produced: "the program kills itself there", Headscale: version, Wanted: 1,
 			}
 			w.healed(ctx, &seen, before, time.Since(began))
-			Expect(seen.Minted).To(Equal(1))
+			Expect(seen.Created).To(Equal(1))
 			note(seen)
 		})
 	})
@@ -72,7 +72,7 @@ func killAfterStep(ctx context.Context, version, doing string, step rotation.Ste
 	}
 	w.healsInto(ctx, &seen, before)
 	consumer.into(&seen)
-	Expect(seen.Minted).To(BeNumerically("<=", 2))
+	Expect(seen.Created).To(BeNumerically("<=", 2))
 	Expect(seen.Streak).To(BeNumerically("<=", 1))
 	note(seen)
 }
@@ -89,6 +89,6 @@ func (w *world) healed(ctx context.Context, o *observation, before census, took 
 	live, err := w.live(ctx)
 	Expect(err).NotTo(HaveOccurred())
 	o.Heal = append(o.Heal, took.Seconds())
-	o.Minted += w.mintedSince(ctx, before)
+	o.Created += w.createdSince(ctx, before)
 	o.Left = len(live)
 }

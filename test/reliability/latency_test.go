@@ -13,6 +13,7 @@ import (
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/apikey"
+	"infrado.cloud/headscale-operator/test/env"
 	"infrado.cloud/headscale-operator/test/keyuse"
 )
 
@@ -45,7 +46,7 @@ var _ = Describe("The first key", Label(slow, "latency"), func() {
 // measureFloor is the least that can be hoped for.
 func (w *world) measureFloor(ctx context.Context) time.Duration {
 	GinkgoHelper()
-	took, err := keyuse.Floor(ctx, w.kubeconfig, w.namespace, w.socket)
+	took, err := keyuse.Baseline(ctx, w.kubeconfig, w.namespace, w.socket)
 	Expect(err).NotTo(HaveOccurred())
 	w.deleteSecret(ctx)
 	return took
@@ -81,7 +82,7 @@ func (w *world) measureManagerBefore(ctx context.Context) time.Duration {
 	return took
 }
 
-// whenStored tells when a key comes into the Secret, as somebody who watches it hears of it.
+// whenStored returns when a key comes into the Secret, as somebody who watches it hears of it.
 func (w *world) whenStored(ctx context.Context) <-chan time.Time {
 	GinkgoHelper()
 	watcher, err := admin.Watch(ctx, &corev1.SecretList{}, client.InNamespace(w.namespace))
@@ -89,11 +90,9 @@ func (w *world) whenStored(ctx context.Context) <-chan time.Time {
 	stored := make(chan time.Time, 1)
 	go func() {
 		defer watcher.Stop()
-		for event := range watcher.ResultChan() {
-			if secret, ok := event.Object.(*corev1.Secret); ok && len(secret.Data[v1beta1.SecretDataKey]) > 0 {
-				stored <- time.Now()
-				return
-			}
+		at, err := env.Await(ctx, watcher, func(secret *corev1.Secret) bool { return len(secret.Data[v1beta1.SecretDataKey]) > 0 })
+		if err == nil {
+			stored <- at
 		}
 	}()
 	return stored

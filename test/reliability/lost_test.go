@@ -33,9 +33,9 @@ type lostAnswer struct {
 	doing   string
 	failure string
 	fault   headscaletest.Fault
-	// minted is how many keys it may take.
-	minted int
-	labels Labels
+	// created is how many keys it may take.
+	created int
+	labels  Labels
 }
 
 var lostAnswers = []lostAnswer{
@@ -62,15 +62,15 @@ var _ = Describe("When an answer of Headscale is lost, a manager", func() {
 			}
 			w.healsInto(ctx, &seen, before)
 			consumer.into(&seen)
-			Expect(seen.Minted).To(BeNumerically("<=", lost.minted))
+			Expect(seen.Created).To(BeNumerically("<=", lost.created))
 			Expect(seen.Streak).To(BeNumerically("<=", 1))
 			note(seen)
 		}, lost.labels)
 	}
 
-	// mintingWindow is a time in which a manager whose creates all fail may make no
-	// more than mintingBound keys: 1 s doubles to 1 min between them.
-	const mintingWindow, mintingBound = 90 * time.Second, 7
+	// creatingWindow is a time in which a manager whose creates all fail may make no
+	// more than creatingBound keys: 1 s doubles to 1 min between them.
+	const creatingWindow, creatingBound = 90 * time.Second, 7
 
 	It("makes few keys while that goes on for 90 s", Label(slow), func(ctx SpecContext) {
 		w := newWorld(ctx, sharedHeadscale(ctx, latestVersions[0]), faulty)
@@ -78,12 +78,12 @@ var _ = Describe("When an answer of Headscale is lost, a manager", func() {
 		before, consumer := w.count(ctx), w.consume(0)
 		w.faults.Inject(headscaletest.Fault{On: headscaletest.Create, Do: headscaletest.LoseAnswer})
 		goOn()
-		Consistently(ctx, func() int { return w.mintedSince(ctx, before) }).
-			WithTimeout(mintingWindow).WithPolling(time.Second).Should(BeNumerically("<=", mintingBound))
+		Consistently(ctx, func() int { return w.createdSince(ctx, before) }).
+			WithTimeout(creatingWindow).WithPolling(time.Second).Should(BeNumerically("<=", creatingBound))
 		seen := observation{
 			Section: sectionLost, Failure: "create: every answer is lost for 90 s (rotation)",
 			Produced: "proxy on the socket", Headscale: latestVersions[0], Wanted: 1,
-			Note: fmt.Sprintf("%d keys made in the 90 s", w.mintedSince(ctx, before)),
+			Note: fmt.Sprintf("%d keys made in the 90 s", w.createdSince(ctx, before)),
 		}
 		w.faults.ClearFaults()
 		began := time.Now()
@@ -109,7 +109,7 @@ var _ = Describe("When a write of the Secret fails half-way, a manager", func() 
 				w.rotateThrough(ctx, doing, observation{
 					Section: sectionLost, Failure: fmt.Sprintf("%s: written, the reply is lost (%s)", name, doing),
 					Produced: "proxy before the API server", Headscale: version,
-				}, func(number int) apiproxy.Verdict {
+				}, func(number int) apiproxy.Action {
 					if number == i+1 {
 						return apiproxy.LoseReply
 					}
@@ -124,7 +124,7 @@ var _ = Describe("When a write of the Secret fails half-way, a manager", func() 
 				w.rotateThrough(ctx, doing, observation{
 					Section: sectionLost, Failure: fmt.Sprintf("%s: conflict (%s)", name, doing),
 					Produced: "somebody edits the Secret just before", Headscale: version,
-				}, func(number int) apiproxy.Verdict {
+				}, func(number int) apiproxy.Action {
 					if number == i+1 {
 						w.edit(ctx, addForeignEntries)
 					}
@@ -137,7 +137,7 @@ var _ = Describe("When a write of the Secret fails half-way, a manager", func() 
 })
 
 // rotateThrough makes a key while something decides about the writes.
-func (w *world) rotateThrough(ctx context.Context, doing string, seen observation, decide func(int) apiproxy.Verdict) {
+func (w *world) rotateThrough(ctx context.Context, doing string, seen observation, decide func(int) apiproxy.Action) {
 	GinkgoHelper()
 	goOn := w.begin(ctx, doing)
 	before, consumer := w.count(ctx), w.consume(0)
@@ -146,7 +146,7 @@ func (w *world) rotateThrough(ctx context.Context, doing string, seen observatio
 	seen.Wanted = 1
 	w.healsInto(ctx, &seen, before)
 	consumer.into(&seen)
-	Expect(seen.Minted).To(Equal(1), "a key that was made is stored in the end")
+	Expect(seen.Created).To(Equal(1), "a key that was made is stored in the end")
 	Expect(seen.Streak).To(BeNumerically("<=", 1))
 	note(seen)
 }

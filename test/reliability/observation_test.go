@@ -15,10 +15,10 @@ type observation struct {
 	Headscale string
 	// Times is how often the failure was produced; 0 stands for once.
 	Times int
-	// Minted is how many keys were created from the failure until all was well, all times
+	// Created is how many keys were created from the failure until all was well, all times
 	// together, Wanted how many of them somebody had asked for, and Left how many of our keys
 	// were unexpired in the end.
-	Minted, Wanted, Left int
+	Created, Wanted, Left int
 	// Heal is how long it took each time until all was well, in seconds, counted from the end of
 	// the failure.
 	Heal []float64

@@ -66,7 +66,7 @@ func killAtRandom(ctx context.Context, version string, times int) {
 	w.run(calm...)
 	w.healsInto(ctx, &seen, before)
 	consumer.into(&seen)
-	Expect(seen.Minted).To(BeNumerically("<=", 2*times+1), "at most one that is forgotten, and one that is kept, each time")
+	Expect(seen.Created).To(BeNumerically("<=", 2*times+1), "at most one that is forgotten, and one that is kept, each time")
 	note(seen)
 }
 

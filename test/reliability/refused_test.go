@@ -32,8 +32,8 @@ type refusal struct {
 	doing, failure, produced string
 	refuse, permit           func(ctx context.Context, w *world)
 	reason                   rotation.Reason
-	// minted is how many keys may be made meanwhile.
-	minted int
+	// created is how many keys may be made meanwhile.
+	created int
 }
 
 var refusals = []refusal{
@@ -59,7 +59,7 @@ var _ = Describe("When the API server refuses a write, a manager", func() {
 		before := w.count(ctx)
 		denyWrites(noKeyInside)(ctx, w)
 		w.run(calm...)
-		Eventually(ctx, func() int { return w.mintedSince(ctx, before) }).Should(Equal(1))
+		Eventually(ctx, func() int { return w.createdSince(ctx, before) }).Should(Equal(1))
 		w.terminate()
 		permitWrites(ctx, w)
 		w.run(calm...)
@@ -68,7 +68,7 @@ var _ = Describe("When the API server refuses a write, a manager", func() {
 			Produced: "ValidatingAdmissionPolicy, SIGTERM", Headscale: latestVersions[0], Wanted: 1,
 		}
 		w.healsInto(ctx, &seen, before)
-		Expect(seen.Minted).To(Equal(2))
+		Expect(seen.Created).To(Equal(2))
 		note(seen)
 	})
 })
@@ -81,9 +81,9 @@ func makeKeyAfterRefusal(ctx context.Context, r refusal, version string) {
 	r.refuse(ctx, w)
 	goOn()
 	Eventually(ctx, w.news).Should(ContainSubstring(saying(r.reason)))
-	Consistently(ctx, func() int { return w.mintedSince(ctx, before) }).
-		WithTimeout(refusalTime).WithPolling(100*time.Millisecond).Should(BeNumerically("<=", r.minted), r.failure)
-	meanwhile := w.mintedSince(ctx, before)
+	Consistently(ctx, func() int { return w.createdSince(ctx, before) }).
+		WithTimeout(refusalTime).WithPolling(100*time.Millisecond).Should(BeNumerically("<=", r.created), r.failure)
+	meanwhile := w.createdSince(ctx, before)
 	r.permit(ctx, w)
 	seen := observation{
 		Section: sectionRefused, Failure: fmt.Sprintf("%s (%s)", r.failure, r.doing),
@@ -92,7 +92,7 @@ func makeKeyAfterRefusal(ctx context.Context, r refusal, version string) {
 	}
 	w.healsInto(ctx, &seen, before)
 	consumer.into(&seen)
-	Expect(seen.Minted).To(Equal(1), r.failure)
+	Expect(seen.Created).To(Equal(1), r.failure)
 	Expect(seen.Streak).To(BeNumerically("<=", 1), r.failure)
 	note(seen)
 }

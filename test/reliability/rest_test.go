@@ -62,10 +62,9 @@ func (w *world) unsettled(ctx context.Context) (string, error) {
 	return "", err
 }
 
-// healLimit is how long healing may take: what happens in Headscale is noticed after up to
-// thirty seconds, the longest pause between two attempts is ten seconds, and a starved machine
-// needs some more.
-const healLimit = 45 * time.Second
+// healLimit is how long healing may take: the thirty seconds within which what happens in
+// Headscale is promised to be healed (it is polled every 25), and five for a starved machine.
+const healLimit = 35 * time.Second
 
 // heals waits for rest and returns how long that took.
 func (w *world) heals(ctx context.Context) time.Duration {

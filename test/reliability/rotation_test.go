@@ -52,11 +52,11 @@ func rotateOnRequest(ctx SpecContext, version string) {
 		Produced: "annotation", Headscale: version, Times: 2, Wanted: 2,
 	}
 	w.healsInto(ctx, &seen, before)
-	Expect(seen.Minted).To(Equal(1))
+	Expect(seen.Created).To(Equal(1))
 
 	By("touching the Secret, which is no request")
 	w.annotate(ctx, foreignName, foreignValue)
-	Consistently(ctx, func() int { return w.mintedSince(ctx, before) }).WithTimeout(time.Second).Should(Equal(1))
+	Consistently(ctx, func() int { return w.createdSince(ctx, before) }).WithTimeout(time.Second).Should(Equal(1))
 
 	By("asking while the manager is down")
 	w.terminate()
@@ -65,7 +65,7 @@ func rotateOnRequest(ctx SpecContext, version string) {
 	w.run(calm...)
 	w.healsInto(ctx, &seen, before)
 	consumer.into(&seen)
-	Expect(seen.Minted).To(Equal(2))
+	Expect(seen.Created).To(Equal(2))
 	Expect(seen.Streak).To(BeNumerically("<=", 1))
 	note(seen)
 }
@@ -90,11 +90,11 @@ func overlap(ctx context.Context, version string, rotations int) {
 		w.heals(ctx)
 	}
 	consumer.into(&seen)
-	seen.Minted = w.mintedSince(ctx, before)
+	seen.Created = w.createdSince(ctx, before)
 	seen.Left = 1 // heals has counted them
 	Expect(seen.Refusals).To(BeZero())
 	Expect(seen.Calls).To(BeNumerically(">", rotations))
-	Expect(seen.Minted).To(Equal(rotations))
+	Expect(seen.Created).To(Equal(rotations))
 	note(seen)
 }
 
@@ -117,7 +117,7 @@ func rotateAtOnce(ctx context.Context, version string, rotations int) {
 	GinkgoHelper()
 	w := newWorld(ctx, sharedHeadscale(ctx, version), faulty).managed(ctx, brisk...)
 	before, consumer := w.count(ctx), w.consume(0)
-	Eventually(ctx, func() int { return w.mintedSince(ctx, before) }).WithTimeout(time.Duration(rotations) * healLimit).
+	Eventually(ctx, func() int { return w.createdSince(ctx, before) }).WithTimeout(time.Duration(rotations) * healLimit).
 		Should(BeNumerically(">=", rotations))
 	w.terminate()
 	w.run(calm...)

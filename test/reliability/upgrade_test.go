@@ -36,7 +36,7 @@ var _ = Describe("When Headscale is upgraded, a manager", func() {
 					Produced: "the next release on the same database", Headscale: version,
 				}
 				w.healsInto(ctx, &seen, before)
-				Expect(seen.Minted).To(BeNumerically("<=", 1))
+				Expect(seen.Created).To(BeNumerically("<=", 1))
 				seen.Note = "the key was replaced"
 				if w.storedPrefix(ctx) == key {
 					seen.Note = "the key went on working"
@@ -65,14 +65,14 @@ var _ = Describe("When Headscale is upgraded, a manager", func() {
 			Produced: "the contract server on the same socket", Headscale: contractServer,
 		}
 		w.healsWithConsumer(ctx, &seen, before)
-		Expect(seen.Minted).To(BeZero())
+		Expect(seen.Created).To(BeZero())
 		seen.Note = "the key went on working"
 		note(seen)
 
 		By("rotating over HTTP")
 		w.requestRotation(ctx)
 		w.heals(ctx)
-		Expect(next.Minted()).To(Equal(1))
+		Expect(next.CreatedKeys()).To(Equal(1))
 
 		By("going back to gRPC, where the first key is still valid and the second unknown")
 		w.moveTo(ctx, old)
@@ -82,7 +82,7 @@ var _ = Describe("When Headscale is upgraded, a manager", func() {
 			Note: "the key was replaced, the older one that is still valid there was expired",
 		}
 		w.healsWithConsumer(ctx, &seen, before)
-		Expect(seen.Minted).To(Equal(1))
+		Expect(seen.Created).To(Equal(1))
 		note(seen)
 	})
 
@@ -104,7 +104,7 @@ var _ = Describe("When Headscale is upgraded, a manager", func() {
 			Note: "reason: " + string(apikey.ReasonKeyNotAccepted),
 		}
 		w.healsWithConsumer(ctx, &seen, before)
-		Expect(seen.Minted).To(Equal(1))
+		Expect(seen.Created).To(Equal(1))
 		Expect(w.news()).To(ContainSubstring(saying(apikey.ReasonKeyNotAccepted)))
 		note(seen)
 	})

@@ -18,6 +18,7 @@ import (
 	"infrado.cloud/headscale-operator/internal/apikey"
 	"infrado.cloud/headscale-operator/internal/headscale"
 	"infrado.cloud/headscale-operator/internal/rotation"
+	"infrado.cloud/headscale-operator/test/env"
 	"infrado.cloud/headscale-operator/test/process"
 	"infrado.cloud/headscale-operator/test/reliability/apiproxy"
 )
@@ -141,12 +142,10 @@ func (w *world) start(binary string, settings []string, environment ...string) {
 	GinkgoHelper()
 	Expect(w.manager == nil || !w.manager.Running()).To(BeTrue(), "the manager runs")
 	var err error
-	w.manager, err = process.Start(process.Command{
-		Name: "apikey-manager", Path: binary,
-		Args:   append([]string{"--socket-path=" + w.socket, "--secret-name=" + v1beta1.DefaultSecretName, "--metrics-bind-address=127.0.0.1:0"}, settings...),
-		Env:    append([]string{"KUBECONFIG=" + w.kubeconfig, "POD_NAMESPACE=" + w.namespace}, environment...),
-		Output: w.printed, Guard: guard,
-	})
+	command := env.ManagerCommand(binary, w.socket, w.kubeconfig, w.namespace, settings...)
+	command.Env = append(command.Env, environment...)
+	command.Output, command.Guard = w.printed, guard
+	w.manager, err = process.Start(command)
 	Expect(err).NotTo(HaveOccurred())
 }
 
@@ -254,9 +253,9 @@ func (w *world) count(ctx context.Context) census {
 	return c
 }
 
-// mintedSince is how many keys were made since the count. Where no socket of our own
+// createdSince is how many keys were made since the count. Where no socket of our own
 // tells which keys are this world's, all keys in the list must be.
-func (w *world) mintedSince(ctx context.Context, before census) int {
+func (w *world) createdSince(ctx context.Context, before census) int {
 	GinkgoHelper()
 	now := w.count(ctx)
 	if w.faults != nil {

@@ -16,8 +16,8 @@ import (
 // stopGrace is how long an interrupted Go command may take to clean up.
 const stopGrace = 10 * time.Second
 
-// releaseTags are the build tags of the Makefile's release of the API Key Manager. To the
-// other programs they mean nothing.
+// releaseTags are the build tags of the Makefile's release of the operator and the API Key Manager.
+// To other programs they mean nothing.
 const releaseTags = "grpcnotrace"
 
 // BuildProgram builds a package of this repository, as a release has it but for further

@@ -55,7 +55,7 @@ var _ = Describe("The download", func() {
 	It("is tried before a build, through setup-envtest", func(ctx SpecContext) {
 		root, err := FindRoot()
 		Expect(err).NotTo(HaveOccurred())
-		kubernetes, err := newKubernetesSet(root)
+		kubernetes, err := newKubernetesSet(root, false)
 		Expect(err).NotTo(HaveOccurred())
 		server := newIndexServer(strings.TrimSuffix(kubernetes.envtest, ".x"), newArchive("etcd", "kube-apiserver", "kubectl"))
 		DeferCleanup(server.Close)

@@ -18,7 +18,7 @@ const (
 	downloadLine = "go: downloading "
 )
 
-// progress tells at least every ten seconds how far a build is. The Go commands write
+// progress reports at least every ten seconds how far a build is. The Go commands write
 // their standard error to it.
 type progress struct {
 	log   io.Writer
@@ -29,7 +29,7 @@ type progress struct {
 
 	mutex    sync.Mutex
 	line     string   // not yet complete
-	other    []string // the last lines that tell of no progress
+	other    []string // the last lines that report no progress
 	modules  int      // downloaded
 	building bool
 	compiled int
@@ -86,7 +86,7 @@ func (p *progress) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// complaints are the last lines that tell of no progress.
+// complaints are the last lines that report no progress.
 func (p *progress) complaints() string {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()

@@ -36,6 +36,10 @@ type Options struct {
 	Root string
 	// Headscale lists the wanted versions, such as v0.29.3.
 	Headscale []string
+	// Litestream is wanted, too, or with Backup that and an S3 server.
+	Litestream, Backup bool
+	// Oldest is set for the oldest supported Kubernetes instead of the newest.
+	Oldest bool
 	// Log receives the progress; nothing is written when everything is there.
 	Log io.Writer
 
@@ -50,6 +54,8 @@ type Servers struct {
 	Assets string
 	// Headscale is the path of each version's program.
 	Headscale map[string]string
+	// Backup is the directory of litestream and of versitygw, an S3 server.
+	Backup map[string]string
 }
 
 // Kubectl is the path of kubectl.
@@ -84,11 +90,11 @@ func (o Options) collect(obtain func(cache, set) (string, error)) (Servers, erro
 	if err != nil {
 		return Servers{}, err
 	}
-	kubernetes, err := newKubernetesSet(o.Root)
+	kubernetes, err := newKubernetesSet(o.Root, o.Oldest)
 	if err != nil {
 		return Servers{}, err
 	}
-	servers := Servers{Headscale: map[string]string{}}
+	servers := Servers{Headscale: map[string]string{}, Backup: map[string]string{}}
 	if servers.Assets, err = givenAssets(kubernetes); err != nil {
 		return Servers{}, err
 	}
@@ -107,6 +113,17 @@ func (o Options) collect(obtain func(cache, set) (string, error)) (Servers, erro
 			return Servers{}, err
 		}
 		servers.Headscale[version] = filepath.Join(dir, "headscale")
+	}
+	for _, p := range []program{
+		{"litestream", "github.com/benbjohnson/litestream/cmd/litestream", "litestream"},
+		{"versitygw", "github.com/versity/versitygw/cmd/versitygw", "versitygw"},
+	} {
+		if !o.Backup && (!o.Litestream || p.name != "litestream") {
+			continue
+		}
+		if servers.Backup[p.name], err = obtain(c, set{name: p.name, dir: filepath.Join(o.Root, "test", "servers", p.name), programs: []program{p}}); err != nil {
+			return Servers{}, err
+		}
 	}
 	return servers, nil
 }

@@ -3,6 +3,7 @@ package serverbuild
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -57,8 +58,19 @@ var _ = Describe("The servers", func() {
 		Expect(err).To(MatchError(And(ContainSubstring(`"v0.1.0"`), ContainSubstring(DefaultHeadscale))))
 	})
 
+	It("have the oldest Kubernetes that the chart allows, too", func() {
+		s, err := newKubernetesSet(options.Root, true)
+		Expect(err).NotTo(HaveOccurred())
+		chart, err := os.ReadFile(filepath.Join(options.Root, "charts", "headscale-operator", "Chart.yaml"))
+		Expect(err).NotTo(HaveOccurred())
+		oldest := regexp.MustCompile(`kubeVersion: ">=(1\.\d+)\.0-0"`).FindSubmatch(chart)
+		Expect(oldest).To(HaveLen(2))
+		Expect(s.name).To(HavePrefix("kubernetes-v" + string(oldest[1]) + "."))
+		Expect(s.envtest).To(Equal(string(oldest[1]) + ".x"))
+	})
+
 	It("know their Kubernetes version", func() {
-		s, err := newKubernetesSet(options.Root)
+		s, err := newKubernetesSet(options.Root, false)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(s.name).To(MatchRegexp(`^kubernetes-v1\.\d+\.\d+$`))
 		Expect(s.linkFlags()).To(ContainSubstring("component-base/version.gitVersion=" + s.name[len("kubernetes-"):]))

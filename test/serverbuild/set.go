@@ -33,9 +33,9 @@ type set struct {
 	envtest  string   // the version in setup-envtest's words, or "" if it does not offer the set
 }
 
-// newKubernetesSet describes the module with the control plane and kubectl.
-func newKubernetesSet(root string) (set, error) {
-	dir := filepath.Join(root, "test", "servers", "kubernetes")
+// newKubernetesSet describes the module with the newest, or the oldest, control plane and kubectl.
+func newKubernetesSet(root string, oldest bool) (set, error) {
+	dir := filepath.Join(root, "test", "servers", map[bool]string{false: "kubernetes", true: "kubernetes-oldest"}[oldest])
 	version, err := requiredVersion(dir, "k8s.io/kubernetes")
 	if err != nil {
 		return set{}, err

@@ -36,6 +36,8 @@ func run(ctx context.Context, args []string) error {
 	}
 	flags := flag.NewFlagSet("servers", flag.ExitOnError)
 	headscale := flags.String("headscale", serverbuild.DefaultHeadscale, "versions of Headscale, separated by commas, or all, or none")
+	backup := flags.Bool("backup", false, "an S3 server, too, as with all versions of Headscale")
+	oldest := flags.Bool("oldest", false, "the oldest supported Kubernetes instead of the newest")
 	printAssets := flags.Bool("print", false, "print the directory of etcd, kube-apiserver and kubectl, for "+serverbuild.AssetsVariable)
 	program := flags.String("program", "", "also build a package of this repository: output=package, such as bin/demo=./test/demo; without an output, =./cmd/... compiles for Go's cache only")
 	_ = flags.Parse(args)
@@ -46,7 +48,9 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	servers, err := serverbuild.Ensure(ctx, serverbuild.Options{Root: root, Headscale: versions, Log: os.Stderr})
+	servers, err := serverbuild.Ensure(ctx, serverbuild.Options{
+		Root: root, Headscale: versions, Litestream: len(versions) > 0, Backup: *headscale == "all" || *backup, Oldest: *oldest, Log: os.Stderr,
+	})
 	if err != nil {
 		return err
 	}

@@ -105,6 +105,16 @@ var _ = Describe("What a user adds to the pod", func() {
 
 	It("is refused where the API server refuses it, in its own words", func(ctx context.Context) {
 		o := startOperator(ctx)
+		Expect(create(ctx, o.namespace, shortest+"  pod: {labels: {team: no label}}\n")).To(Succeed())
+		Eventually(condition(ctx, o.namespace, "headscale", "Ready")).WithContext(ctx).Should(be("False", "InvalidConfig",
+			`The API server rejected an object built from spec: applying the StatefulSet headscale: StatefulSet.apps "headscale" is invalid: spec.template.labels: Invalid value: "no label"`))
+	})
+
+	It("is refused where it is no valid pod, in the API server's words", func(ctx context.Context) {
+		if !validatesTemplates(ctx) {
+			Skip("this API server does not validate the pod of a StatefulSet")
+		}
+		o := startOperator(ctx)
 		Expect(create(ctx, o.namespace, shortest+"  pod: {tolerations: [{key: a, effect: Sometimes}]}\n")).To(Succeed())
 		Eventually(condition(ctx, o.namespace, "headscale", "Ready")).WithContext(ctx).Should(be("False", "InvalidConfig",
 			`The API server rejected an object built from spec: applying the StatefulSet headscale: StatefulSet.apps "headscale" is invalid: spec.template.spec.tolerations[0].effect: Unsupported value: "Sometimes"`))

@@ -60,6 +60,7 @@ var _ = Describe("Admission", func() {
 		Expect(stored(ctx, specWith("", ""))).To(Equal(map[string]any{
 			"version":                 "v0.29.3",
 			"image":                   "headscale/headscale",
+			"preflight":               "WhenPossible",
 			"replicas":                int64(1),
 			"config":                  map[string]any{"server_url": "http://headscale.example.com"},
 			"persistent_volume_claim": map[string]any{"size": "1Gi"},

@@ -21,13 +21,13 @@ var _ = Describe("What is written", func() {
 		o.touch(ctx, "headscale")
 		config := get[corev1.ConfigMap](ctx, o.namespace, "headscale")(NewGomega(Fail)).ResourceVersion
 		Expect(patch(ctx, o.namespace, "headscale",
-			`{spec: {config: {listen_addr: "0.0.0.0:8000"}, api_key: {secret_name: other}, pod: {tolerations: [{}]}}}`)).To(Succeed())
+			`{spec: {config: {listen_addr: "0.0.0.0:8000"}, api_key: {secret_name: other}, pod: {labels: {team: no label}}}}`)).To(Succeed())
 		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(
-			be("False", v1beta1.ReasonInvalidConfig, "tolerations"))
+			be("False", v1beta1.ReasonInvalidConfig, "labels"))
 		Expect(get[corev1.ConfigMap](ctx, o.namespace, "headscale")(NewGomega(Fail)).ResourceVersion).To(Equal(config))
 		Expect(secretsOf(get[rbacv1.Role](ctx, o.namespace, "headscale")(NewGomega(Fail)))).To(Equal([]string{"headscale-api-key"}))
 
-		Expect(patch(ctx, o.namespace, "headscale", `{spec: {pod: {tolerations: null}}}`)).To(Succeed())
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {pod: {labels: null}}}`)).To(Succeed())
 		Eventually(get[corev1.Service](ctx, o.namespace, "headscale")).WithContext(ctx).Should(
 			HaveField("Spec.Ports", ContainElement(HaveField("Port", BeEquivalentTo(8000)))))
 	})

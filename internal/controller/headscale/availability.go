@@ -30,12 +30,12 @@ func availability(s scope, o observed) status.Condition {
 	}
 }
 
-// How long after a reconcile without a pod the events are read again: no watch tells of them.
+// How long after a reconcile without a pod the events are read again: no watch reports them.
 // Why a pod cannot be made is said soon; that it cannot be for another reason, later. They
 // are not read again where the operator may not read them.
 const (
-	lookForWords = 5 * time.Second
-	lookAgain    = 30 * time.Second
+	pollEvents       = 5 * time.Second
+	pollEventsSlowly = 30 * time.Second
 )
 
 // stateOfMissingPod says that there is no pod, which is trouble when it lasts, or at once where
@@ -50,12 +50,12 @@ func stateOfMissingPod(s scope, o observed) status.Condition {
 	case o.failedCreate != "":
 		return withDeadline(s, o, status.False(v1beta1.ReasonPodMissing, fmt.Sprintf(
 			"There is no pod %[1]s-0, because Kubernetes refuses to create it or its volume claim: %[2]s", o.statefulSet.Name, o.failedCreate)).
-			Until(s.now.Add(lookAgain)))
+			Until(s.now.Add(pollEventsSlowly)))
 	}
-	missing = status.Tolerate(missing, since, settling, s.now)
-	again := lookForWords
+	missing = status.Tolerate(missing, since, startGrace, s.now)
+	again := pollEvents
 	if missing.Reason == v1beta1.ReasonPodMissing {
-		again = lookAgain
+		again = pollEventsSlowly
 	}
 	if !o.eventsForbidden {
 		missing = missing.Until(status.Soonest(missing.ChangesAt, s.now.Add(again)))
@@ -95,7 +95,7 @@ func trueSince(s scope, kind string) time.Time {
 // lastObserved is when Kubernetes last had something new to say about the StatefulSet, in its
 // present generation: it says so when it creates a pod and when one goes. Where the times are
 // stripped from managedFields, it is since when something is in progress. False: it has said
-// nothing yet, and a watch will tell when it does.
+// nothing yet, and a watch will report when it does.
 func lastObserved(s scope, live *appsv1.StatefulSet) (time.Time, bool) {
 	if live.Status.ObservedGeneration < live.Generation {
 		return time.Time{}, false

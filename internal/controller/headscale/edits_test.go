@@ -459,6 +459,9 @@ var _ = Describe("An object that somebody edits by hand", func() {
 			var made, refused, lasting []string
 			kept := map[string]bool{}
 			for _, e := range editsOf(applied, reflect.TypeOf(object)) {
+				if len(lasting) == 5 {
+					break // Each takes as long as its deadline.
+				}
 				if !attempt(e, read, put) {
 					refused = append(refused, e.name)
 					continue
@@ -481,7 +484,11 @@ var _ = Describe("An object that somebody edits by hand", func() {
 			AddReportEntry("edits", fmt.Sprintf("%d made, %d refused by the API server:\n%s", len(made), len(refused), strings.Join(refused, "\n")))
 			Expect(lasting).To(BeEmpty(), strings.Join(lasting, "\n"))
 			Expect(made).NotTo(BeEmpty())
-			Expect(slices.Sorted(maps.Keys(kept))).To(ConsistOf(left))
+			if validatesTemplates(ctx) {
+				Expect(slices.Sorted(maps.Keys(kept))).To(ConsistOf(left))
+			} else { // Two kinds of a volume, for one, of which the operator sets one, can be stored then.
+				Expect(slices.Sorted(maps.Keys(kept))).To(ContainElements(left))
+			}
 			Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(be("False", v1beta1.ReasonProgressing, ""))
 		},
 		Entry("a ServiceAccount", &corev1.ServiceAccount{}, "headscale"),

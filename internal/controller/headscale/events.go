@@ -17,9 +17,9 @@ import (
 // warningReasons are the reasons that are worth a warning event when a condition begins to
 // have one of them.
 var warningReasons = []string{
-	v1beta1.ReasonConflict, v1beta1.ReasonInvalidConfig, v1beta1.ReasonUpgradeRefused,
+	v1beta1.ReasonConflict, v1beta1.ReasonInvalidConfig, v1beta1.ReasonUpgradeRefused, v1beta1.ReasonPreflightUnknown,
 	v1beta1.ReasonCrashing, v1beta1.ReasonImagePullFailed, v1beta1.ReasonCannotStart, v1beta1.ReasonUnschedulable,
-	v1beta1.ReasonVolumePending, v1beta1.ReasonNotAnswering,
+	v1beta1.ReasonVolumePending, v1beta1.ReasonNotAnswering, v1beta1.ReasonRestoreFailed,
 	v1beta1.ReasonPodMissing, v1beta1.ReasonPodFailed, v1beta1.ReasonNodeLost,
 	v1beta1.ReasonKeyExpired, v1beta1.ReasonKeyOverdue, v1beta1.ReasonManagerFailing, v1beta1.ReasonRotationFailing,
 }
@@ -32,6 +32,12 @@ var warningConditions = []string{v1beta1.ConditionReady, v1beta1.ConditionAvaila
 func eventsOf(before, after *v1beta1.HeadscaleStatus) []status.Event {
 	events := keyChanges(before.APIKey, after.APIKey)
 	events = append(events, status.Warnings(before.Conditions, after.Conditions, warningConditions, warningReasons)...)
+	events = append(events, backupEvents(before.Conditions, after.Conditions)...)
+	if skipped := after.Preflight; skipped != nil && skipped.Outcome == v1beta1.PreflightSkipped &&
+		(before.Preflight == nil || before.Preflight.Outcome != v1beta1.PreflightSkipped) {
+		events = append(events, status.Event{Warning: true, Reason: v1beta1.EventPreflightSkipped, Note: fmt.Sprintf(
+			"Generation %d of the spec is applied without a completed preflight after %v: %s", skipped.Generation, progressDeadline, skipped.Message)})
+	}
 	if said := warningsIn(after); said != "" && said != warningsIn(before) {
 		events = append(events, status.Event{Warning: true, Reason: v1beta1.EventConfigWarning, Note: said})
 	}

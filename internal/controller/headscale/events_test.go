@@ -208,13 +208,13 @@ func TestEventsOf(t *testing.T) {
 		return reported
 	}
 	crash := status.Event{Warning: true, Reason: v1beta1.ReasonCrashing, Note: "words"}
-	g.Expect(eventsOf(with(), with(v1beta1.ReasonCrashing, v1beta1.ReasonCrashing))).To(Equal([]status.Event{crash}), "one thing is told once")
+	g.Expect(eventsOf(with(), with(v1beta1.ReasonCrashing, v1beta1.ReasonCrashing))).To(Equal([]status.Event{crash}), "one thing is reported once")
 	g.Expect(eventsOf(with(v1beta1.ReasonCrashing), with(v1beta1.ReasonCrashing))).To(BeEmpty())
 	g.Expect(eventsOf(with(), with(v1beta1.ReasonProgressing))).To(BeEmpty())
 	g.Expect(eventsOf(with(v1beta1.ReasonReady), with(v1beta1.ReasonReady))).To(BeEmpty())
 }
 
-// A config key that Headscale ignores is told of once, and again when it is another one.
+// A config key that Headscale ignores is reported once, and again when it is another one.
 func TestConfigWarnings(t *testing.T) {
 	g := NewWithT(t)
 	ready := func(message string) *v1beta1.HeadscaleStatus {

@@ -8,11 +8,14 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	gtypes "github.com/onsi/gomega/types"
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
@@ -159,4 +162,30 @@ func (o *operator) touch(ctx context.Context, name string) {
 	before := o.passes.Load()
 	Expect(patch(ctx, o.namespace, name, fmt.Sprintf(`{metadata: {annotations: {touched: "%d"}}}`, before))).To(Succeed())
 	Eventually(o.passes.Load).WithContext(ctx).Should(BeNumerically(">", before))
+}
+
+// validatesTemplates reports whether the API server refuses a StatefulSet whose pod it would
+// refuse, which Kubernetes 1.30 does not.
+func validatesTemplates(ctx context.Context) bool {
+	GinkgoHelper()
+	labels := map[string]string{"app": "invalid"}
+	err := admin.Create(ctx, &appsv1.StatefulSet{
+		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: "invalid"},
+		Spec: appsv1.StatefulSetSpec{Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: corev1.PodTemplateSpec{
+			ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "Not a Name", Image: "a"}}},
+		}},
+	}, client.DryRunAll)
+	Expect(err == nil || apierrors.IsInvalid(err)).To(BeTrue(), "%v", err)
+	return err != nil
+}
+
+// needMutatingPolicies skips a spec where the API server has no MutatingAdmissionPolicy: before
+// Kubernetes 1.36.
+func needMutatingPolicies() {
+	GinkgoHelper()
+	_, err := admin.RESTMapper().RESTMapping(schema.GroupKind{Group: admissionv1.GroupName, Kind: "MutatingAdmissionPolicy"}, "v1")
+	if meta.IsNoMatchError(err) {
+		Skip("this API server has no MutatingAdmissionPolicy")
+	}
+	Expect(err).NotTo(HaveOccurred())
 }

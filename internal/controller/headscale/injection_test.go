@@ -42,6 +42,7 @@ var _ = Describe("The API Key Manager", func() {
 			"--expiration=2160h",
 			"--rotation-buffer=1920h",
 			"--metrics-bind-address=:9101",
+			"--admin-bind-address=:9102",
 			"--headscale-version=v0.29.3",
 		}))
 		Expect(manager.Env).To(HaveExactElements(And(

@@ -124,7 +124,7 @@ func TestStateOfLedger(t *testing.T) {
 // availableWith is the state of a Headscale that is ready if it has a pod.
 func availableWith(p *situation) status.Condition { return status.Condition{True: p.pod != nil} }
 
-// A key that is missing is waited for, then its absence is an alarm, and at last only
+// A key that is missing is waited for, then its absence is a warning, and at last only
 // somebody can help.
 func TestStateOfMissingKey(t *testing.T) {
 	missing := func(since time.Duration, reason string) *situation {

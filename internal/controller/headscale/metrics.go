@@ -1,16 +1,12 @@
 package headscale
 
 import (
-	"context"
-	"fmt"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/kube/metrics"
@@ -29,14 +25,14 @@ const (
 // errorKinds are all of them.
 var errorKinds = []string{kindConflict, kindInvalid, kindUpgrade, kindWaiting, kindTransient}
 
-// Labels that several series have. Namespace and name are the Headscale's.
+// Labels of the counter of errors. Namespace and name are the Headscale's.
 const (
 	labelNamespace = "namespace"
 	labelName      = "name"
 	labelKind      = "kind"
 )
 
-// conditionGauges are the series that tell whether a condition is true.
+// conditionGauges are the series that say whether a condition is true.
 var conditionGauges = []struct {
 	condition string
 	desc      *prometheus.Desc
@@ -44,31 +40,51 @@ var conditionGauges = []struct {
 	{v1beta1.ConditionReady, headscaleDesc("headscale_ready", "Whether the Headscale's condition Ready is true (1) or not (0).", "reason")},
 	{v1beta1.ConditionAvailable, headscaleDesc("headscale_available", "Whether the Headscale's condition Available is true (1) or not (0).", "reason")},
 	{v1beta1.ConditionAPIKeyReady, headscaleDesc("apikey_ready", "Whether the Headscale's condition APIKeyReady is true (1) or not (0).", "reason")},
+	{v1beta1.ConditionBackedUp, headscaleDesc("headscale_backed_up", "Whether the Headscale's condition BackedUp is true (1) or not (0).", "reason")},
 }
 
 var (
 	infoDesc         = headscaleDesc("headscale_info", "A Headscale: the desired version, and whether its API key is managed. Always 1.", "version", "managed")
 	expirationDesc   = headscaleDesc("apikey_expiration_timestamp_seconds", "When the API key in the Secret expires, in seconds since 1970.")
+	lastSyncDesc     = headscaleDesc("backup_last_sync_timestamp_seconds", "When the backup of the Headscale's database was last known to be complete, or to grow, in seconds since 1970.")
+	verifiedDesc     = headscaleDesc("backup_verified_timestamp_seconds", "When the last verification of the backup that passed began, in seconds since 1970.")
+	pendingDesc      = headscaleDesc("backup_pending_changes", "How many changes of the Headscale's database are known not to be in its backup.")
 	nextRotationDesc = headscaleDesc("apikey_next_rotation_timestamp_seconds", "When the API key in the Secret is due to be replaced, in seconds since 1970.")
 )
 
 // headscaleDesc describes a series that there is for each Headscale.
 func headscaleDesc(name, help string, more ...string) *prometheus.Desc {
-	return prometheus.NewDesc("headscale_operator_"+name, help, append([]string{labelNamespace, labelName}, more...), nil)
+	return metrics.ObjectDesc("headscale_operator_"+name, help, more...)
 }
 
-// collector exposes the Headscales to Prometheus.
+// exposed is what the operator exposes of the Headscales.
+func (r *Reconciler) exposed() *metrics.Objects[*v1beta1.Headscale] {
+	return &metrics.Objects[*v1beta1.Headscale]{
+		Plural: "Headscales", Object: &v1beta1.Headscale{}, List: &v1beta1.HeadscaleList{},
+		Descs: allDescs(), Expose: r.expose,
+	}
+}
+
+// allDescs describe all series that there are for each Headscale.
+func allDescs() []*prometheus.Desc {
+	descs := []*prometheus.Desc{infoDesc, expirationDesc, nextRotationDesc, lastSyncDesc, verifiedDesc, pendingDesc}
+	for _, gauge := range conditionGauges {
+		descs = append(descs, gauge.desc)
+	}
+	return descs
+}
+
+// collector exposes the Headscales to Prometheus, and counts errors.
 type collector struct {
-	headscales cache.Cache
+	headscales prometheus.Collector
 	errors     *prometheus.CounterVec
 }
 
-// Collector returns the collector of what the operator exposes of the Headscales. Their
-// state is read from the cache at each scrape, so nothing is left of one that was deleted. It
+// Collector returns the collector of what the operator exposes of the Headscales in a cache. It
 // must be called before the manager starts, at most once.
 func (r *Reconciler) Collector(headscales cache.Cache) prometheus.Collector {
 	r.metrics = &collector{
-		headscales: headscales,
+		headscales: r.exposed().Collector(headscales),
 		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "headscale_operator_reconcile_errors_total",
 			Help: "Reconciles of a Headscale that ended with an error, by its kind.",
@@ -80,59 +96,25 @@ func (r *Reconciler) Collector(headscales cache.Cache) prometheus.Collector {
 // Describe is for the registry.
 func (c *collector) Describe(descs chan<- *prometheus.Desc) {
 	c.errors.Describe(descs)
-	for _, gauge := range conditionGauges {
-		descs <- gauge.desc
-	}
-	descs <- infoDesc
-	descs <- expirationDesc
-	descs <- nextRotationDesc
+	c.headscales.Describe(descs)
 }
 
-// Collect is called for each scrape. It does not wait for the cache: an operator that has
-// just started exposes little, and soon. Where the Headscales cannot be listed, that is an
-// invalid metric, which the metrics server logs and counts, and serves everything else.
+// Collect is called for each scrape.
 func (c *collector) Collect(found chan<- prometheus.Metric) {
 	c.errors.Collect(found)
-	ctx, cancel := context.WithTimeout(context.Background(), metrics.ScrapeTimeout)
-	defer cancel()
-	informer, err := c.headscales.GetInformer(ctx, &v1beta1.Headscale{}, cache.BlockUntilSynced(false))
-	list := &v1beta1.HeadscaleList{}
-	if err == nil {
-		if !informer.HasSynced() {
-			return
-		}
-		// Nothing below changes what is listed.
-		err = c.headscales.List(ctx, list, client.UnsafeDisableDeepCopy)
-	}
-	if err != nil {
-		found <- prometheus.NewInvalidMetric(infoDesc, fmt.Errorf("listing the Headscales for the metrics: %w", err))
-		return
-	}
-	for i := range list.Items {
-		// The status of one that is being deleted is not kept up to date.
-		if headscale := &list.Items[i]; headscale.DeletionTimestamp.IsZero() {
-			expose(headscale, found)
-		}
-	}
+	c.headscales.Collect(found)
 }
 
 // expose exposes what the resource says of a Headscale. What is not known yet has no series.
-func expose(headscale *v1beta1.Headscale, found chan<- prometheus.Metric) {
-	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
-		labels = append([]string{headscale.Namespace, headscale.Name}, labels...)
-		found <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+func (r *Reconciler) expose(headscale *v1beta1.Headscale, gauge metrics.Gauge) {
+	if !headscale.DeletionTimestamp.IsZero() {
+		return // its status is not kept up to date
 	}
 	gauge(infoDesc, 1, headscale.Spec.Version, strconv.FormatBool(headscale.Spec.APIKey.Managed()))
 	for _, of := range conditionGauges {
-		condition := meta.FindStatusCondition(headscale.Status.Conditions, of.condition)
-		switch {
-		case condition == nil:
-		case condition.Status == metav1.ConditionTrue:
-			gauge(of.desc, 1, condition.Reason)
-		default:
-			gauge(of.desc, 0, condition.Reason)
-		}
+		gauge.Condition(of.desc, meta.FindStatusCondition(headscale.Status.Conditions, of.condition))
 	}
+	r.exposeBackup(headscale, gauge)
 	key := headscale.Status.APIKey
 	if key == nil {
 		return

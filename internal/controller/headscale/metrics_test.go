@@ -196,7 +196,7 @@ var _ = Describe("The metrics", func() {
 		Expect(problems).To(BeEmpty())
 	})
 
-	It("are told of Headscales by the leader alone", func(ctx context.Context) {
+	It("report Headscales from the leader alone", func(ctx context.Context) {
 		o := startOperator(ctx)
 		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
 		Eventually(seriesOf(o.metrics)).WithContext(ctx).Should(HaveKey(o.ready(v1beta1.ReasonProgressing)))
@@ -280,7 +280,7 @@ func (b brokenCache) List(context.Context, client.ObjectList, ...client.ListOpti
 }
 
 // startFollower starts an operator for a namespace that waits for a lease in it, for one
-// spec. It returns what that operator tells Prometheus.
+// spec. It returns what that operator exposes to Prometheus.
 func startFollower(namespace, lease string) *prometheus.Registry {
 	GinkgoHelper()
 	m, err := manager.New(adminConfig, manager.Options{

@@ -10,6 +10,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -77,6 +78,10 @@ var _ = Describe("The operator in named namespaces", func() {
 		Expect(admin.Create(ctx, keySecret(o.namespace, "headscale-api-key", o.time().Add(v1beta1.DefaultExpiration)))).To(Succeed())
 		runPod(ctx, o.namespace, "headscale", 1)
 		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, ""))
+		By("checking a change by a preflight")
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {config: {log: {level: debug}}}}`)).To(Succeed())
+		Eventually(get[v1beta1.Headscale](ctx, o.namespace, "headscale")).WithContext(ctx).Should(HaveField("Status.Preflight", HaveField("Outcome", v1beta1.PreflightPassed)))
+		Eventually(missing[batchv1.Job](ctx, o.namespace, preflightJob)).WithContext(ctx).Should(BeTrue())
 	})
 
 	It("has no role on objects of the cluster, and is told its namespaces", func(ctx context.Context) {
@@ -85,8 +90,8 @@ var _ = Describe("The operator in named namespaces", func() {
 			kinds[object.GetKind()]++
 			switch object.GetKind() {
 			case "ClusterRole":
-				Expect(object.GetName()).To(BeElementOf("headscale-operator-headscale-editor-role", "headscale-operator-headscale-viewer-role",
-					"headscale-operator-metrics-reader", "headscale-operator-metrics-auth-role"), "all but the last are for others")
+				Expect(object.GetName()).To(Or(MatchRegexp("^headscale-operator-headscale(policy|preauthkey|user)?-(editor|viewer)-role$"), BeElementOf(
+					"headscale-operator-metrics-reader", "headscale-operator-metrics-auth-role")), "all but the last are for others")
 			case "ClusterRoleBinding":
 				role, _, err := unstructured.NestedString(object.Object, "roleRef", "name")
 				Expect(err).NotTo(HaveOccurred())

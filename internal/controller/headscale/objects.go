@@ -27,13 +27,16 @@ var (
 	serviceAccounts = apply.Spec[*corev1ac.ServiceAccountApplyConfiguration, *corev1.ServiceAccount]{Extract: corev1ac.ExtractServiceAccount}
 )
 
-// statefulSets notes the newest StatefulSet.
-func (r *Reconciler) statefulSets(s scope, o *observed) apply.Spec[*appsv1ac.StatefulSetApplyConfiguration, *appsv1.StatefulSet] {
+// statefulSets notes the newest StatefulSet, and starts a preflight of a change that could stop Headscale.
+func (r *Reconciler) statefulSets(s scope, o *observed, want *resources.Objects) apply.Spec[*appsv1ac.StatefulSetApplyConfiguration, *appsv1.StatefulSet] {
 	return apply.Spec[*appsv1ac.StatefulSetApplyConfiguration, *appsv1.StatefulSet]{
 		Extract:       extractStatefulSet,
 		KeepImmutable: keepClaimTemplates,
 		DryRun:        true,
-		OnObserve:     func(live *appsv1.StatefulSet) { o.statefulSet = live },
+		Gate: func(ctx context.Context, live, planned *appsv1.StatefulSet) error {
+			return r.tryOut(ctx, s, o, want, live, planned)
+		},
+		OnObserve: func(live *appsv1.StatefulSet) { o.statefulSet = live },
 		OnCreate: func(live *appsv1.StatefulSet) {
 			status.Record(r.Events, s.headscale, status.Event{
 				Action: status.ActionReconcile, Reason: v1beta1.EventCreated, Note: "Created StatefulSet " + live.Name,
@@ -52,27 +55,47 @@ func (r *Reconciler) clients() apply.Clients {
 // config.
 func (r *Reconciler) apply(ctx context.Context, s scope, o *observed, want *resources.Objects) (changed bool, err error) {
 	plan := apply.NewPlan(r.clients(), s.headscale, FieldManager)
-	forConfig, forKey := withPod(o.statefulSet, want)
+	forConfig, forKey, forBackup := withPod(o.statefulSet, want)
+	if o.statefulSet == nil && undecided(s.headscale.Status.Preflight) {
+		// There may be a pod that was left without it.
+		forConfig = []string{apply.Name(want.StatefulSet)}
+	}
+	forVersion := forConfig
+	if o.statefulSet != nil && appliedVersion(o.statefulSet) != s.headscale.Spec.Version {
+		forVersion = []string{apply.Name(want.StatefulSet)}
+	}
 	apply.Add(ctx, plan, want.ServiceAccount, serviceAccounts)
 	apply.Add(ctx, plan, want.Role, roles, forKey...)
 	apply.Add(ctx, plan, want.RoleBinding, roleBindings)
-	apply.Add(ctx, plan, want.ConfigMap, configMaps, forConfig...)
+	apply.Add(ctx, plan, want.ConfigMap, configMaps, forVersion...)
+	apply.Add(ctx, plan, want.BackupConfigMap, configMaps, forBackup...)
 	apply.Add(ctx, plan, want.Service, services, forConfig...)
 	apply.Add(ctx, plan, want.MetricsService, services, forConfig...)
-	apply.Add(ctx, plan, want.StatefulSet, r.statefulSets(s, o), apply.Name(want.ServiceAccount), apply.Name(want.ConfigMap))
-	return !plan.Empty(), plan.Execute(ctx)
+	needed := []string{apply.Name(want.ServiceAccount), apply.Name(want.ConfigMap)}
+	if want.BackupConfigMap != nil {
+		needed = append(needed, apply.Name(want.BackupConfigMap))
+	}
+	apply.Add(ctx, plan, want.StatefulSet, r.statefulSets(s, o, want), needed...)
+	if err = plan.Execute(ctx); err != nil && len(forBackup) > 0 && o.backup != nil {
+		err = errors.Join(err, r.replan(ctx, s, o.backup))
+	}
+	return !plan.Empty(), err
 }
 
 // withPod says what waits for the StatefulSet: the objects that follow from the config where
-// that changes, and the rights where the key's Secret changes. The pod that runs would not fit
+// that changes, Litestream's config where the replica changes, and the rights where the key's
+// Secret changes. The pod that runs would not fit
 // them if the StatefulSet were refused. What only has to be put right does not wait.
-func withPod(live *appsv1.StatefulSet, want *resources.Objects) (forConfig, forKey []string) {
+func withPod(live *appsv1.StatefulSet, want *resources.Objects) (forConfig, forKey, forBackup []string) {
 	if live == nil {
-		return nil, nil
+		return nil, nil, nil
 	}
 	pod := want.StatefulSet.Spec.Template
 	if live.Spec.Template.Annotations[resources.AnnotationConfigHash] != pod.Annotations[resources.AnnotationConfigHash] {
 		forConfig = []string{apply.Name(want.StatefulSet)}
+	}
+	if replica := live.Spec.Template.Annotations[resources.AnnotationBackupHash]; replica != "" && replica != pod.Annotations[resources.AnnotationBackupHash] {
+		forBackup = []string{apply.Name(want.StatefulSet)}
 	}
 	for i := range live.Spec.Template.Spec.Containers {
 		container := &live.Spec.Template.Spec.Containers[i]
@@ -80,7 +103,7 @@ func withPod(live *appsv1.StatefulSet, want *resources.Objects) (forConfig, forK
 			forKey = []string{apply.Name(want.StatefulSet)}
 		}
 	}
-	return forConfig, forKey
+	return forConfig, forKey, forBackup
 }
 
 // managerArgs are the arguments of the API Key Manager in a wanted pod; none without one.

@@ -25,7 +25,7 @@ type observed struct {
 	pod *corev1.Pod
 	// failedCreate is why Kubernetes did not create the pod, or "".
 	failedCreate string
-	// eventsForbidden tells that the operator may not read events, which may say so.
+	// eventsForbidden is whether the operator may not read events, which may say so.
 	eventsForbidden bool
 	// claim is that of the pod's data volume; nil while there is none.
 	claim *corev1.PersistentVolumeClaim
@@ -38,16 +38,37 @@ type observed struct {
 	secretTaken string
 	// forwarded is the rotation request that the Secret has, or "".
 	forwarded string
-	// server is what Headscale has told of itself; zero while nothing is known.
+	// server is what Headscale reports of itself; zero while nothing is known.
 	server serverInfo
 	// oidcIssuer is the identity provider of the config, or "".
 	oidcIssuer string
 	// replaced names the changed objects for which the pod is being replaced.
 	replaced []string
-	// replacedUnsure tells that any one of them may be the one.
+	// replacedUnsure is whether any one of them may be the one.
 	replacedUnsure bool
+	// liveReferences is the digest of what Headscale reads again by itself, or "".
+	liveReferences string
+	// policy is the policy that the next release finds in its database.
+	policy storedPolicy
+	// backup is the incarnation of the database; nil where there is no backup.
+	backup *v1beta1.BackupStatus
+	// replication is what Litestream says of itself; zero while nothing is known.
+	replication backupTrack
+	// verification is what the status is to say of the last verification of the backup, where
+	// verifyKnown is set, and verifyAt when the next one is due, or zero.
+	verification *v1beta1.BackupVerification
+	verifyKnown  bool
+	verifyAt     time.Time
+	// identity is the metadata of the Secret for Headscale's private keys; nil while there is none.
+	identity *metav1.PartialObjectMetadata
+	// identityKeys are the private keys that are to be there.
+	identityKeys []string
 	// waiting says which changed objects wait for the pod to become ready, or "".
 	waiting string
+	// preflight is what is known of the preflight of a change.
+	preflight preflight
+	// applied is whether all objects are as they are wanted.
+	applied bool
 	// warnings are sentences about what works and should be otherwise.
 	warnings []string
 }
@@ -84,7 +105,7 @@ func (r *Reconciler) observePod(ctx context.Context, s scope, o *observed) error
 	return nil
 }
 
-// reasonFailedCreate is the reason of the event by which the StatefulSet controller tells that
+// reasonFailedCreate is the reason of the event by which the StatefulSet controller says that
 // it could not create a pod or its claim.
 const reasonFailedCreate = "FailedCreate"
 
@@ -102,37 +123,45 @@ func (r *Reconciler) observeFailedCreate(ctx context.Context, s scope, o *observ
 	if !known {
 		return nil
 	}
-	last := since.Add(-eventLead)
-	err := r.eachEvent(ctx, o.statefulSet, func(event *corev1.Event) {
-		if event.LastTimestamp.After(last) {
-			last, o.failedCreate = event.LastTimestamp.Time, redact.Line(redact.Secrets(event.Message), maxQuote)
-		}
-	})
+	var err error
+	o.failedCreate, err = r.failedCreateOf(ctx, o.statefulSet, since)
 	if o.eventsForbidden = apierrors.IsForbidden(err); o.eventsForbidden {
 		return nil
 	}
 	return err
 }
 
-// How many events of a StatefulSet are read, and how many at a time: whoever may write events
+// failedCreateOf reads from the events of an object since a time why Kubernetes did not create
+// its pod; "" where they say nothing.
+func (r *Reconciler) failedCreateOf(ctx context.Context, object client.Object, since time.Time) (why string, err error) {
+	last := since.Add(-eventLead)
+	err = r.eachEvent(ctx, object, func(event *corev1.Event) {
+		if event.LastTimestamp.After(last) {
+			last, why = event.LastTimestamp.Time, redact.Line(redact.Secrets(event.Message), maxQuote)
+		}
+	})
+	return why, err
+}
+
+// How many events of an object are read, and how many at a time: whoever may write events
 // may write any number of large ones. Its controller writes a few.
 const (
 	eventPage     = 50
 	maxEventPages = 10
 )
 
-// eachEvent calls a function with the events that tell why a StatefulSet has no pod.
-func (r *Reconciler) eachEvent(ctx context.Context, statefulSet *appsv1.StatefulSet, tell func(*corev1.Event)) error {
+// eachEvent calls a function with the events that say why an object has no pod.
+func (r *Reconciler) eachEvent(ctx context.Context, object client.Object, tell func(*corev1.Event)) error {
 	next := ""
 	for range maxEventPages {
 		events := &corev1.EventList{}
-		err := r.Live.List(ctx, events, client.InNamespace(statefulSet.Namespace), client.Limit(eventPage), client.Continue(next),
-			client.MatchingFields{"involvedObject.uid": string(statefulSet.UID), "reason": reasonFailedCreate})
+		err := r.Live.List(ctx, events, client.InNamespace(object.GetNamespace()), client.Limit(eventPage), client.Continue(next),
+			client.MatchingFields{"involvedObject.uid": string(object.GetUID()), "reason": reasonFailedCreate})
 		if apierrors.IsResourceExpired(err) {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("listing the events of the StatefulSet: %w", err)
+			return fmt.Errorf("listing the events of %s: %w", object.GetName(), err)
 		}
 		for i := range events.Items {
 			tell(&events.Items[i])

@@ -49,7 +49,7 @@ type operator struct {
 	writes   []string
 	changes  []string
 
-	// metrics is what the operator tells Prometheus.
+	// metrics is what the operator exposes to Prometheus.
 	metrics *prometheus.Registry
 
 	// refuse, if it is set, is a part of the paths that cannot be written to.
@@ -58,6 +58,8 @@ type operator struct {
 	conflict atomic.Pointer[string]
 	// panics is the same for writes in whose place the operator panics.
 	panics atomic.Pointer[string]
+	// preflight is what becomes of the pods of preflights; nothing set: they pass at once.
+	preflight atomic.Pointer[corev1.PodStatus]
 	// answered, if it is set, is called after each read, before the operator has the answer.
 	answered atomic.Pointer[func(*http.Request)]
 }
@@ -141,7 +143,7 @@ func (o *operator) advance(d time.Duration) {
 }
 
 // written lists the writes of the operator so far, as method and path, without
-// events: those are sent some time after what they tell of.
+// events: those are sent some time after what they report.
 func (o *operator) written() []string {
 	o.lock.Lock()
 	defer o.lock.Unlock()
@@ -227,6 +229,9 @@ func (r *recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 		r.operator.lock.Lock()
 		r.operator.changes = append(r.operator.changes, request.Method+" "+path)
 		r.operator.lock.Unlock()
+		if request.Method == http.MethodPost && strings.HasSuffix(path, "/jobs") {
+			r.operator.runPreflight()
+		}
 	}
 	return response, err
 }

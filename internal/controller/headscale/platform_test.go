@@ -33,6 +33,7 @@ func podsOf(namespace string) *admissionv1.MatchResources {
 // one with an id outside the range is refused.
 func assignUserIDs(ctx context.Context, namespace string) {
 	GinkgoHelper()
+	needMutatingPolicies()
 	fail, never := admissionv1.Fail, admissionv1.NeverReinvocationPolicy
 	mutating := &admissionv1.MutatingAdmissionPolicy{
 		ObjectMeta: metav1.ObjectMeta{Name: namespace},

@@ -39,8 +39,9 @@ func makePod(ctx context.Context, namespace, name string) *corev1.Pod {
 	default:
 		Expect(admin.Delete(ctx, old)).To(Succeed())
 	}
-	// Nobody makes ServiceAccounts' tokens here; nothing asks for one.
-	Expect(admin.Create(ctx, pod)).To(Succeed())
+	// Nobody makes ServiceAccounts' tokens here; nothing asks for one. What limited pods may be in the
+	// API server's cache for a moment after it was deleted: the StatefulSet controller retries, too.
+	Eventually(func() error { return admin.Create(ctx, pod) }).WithContext(ctx).Should(Succeed())
 	return pod
 }
 

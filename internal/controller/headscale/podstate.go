@@ -1,6 +1,7 @@
 package headscale
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -23,6 +24,9 @@ var (
 // calls it.
 const reasonCrashLoop = "CrashLoopBackOff"
 
+// reasonInitializing is why a container waits for those that start first, as the kubelet calls it.
+const reasonInitializing = "PodInitializing"
+
 // stalledReasons are those of imageReasons that stay until somebody does something.
 var stalledReasons = []string{"ErrImageNeverPull", "InvalidImageName"}
 
@@ -30,18 +34,19 @@ var stalledReasons = []string{"ErrImageNeverPull", "InvalidImageName"}
 // ready, where something outside the pod has a say.
 const reasonReadinessGates = "ReadinessGatesNotReady"
 
-// settling is how long something that belongs to a start may last before it counts as
+// startGrace is how long something that belongs to a start may last before it counts as
 // trouble.
-const settling = 30 * time.Second
+const startGrace = 30 * time.Second
 
 // startLimit is how long Headscale may take to start: 300 tries of the startup probe, 2 s
 // apart.
 const startLimit = 10 * time.Minute
 
-// stateOfHeadscale judges the pod by Headscale's container alone: trouble with the
-// API Key Manager does not keep Headscale from working.
+// stateOfHeadscale judges the pod by Headscale's container, and by those that it waits for: trouble
+// with the API Key Manager does not keep a Headscale from working that has started.
 func stateOfHeadscale(pod *corev1.Pod, claim *corev1.PersistentVolumeClaim, now time.Time) status.Condition {
 	container := containerStatus(pod, resources.ContainerHeadscale)
+	printed := failedGate(pod)
 	switch {
 	case nodeLost(pod):
 		return status.False(v1beta1.ReasonNodeLost, fmt.Sprintf(
@@ -54,14 +59,14 @@ func stateOfHeadscale(pod *corev1.Pod, claim *corev1.PersistentVolumeClaim, now 
 			"Pod %s was evicted or rejected by its node: %s", pod.Name, said(pod.Status.Reason, pod.Status.Message)))
 	case container == nil:
 		return stateOfPending(pod, claim, now)
+	case printed != "":
+		return stateOfRestore(pod, printed)
+	case atGate(pod):
+		return status.False(v1beta1.ReasonProgressing, fmt.Sprintf("Litestream in pod %[1]s is looking for a database to restore; kubectl logs %[1]s -c %[2]s tells more if this lasts", pod.Name, resources.ContainerRestore))
 	case container.Ready:
 		return status.True(v1beta1.ReasonAvailable, fmt.Sprintf("Headscale in pod %s is ready", pod.Name))
 	}
-	if trouble := stateOfContainer(pod.Name, "Headscale", container); trouble != nil {
-		waiting := container.State.Waiting
-		if waiting != nil && slices.Contains(stalledReasons, waiting.Reason) {
-			return trouble.Stall()
-		}
+	if trouble := cmp.Or(stateOfInit(pod, container), stallOf(stateOfContainer(pod.Name, "Headscale", container), container)); trouble != nil {
 		return *trouble
 	}
 	if container.State.Running != nil && container.Started != nil && *container.Started {
@@ -69,6 +74,37 @@ func stateOfHeadscale(pod *corev1.Pod, claim *corev1.PersistentVolumeClaim, now 
 	}
 	return status.False(v1beta1.ReasonProgressing, fmt.Sprintf(
 		"Pod %[1]s is not ready; kubectl describe pod %[1]s and kubectl logs %[1]s -c %[2]s tell why if this lasts", pod.Name, container.Name))
+}
+
+// stateOfInit says what is wrong with the containers that Headscale's container waits for, or nil.
+func stateOfInit(pod *corev1.Pod, headscale *corev1.ContainerStatus) *status.Condition {
+	if waiting := headscale.State.Waiting; waiting == nil || waiting.Reason != reasonInitializing {
+		return nil
+	}
+	for _, name := range []string{resources.ContainerRestore, resources.ContainerIdentity, resources.ContainerBackup} {
+		container := containerStatus(pod, name)
+		if container == nil || container.State.Terminated != nil && container.State.Terminated.ExitCode == 0 {
+			continue
+		}
+		trouble := stateOfContainer(pod.Name, "Litestream", container)
+		if name == resources.ContainerIdentity {
+			trouble = stateOfIdentity(pod, container)
+		}
+		if trouble != nil {
+			return stallOf(trouble, container)
+		}
+	}
+	return nil
+}
+
+// stallOf says of what is wrong with a container that it stays so, where it does.
+func stallOf(trouble *status.Condition, container *corev1.ContainerStatus) *status.Condition {
+	waiting := container.State.Waiting
+	if trouble == nil || waiting == nil || !slices.Contains(stalledReasons, waiting.Reason) {
+		return trouble
+	}
+	stalled := trouble.Stall()
+	return &stalled
 }
 
 // stateOfUnready judges a Headscale that has started and is not ready. One that was ready
@@ -103,10 +139,10 @@ func stateOfPending(pod *corev1.Pod, claim *corev1.PersistentVolumeClaim, now ti
 	case claim != nil && claim.Status.Phase != corev1.ClaimBound:
 		return status.Tolerate(status.False(v1beta1.ReasonVolumePending, fmt.Sprintf(
 			"Pod %s waits for its volume: claim %[2]s is not bound; check that spec.persistent_volume_claim names a StorageClass that provisions volumes; kubectl describe pvc %[2]s tells more", pod.Name, claim.Name)+quote(scheduled)),
-			status.Latest(pod.CreationTimestamp.Time, claim.CreationTimestamp.Time), settling, now)
+			status.Latest(pod.CreationTimestamp.Time, claim.CreationTimestamp.Time), startGrace, now)
 	case scheduled != nil && scheduled.Status == corev1.ConditionFalse && scheduled.Reason == corev1.PodReasonUnschedulable:
 		return status.Tolerate(status.False(v1beta1.ReasonUnschedulable, fmt.Sprintf("No node accepts pod %s", pod.Name)+quote(scheduled)),
-			scheduled.LastTransitionTime.Time, settling, now)
+			scheduled.LastTransitionTime.Time, startGrace, now)
 	default:
 		return status.False(v1beta1.ReasonProgressing, fmt.Sprintf(
 			"Pod %[1]s is being started; kubectl describe pod %[1]s tells why if this lasts", pod.Name))

@@ -16,6 +16,7 @@ import (
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/kube/status"
+	"infrado.cloud/headscale-operator/internal/resources"
 )
 
 // podNow is the time of the tests of a pod.
@@ -68,30 +69,38 @@ func TestStateOfHeadscale(t *testing.T) {
 		changesIn time.Duration
 		stalled   bool
 	}{
-		"nothing known yet":       {pending(), "", 0, false, v1beta1.ReasonProgressing, "Pod hs-0 is being started", 0, false},
-		"no node yet":             {pending(unschedulable(29 * time.Second)), bound, 0, false, v1beta1.ReasonProgressing, "No node accepts pod hs-0: 0/3 nodes are available: 3 Insufficient memory.", time.Second, false},
-		"no node":                 {pending(unschedulable(30 * time.Second)), bound, 0, false, v1beta1.ReasonUnschedulable, "No node accepts pod hs-0: 0/3 nodes are available: 3 Insufficient memory.", 0, false},
-		"no volume yet":           {pending(unschedulable(time.Hour)), unbound, 10 * time.Second, false, v1beta1.ReasonProgressing, "claim data-hs-0 is not bound", 20 * time.Second, false},
-		"no volume":               {pending(unschedulable(0)), unbound, time.Minute, false, v1beta1.ReasonVolumePending, "claim data-hs-0 is not bound", 0, false},
-		"a lost volume":           {pending(), lost, 0, false, v1beta1.ReasonVolumePending, "The volume of claim data-hs-0 is lost", 0, true},
-		"an image that is away":   {with(waiting(server, "ImagePullBackOff", "Back-off pulling image")), "", 0, false, v1beta1.ReasonImagePullFailed, "ImagePullBackOff: Back-off pulling image", 0, false},
-		"an image that is none":   {with(waiting(server, "InvalidImageName", "couldn't parse image name")), "", 0, false, v1beta1.ReasonImagePullFailed, "InvalidImageName: couldn't parse", 0, true},
-		"a config that is away":   {with(waiting(server, "CreateContainerConfigError", `secret "db" not found`)), "", 0, false, v1beta1.ReasonCannotStart, `CreateContainerConfigError: secret "db" not found`, 0, false},
-		"being made":              {with(waiting(server, "ContainerCreating", "")), "", 0, false, v1beta1.ReasonProgressing, "Pod hs-0 is not ready", 0, false},
-		"crashing":                {with(crashed(server, "Error: no")), "", 0, false, v1beta1.ReasonCrashing, "Headscale in pod hs-0 is crash-looping: Error: no", 0, false},
-		"crashing without a word": {with(crashed(server, "")), "", 0, false, v1beta1.ReasonCrashing, "it exited with code 1 and printed nothing; kubectl logs hs-0 -c headscale --previous", 0, false},
-		"an unquoted password":    {with(crashed(server, "Error: cannot parse `host=db password=xxxxx TOPSECRET`: failed to parse as keyword/value")), "", 0, false, v1beta1.ReasonCrashing, "crash-looping: Error: cannot parse `host=db password=***`: failed to parse as keyword/value. If the database password contains a space", 0, false},
-		"out of memory":           {with(killed), "", 0, false, v1beta1.ReasonCrashing, "more memory than its limit", 0, false},
-		"started once more":       {with(again), "", 0, false, v1beta1.ReasonCrashing, "Error: no", 0, false},
-		"up again":                {with(recovered), "", 0, true, v1beta1.ReasonAvailable, "Headscale in pod hs-0 is ready", 0, false},
-		"just started":            {conditions(with(started(ago(20*time.Second))), "False", "False", ""), "", 0, false, v1beta1.ReasonProgressing, "has not passed its health check", startLimit - 20*time.Second, false},
-		"never answered":          {conditions(with(started(ago(startLimit))), "False", "False", ""), "", 0, false, v1beta1.ReasonNotAnswering, "has not passed its health check", 0, false},
-		"not answering any more":  {conditions(with(started(ago(2*time.Minute))), "False", "False", ""), "", 0, false, v1beta1.ReasonNotAnswering, "has not passed its health check", 0, false},
-		"up, without a sidecar":   {with(running(server, true), crashed(sidecar, "no")), "", 0, true, v1beta1.ReasonAvailable, "ready", 0, false},
-		"on a lost node":          {conditions(with(running(server, true)), "False", "True", ""), "", 0, false, v1beta1.ReasonNodeLost, "Node n1 is not reporting to the API server", 0, false},
-		"not let in by others":    {conditions(with(running(server, true)), "False", "True", "ReadinessGatesNotReady"), "", 0, true, v1beta1.ReasonAvailable, "ready", 0, false},
-		"evicted":                 {corev1.PodStatus{Phase: corev1.PodFailed, Reason: "Evicted", Message: "The node was low on resource: memory."}, "", 0, false, v1beta1.ReasonPodFailed, "Pod hs-0 was evicted or rejected by its node: Evicted: The node was low on resource: memory.", 0, false},
-		"not admitted":            {corev1.PodStatus{Phase: corev1.PodFailed, Reason: "SysctlForbidden"}, "", 0, false, v1beta1.ReasonPodFailed, "SysctlForbidden", 0, false},
+		"nothing known yet":                   {pending(), "", 0, false, v1beta1.ReasonProgressing, "Pod hs-0 is being started", 0, false},
+		"no node yet":                         {pending(unschedulable(29 * time.Second)), bound, 0, false, v1beta1.ReasonProgressing, "No node accepts pod hs-0: 0/3 nodes are available: 3 Insufficient memory.", time.Second, false},
+		"no node":                             {pending(unschedulable(30 * time.Second)), bound, 0, false, v1beta1.ReasonUnschedulable, "No node accepts pod hs-0: 0/3 nodes are available: 3 Insufficient memory.", 0, false},
+		"no volume yet":                       {pending(unschedulable(time.Hour)), unbound, 10 * time.Second, false, v1beta1.ReasonProgressing, "claim data-hs-0 is not bound", 20 * time.Second, false},
+		"no volume":                           {pending(unschedulable(0)), unbound, time.Minute, false, v1beta1.ReasonVolumePending, "claim data-hs-0 is not bound", 0, false},
+		"a lost volume":                       {pending(), lost, 0, false, v1beta1.ReasonVolumePending, "The volume of claim data-hs-0 is lost", 0, true},
+		"an image that is away":               {with(waiting(server, "ImagePullBackOff", "Back-off pulling image")), "", 0, false, v1beta1.ReasonImagePullFailed, "ImagePullBackOff: Back-off pulling image", 0, false},
+		"an image that is none":               {with(waiting(server, "InvalidImageName", "couldn't parse image name")), "", 0, false, v1beta1.ReasonImagePullFailed, "InvalidImageName: couldn't parse", 0, true},
+		"a config that is away":               {with(waiting(server, "CreateContainerConfigError", `secret "db" not found`)), "", 0, false, v1beta1.ReasonCannotStart, `CreateContainerConfigError: secret "db" not found`, 0, false},
+		"being made":                          {with(waiting(server, "ContainerCreating", "")), "", 0, false, v1beta1.ReasonProgressing, "Pod hs-0 is not ready", 0, false},
+		"looking for a database":              {with(waiting(server, "PodInitializing", ""), running(resources.ContainerRestore, false)), "", 0, false, v1beta1.ReasonProgressing, "Litestream in pod hs-0 is looking for a database to restore", 0, false},
+		"an empty volume":                     {with(waiting(server, "PodInitializing", ""), crashed(resources.ContainerRestore, "open /etc/litestream/litestream.yml/the-volume-has-no-database/generations: not a directory")), "", 0, false, v1beta1.ReasonProgressing, "has no database, and Litestream is about to restore one", 0, false},
+		"no restore":                          {with(waiting(server, "PodInitializing", ""), crashed(resources.ContainerRestore, "error=\"NoSuchBucket\"")), "", 0, false, v1beta1.ReasonRestoreFailed, "Pod hs-0 waits for its database, which Litestream neither found nor restored: error=\"NoSuchBucket\". It tries again", 0, false},
+		"an image of Litestream that is away": {with(waiting(server, "PodInitializing", ""), waiting(resources.ContainerRestore, "ImagePullBackOff", "no such image")), "", 0, false, v1beta1.ReasonImagePullFailed, "Litestream cannot start: failed to pull image : ImagePullBackOff: no such image", 0, false},
+		"an image of Litestream that is none": {with(waiting(server, "PodInitializing", ""), waiting(resources.ContainerRestore, "InvalidImageName", "")), "", 0, false, v1beta1.ReasonImagePullFailed, "Litestream cannot start", 0, true},
+		"no credentials of a backup":          {with(waiting(server, "PodInitializing", ""), waiting(resources.ContainerRestore, "CreateContainerConfigError", `secret "backup" not found`)), "", 0, false, v1beta1.ReasonCannotStart, `The container of Litestream in pod hs-0 cannot be started: CreateContainerConfigError: secret "backup" not found`, 0, false},
+		"a Litestream that does not stay up":  {with(waiting(server, "PodInitializing", ""), crashed(resources.ContainerBackup, "invalid replica")), "", 0, false, v1beta1.ReasonCrashing, "Litestream in pod hs-0 is crash-looping: invalid replica", 0, false},
+		"no private keys":                     {with(waiting(server, "PodInitializing", ""), crashed(resources.ContainerIdentity, "no such entry")), "", 0, false, v1beta1.ReasonRestoreFailed, "The restore of the private keys in pod hs-0 is crash-looping: no such entry", 0, false},
+		"crashing":                            {with(crashed(server, "Error: no")), "", 0, false, v1beta1.ReasonCrashing, "Headscale in pod hs-0 is crash-looping: Error: no", 0, false},
+		"crashing without a word":             {with(crashed(server, "")), "", 0, false, v1beta1.ReasonCrashing, "it exited with code 1 and printed nothing; kubectl logs hs-0 -c headscale --previous", 0, false},
+		"an unquoted password":                {with(crashed(server, "Error: cannot parse `host=db password=xxxxx TOPSECRET`: failed to parse as keyword/value")), "", 0, false, v1beta1.ReasonCrashing, "crash-looping: Error: cannot parse `host=db password=***`: failed to parse as keyword/value. If the database password contains a space", 0, false},
+		"out of memory":                       {with(killed), "", 0, false, v1beta1.ReasonCrashing, "more memory than its limit", 0, false},
+		"started once more":                   {with(again), "", 0, false, v1beta1.ReasonCrashing, "Error: no", 0, false},
+		"up again":                            {with(recovered), "", 0, true, v1beta1.ReasonAvailable, "Headscale in pod hs-0 is ready", 0, false},
+		"just started":                        {conditions(with(started(ago(20*time.Second))), "False", "False", ""), "", 0, false, v1beta1.ReasonProgressing, "has not passed its health check", startLimit - 20*time.Second, false},
+		"never answered":                      {conditions(with(started(ago(startLimit))), "False", "False", ""), "", 0, false, v1beta1.ReasonNotAnswering, "has not passed its health check", 0, false},
+		"not answering any more":              {conditions(with(started(ago(2*time.Minute))), "False", "False", ""), "", 0, false, v1beta1.ReasonNotAnswering, "has not passed its health check", 0, false},
+		"up, without a sidecar":               {with(running(server, true), crashed(sidecar, "no")), "", 0, true, v1beta1.ReasonAvailable, "ready", 0, false},
+		"on a lost node":                      {conditions(with(running(server, true)), "False", "True", ""), "", 0, false, v1beta1.ReasonNodeLost, "Node n1 is not reporting to the API server", 0, false},
+		"not let in by others":                {conditions(with(running(server, true)), "False", "True", "ReadinessGatesNotReady"), "", 0, true, v1beta1.ReasonAvailable, "ready", 0, false},
+		"evicted":                             {corev1.PodStatus{Phase: corev1.PodFailed, Reason: "Evicted", Message: "The node was low on resource: memory."}, "", 0, false, v1beta1.ReasonPodFailed, "Pod hs-0 was evicted or rejected by its node: Evicted: The node was low on resource: memory.", 0, false},
+		"not admitted":                        {corev1.PodStatus{Phase: corev1.PodFailed, Reason: "SysctlForbidden"}, "", 0, false, v1beta1.ReasonPodFailed, "SysctlForbidden", 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
@@ -140,7 +149,7 @@ var _ = Describe("The status, when the pod fails,", func() {
 		ready := condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)
 		available := condition(ctx, o.namespace, "headscale", v1beta1.ConditionAvailable)
 		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonProgressing, "kubectl describe pvc data-headscale-0"))
-		o.advance(settling)
+		o.advance(startGrace)
 		o.touch(ctx, "headscale")
 		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonVolumePending, "kubectl describe pvc data-headscale-0"))
 
@@ -203,7 +212,7 @@ var _ = Describe("The status, when the pod fails,", func() {
 
 		Expect(admin.Delete(ctx, makePod(ctx, o.namespace, "headscale"), client.GracePeriodSeconds(0))).To(Succeed())
 		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonProgressing, "There is no pod headscale-0; kubectl describe statefulset headscale"))
-		o.advance(settling)
+		o.advance(startGrace)
 		o.touch(ctx, "headscale")
 		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonPodMissing, "kubectl describe statefulset headscale"))
 		runPod(ctx, o.namespace, "headscale", 1)

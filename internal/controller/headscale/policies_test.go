@@ -32,6 +32,7 @@ func within(namespace, group, resource string) *admissionv1.MatchResources {
 // expressions, and returns when it does.
 func mutateStatefulSets(ctx context.Context, namespace string, mutations ...admissionv1.Mutation) {
 	GinkgoHelper()
+	needMutatingPolicies()
 	mutations = append(mutations, applied(`Object{metadata: Object.metadata{annotations: {"policy": "on"}}}`))
 	policy := &admissionv1.MutatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: namespace}, Spec: admissionv1.MutatingAdmissionPolicySpec{
 		MatchConstraints: within(namespace, "apps", "statefulsets"), Mutations: mutations, ReinvocationPolicy: admissionv1.NeverReinvocationPolicy,
@@ -137,7 +138,7 @@ var _ = Describe("A cluster that changes what is applied", func() {
 })
 
 var _ = Describe("A cluster that refuses what is applied", func() {
-	// refuse has the API server refuse objects in a namespace, as a probe then tells, and
+	// refuse has the API server refuse objects in a namespace, as a probe then shows, and
 	// returns how to end it.
 	refuse := func(ctx context.Context, namespace string, match *admissionv1.MatchResources, expression, message string, probe func() error) func() {
 		GinkgoHelper()

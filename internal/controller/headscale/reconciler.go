@@ -24,7 +24,7 @@ const FieldManager = "headscale-operator"
 // Key Manager, which is why it may create, patch, update and watch Secrets. It reads the
 // metadata of those with API keys, and the data of those that a Headscale names.
 //
-// +kubebuilder:rbac:groups="",resources=configmaps,verbs=create;get;list;patch;watch
+// +kubebuilder:rbac:groups="",resources=configmaps,verbs=create;delete;get;list;patch;watch
 // +kubebuilder:rbac:groups="",resources=events,verbs=list
 // +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;patch;watch
 // +kubebuilder:rbac:groups="",resources=pods,verbs=list;watch
@@ -32,6 +32,7 @@ const FieldManager = "headscale-operator"
 // +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=create;get;list;patch;watch
 // +kubebuilder:rbac:groups="",resources=services,verbs=create;delete;get;list;patch;watch
 // +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=create;delete;get;list;patch;watch
+// +kubebuilder:rbac:groups=batch,resources=jobs,verbs=create;delete;get;list;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 // +kubebuilder:rbac:groups=headscale.infrado.cloud,resources=headscales,verbs=get;list;watch
 // +kubebuilder:rbac:groups=headscale.infrado.cloud,resources=headscales/finalizers,verbs=update
@@ -59,6 +60,8 @@ type Reconciler struct {
 	watches *refwatch.Watches
 	// prober asks started Headscales what they are; made by SetupWithManager.
 	prober *serverProber
+	// backups asks each Litestream how the replication is; made by SetupWithManager.
+	backups *backupWatcher
 	// references remembers what those objects had.
 	references referenceMemory
 	// secrets says which Headscale manages which API key Secret.
@@ -86,11 +89,13 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	var o observed
 	defer func() { result, err = r.report(ctx, *s, o, err) }()
 
-	syncErr := recovered(ctx, func() error { return r.sync(ctx, *s, &o) })
+	syncErr := status.Recovered(ctx, v1beta1.Kind, func() error { return r.sync(ctx, *s, &o) })
 	observeErr := r.observe(ctx, *s, &o)
 	r.observeServer(*s, &o)
+	r.observeBackup(*s, &o)
 	forwardErr := r.forwardRotationRequest(ctx, *s, &o)
-	return result, errors.Join(syncErr, observeErr, forwardErr, r.recordVersion(ctx, *s, o))
+	recordErr := r.recordVersion(ctx, *s, o)
+	return result, errors.Join(syncErr, observeErr, forwardErr, recordErr)
 }
 
 // fetch reads the Headscale. Without one, or with one that is being deleted, there is
@@ -117,6 +122,7 @@ func (r *Reconciler) forget(headscale client.ObjectKey) {
 	r.references.forget(headscale)
 	r.secrets.release(headscale, client.ObjectKey{})
 	r.prober.forget(headscale)
+	r.backups.forget(headscale)
 	r.metrics.forget(headscale)
 	r.applied.Forget(headscale)
 	r.conflicts.last(headscale, nil)
@@ -143,18 +149,21 @@ func (r *Reconciler) syncObjects(ctx context.Context, s scope, o *observed) erro
 	}
 	want, err := r.build(ctx, s, o)
 	if err != nil {
-		return err
+		return errors.Join(err, r.keepBackup(ctx, s, o), r.endPreflight(ctx, s, o, err))
 	}
-	o.warnings, o.oidcIssuer = want.Warnings, want.OIDCIssuer
+	o.warnings, o.oidcIssuer, o.identityKeys = want.Warnings, want.OIDCIssuer, want.IdentityKeys
 	changed, err := r.apply(ctx, s, o, want)
 	if _, gone := errors.AsType[*apply.OwnerGoneError](err); gone {
 		return err
 	}
+	o.applied = err == nil
+	err = errors.Join(err, r.endPreflight(ctx, s, o, err))
 	if digestOfPod(o.statefulSet) == want.StatefulSet.Spec.Template.Annotations[resources.AnnotationReferences] {
 		r.recordReplacement(s, *o)
 	}
-	err = errors.Join(err, r.prune(ctx, s, want, changed), r.labelClaim(ctx, s, o))
-	return errors.Join(err, r.resize(ctx, s, *o, want, err == nil))
+	err = errors.Join(err, r.prune(ctx, s, want, changed), r.labelClaim(ctx, s, o), r.labelBackup(ctx, o), r.pruneBackup(ctx, s, o))
+	err = errors.Join(err, r.resize(ctx, s, *o, want, err == nil))
+	return errors.Join(err, r.verifyBackup(ctx, s, o, want))
 }
 
 // build works out the wanted child objects. What Headscale would refuse is refused here,
@@ -175,7 +184,11 @@ func (r *Reconciler) build(ctx context.Context, s scope, o *observed) (*resource
 	}
 	options := r.Options
 	options.SecretIsForeign = o.secret != nil && !isOurs(o.secret)
+	options.IdentityIsForeign = identityIsForeign(o)
 	if options.References, err = r.referencesDigest(ctx, s, o); err != nil {
+		return nil, err
+	}
+	if options.Backup, err = r.syncBackup(ctx, s, o); err != nil {
 		return nil, err
 	}
 	return draft.Build(options)

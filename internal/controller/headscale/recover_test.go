@@ -15,7 +15,7 @@ import (
 )
 
 var _ = Describe("A Headscale on which the operator panics", func() {
-	It("is told so, and does not stop others", func(ctx context.Context) {
+	It("reports that, and does not stop others", func(ctx context.Context) {
 		o := startOperator(ctx)
 		o.panics.Store(ptr.To("/configmaps/bad"))
 		Expect(create(ctx, o.namespace, strings.Replace(shortest, "name: headscale", "name: bad", 1))).To(Succeed())

@@ -35,6 +35,8 @@ type referenced struct {
 	digests map[string]string
 	// digest is that of all parts, or "" where the Headscale refers to nothing.
 	digest string
+	// live is the digest of what Headscale reads again by itself, which is not in digest, or "".
+	live string
 }
 
 // referenceMemory remembers what the objects had that Headscales refer to. Only digests are
@@ -89,6 +91,7 @@ func (r *Reconciler) referencesDigest(ctx context.Context, s scope, o *observed)
 	if err != nil {
 		return "", err
 	}
+	o.liveReferences = now.live
 	ofPod := digestOfPod(o.statefulSet)
 	applied := r.references.remember(client.ObjectKeyFromObject(s.headscale), now, ofPod)
 	changed := changedParts(applied, now)
@@ -146,7 +149,7 @@ func starting(s scope, o observed) bool {
 	return available.Reason == v1beta1.ReasonProgressing && !available.Stalled
 }
 
-// recordReplacement tells for which objects the pod is replaced, by an event for each.
+// recordReplacement reports for which objects the pod is replaced, by an event for each.
 func (r *Reconciler) recordReplacement(s scope, o observed) {
 	what := "changed"
 	if o.replacedUnsure {
@@ -198,6 +201,7 @@ func (r *Reconciler) readReferences(ctx context.Context, headscale *v1beta1.Head
 		}
 		now.digests[found[i].version] = digest
 		if found[i].Live() {
+			now.live += digest
 			digest = ""
 		}
 		fmt.Fprintf(&all, "%s %s %s\n", found[i].Field, &found[i].Reference, digest)

@@ -57,6 +57,24 @@ var _ = Describe("What somebody changed in an object", func() {
 		Expect(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)(NewGomega(Fail))).To(be("False", v1beta1.ReasonProgressing, ""))
 	})
 
+	It("is no second API Key Manager or Headscale, also without its ports", func(ctx context.Context) {
+		o := begin(ctx)
+		change(ctx, o.namespace, "headscale", func(live *appsv1.StatefulSet) {
+			for i, container := range live.Spec.Template.Spec.Containers {
+				live.Spec.Template.Spec.Containers[i].Name = "renamed-" + container.Name
+				live.Spec.Template.Spec.Containers[i].Image = "elsewhere/" + container.Name
+				live.Spec.Template.Spec.Containers[i].Args = append([]string{"--log-level=debug"}, container.Args...)
+				live.Spec.Template.Spec.Containers[i].Ports = nil
+				live.Spec.Template.Spec.Containers[i].LivenessProbe = nil
+				live.Spec.Template.Spec.Containers[i].ReadinessProbe = nil
+				live.Spec.Template.Spec.Containers[i].StartupProbe = nil
+			}
+			live.Spec.Template.Spec.Containers = append(live.Spec.Template.Spec.Containers,
+				corev1.Container{Name: "theirs", Image: "theirs", Args: []string{"serve", "--socket-path=/var/run/headscale/headscale.sock"}})
+		})
+		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).Should(WithTransform(containers, ConsistOf("headscale", "apikey-manager", "theirs")))
+	})
+
 	It("is no second API Key Manager, whatever it is called and runs", func(ctx context.Context) {
 		o := begin(ctx)
 		change(ctx, o.namespace, "headscale", func(live *appsv1.StatefulSet) {
@@ -65,6 +83,19 @@ var _ = Describe("What somebody changed in an object", func() {
 			live.Spec.Template.Spec.Containers = append(live.Spec.Template.Spec.Containers, corev1.Container{Name: "theirs", Image: "theirs"})
 		})
 		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).Should(WithTransform(containers, ConsistOf("headscale", "apikey-manager", "theirs")))
+	})
+
+	It("is no second entry with the key of one of ours", func(ctx context.Context) {
+		o := begin(ctx)
+		env := func(live *appsv1.StatefulSet) []corev1.EnvVar { return live.Spec.Template.Spec.Containers[1].Env }
+		want := env(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")(NewGomega(Fail)))
+		Expect(want).NotTo(BeEmpty())
+		change(ctx, o.namespace, "headscale", func(live *appsv1.StatefulSet) {
+			manager := &live.Spec.Template.Spec.Containers[1]
+			manager.Env = append(manager.Env, corev1.EnvVar{Name: want[0].Name, Value: "elsewhere"})
+		})
+		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).Should(WithTransform(env, Equal(want)))
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(be("False", v1beta1.ReasonProgressing, ""))
 	})
 
 	It("does not keep a part of what is taken away", func(ctx context.Context) {
@@ -103,12 +134,12 @@ var _ = Describe("What somebody changed in an object", func() {
 	It("is put right while the spec is refused, and nothing else is changed", func(ctx context.Context) {
 		o := begin(ctx)
 		Expect(patch(ctx, o.namespace, "headscale",
-			`{spec: {config: {listen_addr: "0.0.0.0:8000"}, api_key: {secret_name: other}, pod: {tolerations: [{}]}}}`)).To(Succeed())
+			`{spec: {config: {listen_addr: "0.0.0.0:8000"}, api_key: {secret_name: other}, pod: {labels: {team: no label}}}}`)).To(Succeed())
 		ready := condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)
 		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonInvalidConfig, "(Role headscale, ConfigMap headscale, Service headscale wait for it)"))
 
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {config: {listen_addr: null}, api_key: {secret_name: null}}}`)).To(Succeed())
-		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonInvalidConfig, "tolerations"))
+		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonInvalidConfig, "labels"))
 		change(ctx, o.namespace, "headscale", func(role *rbacv1.Role) { role.Rules = nil })
 		change(ctx, o.namespace, "headscale", func(config *corev1.ConfigMap) { config.Data = nil })
 		change(ctx, o.namespace, "headscale", func(service *corev1.Service) { service.Spec.Selector = map[string]string{"none": ""} })

@@ -21,7 +21,7 @@ import (
 const statusTimeout = 10 * time.Second
 
 // report writes what was found to the status, and decides when to reconcile again. It is the
-// end of every reconcile, whatever became of its other steps.
+// end of every reconcile, whatever the outcome of its other steps.
 func (r *Reconciler) report(ctx context.Context, s scope, o observed, err error) (reconcile.Result, error) {
 	failed := status.Classify(err)
 	if r.conflicts.last(client.ObjectKeyFromObject(s.headscale), failed) {
@@ -45,7 +45,8 @@ func (r *Reconciler) report(ctx context.Context, s scope, o observed, err error)
 	if patchErr != nil {
 		return reconcile.Result{}, patchErr
 	}
-	return reconcile.Result{RequeueAfter: status.RequeueAfter(s.now, status.Soonest(f.available.ChangesAt, f.key.ChangesAt), failed)}, nil
+	_, identityChanges := identityWarnings(s, &o)
+	return reconcile.Result{RequeueAfter: status.RequeueAfter(s.now, status.Soonest(f.available.ChangesAt, f.key.ChangesAt, o.verifyAt, identityChanges), failed)}, nil
 }
 
 // findings are the judgements that the conditions follow from.
@@ -69,7 +70,7 @@ func judge(s scope, o observed, failed *status.Failure) findings {
 	return findings{available: available, rolledOut: rolledOut, key: key, apiKey: apiKey, failed: failed}
 }
 
-// patchStatus writes the status if it differs from what was found, and tells of the change.
+// patchStatus writes the status if it differs from what was found, and reports the change.
 func (r *Reconciler) patchStatus(ctx context.Context, s scope, o observed, f findings) error {
 	statusOf := func(headscale *v1beta1.Headscale) any { return &headscale.Status }
 	before, after, err := status.Patch(ctx, r.Live, r.Client, s.headscale, FieldManager, statusOf, func(headscale *v1beta1.Headscale) {
@@ -93,6 +94,10 @@ func describeStatus(reported *v1beta1.HeadscaleStatus, s scope, o observed, f fi
 	if running := runningVersion(s, o); running != "" {
 		reported.Version = running
 	}
+	if o.applied {
+		reported.AppliedGeneration = s.headscale.Generation
+	}
+	reported.Preflight = o.preflight.describe(reported.Preflight, o.applied)
 	set := func(kind string, condition status.Condition) {
 		status.Set(&reported.Conditions, kind, condition, s.headscale.Generation, s.now)
 	}
@@ -101,12 +106,17 @@ func describeStatus(reported *v1beta1.HeadscaleStatus, s scope, o observed, f fi
 	}
 	progressing := progress(s, o, f)
 	ignored := longRequests(s, o)
-	set(v1beta1.ConditionReady, withWarnings(readiness(f), slices.Concat(o.warnings, serverWarnings(s, o), ignored)))
+	unkept, _ := identityWarnings(s, &o)
+	set(v1beta1.ConditionReady, withWarnings(readiness(f), slices.Concat(o.warnings, serverWarnings(s, o), backupWarnings(o), unkept, ignored)))
 	set(v1beta1.ConditionAvailable, f.available)
 	// Also where Headscale is not ready: somebody waits for the key.
 	key := f.key
 	key.Message = strings.Join(append([]string{key.Message}, ignored...), "; ")
 	set(v1beta1.ConditionAPIKeyReady, key)
+	if o.verifyKnown {
+		reported.BackupVerification = o.verification
+	}
+	setBackedUp(&reported.Conditions, reported.BackupVerification, s, o)
 	set(v1beta1.ConditionProgressing, progressing)
 	setWhileTrue(v1beta1.ConditionReconciling, progressing)
 	setWhileTrue(v1beta1.ConditionStalled, stalled(f))

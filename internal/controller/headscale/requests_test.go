@@ -77,9 +77,9 @@ var _ = Describe("What the operator asks for", func() {
 			lists[parts[1]] = true
 			Expect(strings.Split(selector, ",")).To(ContainElement("app.kubernetes.io/managed-by=headscale-operator"), path(request))
 			if parts[1] == "secrets" {
-				Expect(strings.Split(selector, ",")).To(ContainElement("app.kubernetes.io/component=api-key"), path(request))
+				Expect(selector).To(ContainSubstring("app.kubernetes.io/component in (api-key,identity,pre-auth-key)"), path(request))
 			}
 		}
-		Expect(lists).To(And(HaveLen(9), HaveKey("secrets"), HaveKey("pods"), HaveKey("statefulsets")))
+		Expect(lists).To(And(HaveLen(10), HaveKey("secrets"), HaveKey("pods"), HaveKey("statefulsets")))
 	})
 })

@@ -135,7 +135,7 @@ var _ = Describe("The rights of a sidecar", func() {
 				once.Do(func() {
 					defer GinkgoRecover()
 					Expect(admin.Create(ctx, victim(o.namespace, "headscale-api-key"))).To(Succeed())
-					// The watch has told of it when it tells of what was made after it.
+					// The watch has reported it when it reports what was made after it.
 					Expect(admin.Create(ctx, victim(o.namespace, "never"))).To(Succeed())
 					Eventually(condition(ctx, o.namespace, "other", v1beta1.ConditionAPIKeyReady)).WithContext(ctx).Should(be("False", v1beta1.ReasonConflict, ""))
 				})

@@ -29,9 +29,9 @@ import (
 type serverInfo struct {
 	// answered is whether it was reached.
 	answered bool
-	// version is its release, such as v0.29.3; "" where it does not tell, as 0.26 does not.
+	// version is its release, such as v0.29.3; "" where it does not say, as 0.26 does not.
 	version string
-	// withoutOIDC tells that it started without the identity provider of its config.
+	// withoutOIDC is whether it started without the identity provider of its config.
 	withoutOIDC bool
 }
 
@@ -93,7 +93,7 @@ func newServerProber(ctx context.Context) *serverProber {
 	}
 }
 
-// about returns what the Headscale in a pod has told; nothing while it has not been asked.
+// about returns what the Headscale in a pod has reported; nothing while it has not been asked.
 func (i *serverProber) about(headscale *v1beta1.Headscale, pod *corev1.Pod, live *appsv1.StatefulSet) serverInfo {
 	container := containerStatus(pod, resources.ContainerHeadscale)
 	url := urlOf(pod, live)
@@ -186,8 +186,8 @@ func getPage(ctx context.Context, client *http.Client, url string) (code int, bo
 	return response.StatusCode, body, err
 }
 
-// urlOf is where the Headscale of a pod can be reached over HTTP, or "" where that cannot be
-// told. One that gets its certificate itself answers to its own host name only.
+// urlOf is where the Headscale of a pod can be reached over HTTP, or "" where that is
+// unknown. One that gets its certificate itself answers to its own host name only.
 func urlOf(pod *corev1.Pod, live *appsv1.StatefulSet) string {
 	if pod == nil || live == nil || pod.Status.PodIP == "" {
 		return ""
@@ -230,7 +230,7 @@ func otherVersion(s scope, o observed) string {
 	return resources.OtherRelease(o.server.version, declared)
 }
 
-// serverWarnings say what a Headscale that works has told of itself and should be otherwise.
+// serverWarnings say what a Headscale that works reports of itself and should be otherwise.
 func serverWarnings(s scope, o observed) []string {
 	var warnings []string
 	if other := otherVersion(s, o); other != "" {

@@ -55,7 +55,7 @@ func withIssuer(issuer string) map[string]any {
 	return map[string]any{"oidc": map[string]any{"issuer": issuer, "client_id": "x", "client_secret": "y", "only_start_if_oidc_is_available": false}}
 }
 
-var _ = Describe("What a Headscale tells of itself", func() {
+var _ = Describe("What a Headscale reports of itself", func() {
 	DescribeTable("is read from the real one",
 		func(ctx context.Context, release, version string) {
 			client := newServerProber(ctx).client
@@ -151,7 +151,7 @@ spec:
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.27.1}}`)).To(Succeed())
 		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonUpgradeRefused, "spec.version cannot go from v0.29.3 to v0.27.1"))
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.29.3}}`)).To(Succeed())
-		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonProgressing, ""))
+		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonProgressing, "The pod is being replaced"))
 		run(ctx, o.namespace, "containerd://2")
 		Eventually(ready).WithContext(ctx).Should(And(be("True", v1beta1.ReasonReady, "without OIDC"), HaveField("Message", Not(ContainSubstring("spec.version")))))
 	})

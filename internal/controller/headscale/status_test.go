@@ -169,7 +169,7 @@ var _ = Describe("The status", func() {
 		Consistently(recorded(ctx, o.namespace), "300ms").WithContext(ctx).Should(HaveEach(HavePrefix("Normal ")))
 	})
 
-	It("tells of a conflict that lasts, and goes on when it is over", func(ctx context.Context) {
+	It("reports a conflict that lasts, and goes on when it is over", func(ctx context.Context) {
 		o := startOperator(ctx)
 		o.conflict.Store(new("/statefulsets/"))
 		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
@@ -182,7 +182,7 @@ var _ = Describe("The status", func() {
 		Eventually(ready, 20*time.Second).WithContext(ctx).Should(HaveField("Reason", v1beta1.ReasonProgressing))
 	})
 
-	It("tells of a conflict that lasts beside something else, and tries again less and less often", func(ctx context.Context) {
+	It("reports a conflict that lasts beside something else, and tries again less and less often", func(ctx context.Context) {
 		o := startOperator(ctx)
 		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
 		runPod(ctx, o.namespace, "headscale", 1)

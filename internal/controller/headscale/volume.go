@@ -26,11 +26,11 @@ import (
 )
 
 // expansionRetry is how long after a volume could not be expanded the operator tries again.
-// No watch tells it when a StorageClass or a quota is changed.
+// No watch reports when a StorageClass or a quota is changed.
 const expansionRetry = time.Minute
 
 // extractStatefulSet extracts what a field manager applied. The claims are one field
-// to the API server, which adds a status to each that nobody applied. It tells their kind in
+// to the API server, which adds a status to each that nobody applied. It has their kind in
 // JSON alone.
 func extractStatefulSet(live *appsv1.StatefulSet, fieldManager string) (*appsv1ac.StatefulSetApplyConfiguration, error) {
 	owned, err := appsv1ac.ExtractStatefulSet(live, fieldManager)
@@ -144,8 +144,7 @@ func (r *Reconciler) resize(ctx context.Context, s scope, o observed, want *reso
 
 // checkCreatable asks whether the StatefulSet could be created if it were not there: a policy
 // that is newer than it may refuse that, and the pod would be left without a controller. Where
-// an admission webhook does not support a dry run, nobody can tell. A quota may be used up by
-// the very StatefulSet that makes room.
+// an admission webhook does not support a dry run, that is unknown.
 func (r *Reconciler) checkCreatable(ctx context.Context, want *appsv1ac.StatefulSetApplyConfiguration) error {
 	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(want)
 	if err != nil {
@@ -155,11 +154,43 @@ func (r *Reconciler) checkCreatable(ctx context.Context, want *appsv1ac.Stateful
 	switch {
 	case err == nil, apierrors.IsAlreadyExists(err),
 		apierrors.IsBadRequest(err) && strings.Contains(err.Error(), "does not support dry run"),
-		apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota"):
+		apierrors.IsForbidden(err) && quotaLeavesRoom(err.Error()):
 		return nil
 	default:
 		return fmt.Errorf("asking whether the StatefulSet can be recreated to expand the volume: %w", err)
 	}
+}
+
+// quotaLeavesRoom reports whether a message says that a quota is used up by no more than what
+// it allows: then the StatefulSet is in it, and its deletion makes room for the new one. The
+// operator may not read quotas. The API server's words are
+// "exceeded quota: NAME, requested: RESOURCE=1, used: RESOURCE=1, limited: RESOURCE=1".
+func quotaLeavesRoom(message string) bool {
+	_, message, _ = strings.Cut(message, "exceeded quota: ")
+	_, message, _ = strings.Cut(message, ", used: ")
+	used, limited, found := strings.Cut(message, ", limited: ")
+	if !found {
+		return false
+	}
+	uses, limits := amounts(used), amounts(limited)
+	for name, limit := range limits {
+		if use, isUsed := uses[name]; !isUsed || use.Cmp(limit) > 0 {
+			return false
+		}
+	}
+	return len(limits) > 0
+}
+
+// amounts reads a list such as "count/statefulsets.apps=1,pods=2", without what is no amount.
+func amounts(list string) map[string]resource.Quantity {
+	read := map[string]resource.Quantity{}
+	for entry := range strings.SplitSeq(list, ",") {
+		name, amount, _ := strings.Cut(entry, "=")
+		if quantity, err := resource.ParseQuantity(amount); err == nil {
+			read[name] = quantity
+		}
+	}
+	return read
 }
 
 // recreateStatefulSet deletes the StatefulSet, so that the next reconcile creates one with a claim

@@ -79,6 +79,56 @@ var _ = Describe("A larger data volume", func() {
 		Expect(o.written()).To(Equal(before))
 	})
 
+	It("does not delete a StatefulSet that a quota would not let it create again", func(ctx context.Context) {
+		o := startOperator(ctx)
+		makeClass(ctx, o.namespace, true)
+		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
+		claim := makeClaim(ctx, o.namespace, "headscale", o.namespace, corev1.ClaimBound)
+		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).ShouldNot(BeNil())
+		const count = corev1.ResourceName("count/statefulsets.apps")
+		quota(ctx, o.namespace, corev1.ResourceList{count: resource.MustParse("1")})
+		uses := func(used string) {
+			GinkgoHelper()
+			lowered := get[corev1.ResourceQuota](ctx, o.namespace, "quota")(NewGomega(Fail))
+			lowered.Status.Used = corev1.ResourceList{count: resource.MustParse(used)}
+			Expect(admin.Status().Update(ctx, lowered)).To(Succeed())
+			Eventually(func(g Gomega) {
+				another := get[appsv1.StatefulSet](ctx, o.namespace, "headscale")(g)
+				another.ObjectMeta = metav1.ObjectMeta{Namespace: o.namespace, Name: "another"}
+				g.Expect(admin.Create(ctx, another, client.DryRunAll)).To(MatchError(ContainSubstring("used: " + string(count) + "=" + used)))
+			}).WithContext(ctx).Should(Succeed())
+		}
+		uses("2") // The quota was lowered: there is another StatefulSet.
+		Expect(patch(ctx, o.namespace, "headscale", `{spec: {persistent_volume_claim: {size: 2Gi}}}`)).To(Succeed())
+		Eventually(get[corev1.PersistentVolumeClaim](ctx, o.namespace, claim.Name)).WithContext(ctx).Should(have("2Gi"))
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(be("False", v1beta1.ReasonReconcileFailed,
+			"asking whether the StatefulSet can be recreated to expand the volume: "))
+		Expect(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)(NewGomega(Fail)).Message).To(ContainSubstring("exceeded quota: quota"))
+		Expect(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")(NewGomega(Fail)).DeletionTimestamp).To(BeNil())
+
+		By("deleting it where that makes room for the new one")
+		uses("1")
+		o.touch(ctx, "headscale")
+		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).ShouldNot(HaveField("DeletionTimestamp", BeNil()))
+	})
+
+	It("reads from the words of a quota whether a deletion makes room", func() {
+		for message, room := range map[string]bool{
+			"exceeded quota: q, requested: count/statefulsets.apps=1, used: count/statefulsets.apps=1, limited: count/statefulsets.apps=1": true,
+			"exceeded quota: q, requested: a=1,b=1, used: a=1,b=1k, limited: a=1,b=1000":                                                   true,
+			"exceeded quota: q, requested: count/statefulsets.apps=1, used: count/statefulsets.apps=2, limited: count/statefulsets.apps=1": false,
+			"exceeded quota: q, requested: count/statefulsets.apps=1, used: count/statefulsets.apps=1, limited: count/statefulsets.apps=0": false,
+			"exceeded quota: q, requested: a=1,b=1, used: a=1,b=2, limited: a=1,b=1":                                                       false,
+			"exceeded quota: q, requested: a=1, used: a=one, limited: a=1":                                                                 false,
+			"exceeded quota: q, requested: a=1, used: a=1, limited: a=one":                                                                 false,
+			"exceeded quota: q":                              false,
+			"statefulsets.apps is forbidden: User may not":   false,
+			"used: a=1, limited: a=1, of nothing in a quota": false,
+		} {
+			Expect(quotaLeavesRoom(`statefulsets.apps "headscale" is forbidden: `+message)).To(Equal(room), message)
+		}
+	})
+
 	It("is refused where the storage class does not allow it, and is not tried again and again", func(ctx context.Context) {
 		o := startOperator(ctx)
 		makeClass(ctx, o.namespace, false)
@@ -177,7 +227,7 @@ var _ = Describe("A larger data volume", func() {
 		Eventually(get[corev1.PersistentVolumeClaim](ctx, o.namespace, claim.Name)).WithContext(ctx).Should(have("2Gi"))
 	})
 
-	It("is not told of where the claim is gone", func(ctx context.Context) {
+	It("is not reported where the claim is gone", func(ctx context.Context) {
 		o := startOperator(ctx)
 		makeClass(ctx, o.namespace, true)
 		Expect(create(ctx, o.namespace, shortest)).To(Succeed())

@@ -60,7 +60,7 @@ func TestRepliesOfHeadscale030(t *testing.T) {
 	expect(422, problem, `{"title":"Unprocessable Entity","status":422,"detail":"validation failed","errors":[`+
 		`{"message":"expected string to be RFC 3339 date-time","location":"body.expiration","value":"bad"}]}`)(
 		call("POST", "/api/v1/apikey", `{"expiration":"bad"}`))
-	g.Expect(server.Minted()).To(Equal(1))
+	g.Expect(server.CreatedKeys()).To(Equal(1))
 
 	expect(200, "application/json", `{}`)(call("POST", "/api/v1/apikey/expire", `{"id":"1"}`))
 	g.Expect(server.ValidKeys()).To(BeEmpty())

@@ -28,6 +28,7 @@ type Database struct {
 	mu     sync.Mutex
 	lastID uint64
 	keys   []Record
+	tailnet
 }
 
 // NewDatabase returns an empty database.
@@ -37,7 +38,9 @@ func NewDatabase() *Database { return &Database{} }
 func (d *Database) Clone() *Database {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return &Database{lastID: d.lastID, keys: slices.Clone(d.keys)}
+	copied := &Database{lastID: d.lastID, keys: slices.Clone(d.keys), tailnet: d.tailnet}
+	copied.users, copied.preAuthKeys, copied.nodes = d.users.clone(), d.preAuthKeys.clone(), d.nodes.clone()
+	return copied
 }
 
 // Keys returns all keys by ascending ID.
@@ -80,7 +83,7 @@ func (d *Database) expire(id uint64, prefix string, at time.Time) error {
 
 // newKey makes up a key in the format of the release.
 func newKey(release Release) (prefix, text string) {
-	if release == V027 {
+	if release < V028 {
 		prefix = randomURLSafe(7)
 		return prefix, prefix + "." + randomURLSafe(32)
 	}
@@ -95,7 +98,7 @@ func newKey(release Release) (prefix, text string) {
 // listedPrefix is how a release shows a prefix in its list.
 func listedPrefix(release Release, prefix string) string {
 	switch {
-	case release == V027:
+	case release < V028:
 		return prefix
 	case len(prefix) == 12:
 		return "hskey-api-" + prefix + "-***"

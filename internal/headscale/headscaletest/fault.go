@@ -10,11 +10,27 @@ import (
 // Operation is a call of the admin API.
 type Operation string
 
-// The operations. The zero Operation stands for each of them.
+// The operations; the first three are those of API keys. The zero Operation stands for each of
+// them.
 const (
 	List   Operation = "list"
 	Create Operation = "create"
 	Expire Operation = "expire"
+
+	ListUsers        Operation = "list users"
+	CreateUser       Operation = "create user"
+	RenameUser       Operation = "rename user"
+	DeleteUser       Operation = "delete user"
+	ListNodes        Operation = "list nodes"
+	ApproveRoutes    Operation = "approve routes"
+	ExpireNode       Operation = "expire node"
+	DeleteNode       Operation = "delete node"
+	ListPreAuthKeys  Operation = "list pre-auth keys"
+	CreatePreAuthKey Operation = "create pre-auth key"
+	ExpirePreAuthKey Operation = "expire pre-auth key"
+	DeletePreAuthKey Operation = "delete pre-auth key"
+	GetPolicy        Operation = "get policy"
+	SetPolicy        Operation = "set policy"
 )
 
 // Effect is what a Fault does to a call.

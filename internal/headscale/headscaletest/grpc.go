@@ -16,7 +16,14 @@ import (
 )
 
 // methods names the operations by their gRPC methods.
-var methods = map[string]Operation{"ListApiKeys": List, "CreateApiKey": Create, "ExpireApiKey": Expire}
+var methods = map[string]Operation{
+	"ListApiKeys": List, "CreateApiKey": Create, "ExpireApiKey": Expire,
+	"ListUsers": ListUsers, "CreateUser": CreateUser, "RenameUser": RenameUser, "DeleteUser": DeleteUser,
+	"ListNodes": ListNodes, "SetApprovedRoutes": ApproveRoutes, "ExpireNode": ExpireNode, "DeleteNode": DeleteNode,
+	"ListPreAuthKeys": ListPreAuthKeys, "CreatePreAuthKey": CreatePreAuthKey,
+	"ExpirePreAuthKey": ExpirePreAuthKey, "DeletePreAuthKey": DeletePreAuthKey,
+	"GetPolicy": GetPolicy, "SetPolicy": SetPolicy,
+}
 
 // NewGRPCServer returns a server of Headscale's gRPC service, for a Trackable listener.
 // It performs each call by the function, such as Faults.Strike does. Like Headscale it
@@ -85,12 +92,12 @@ func (g *grpcService) CreateApiKey(_ context.Context, request *v1.CreateApiKeyRe
 	if request.GetExpiration() != nil {
 		expiration = request.GetExpiration().AsTime()
 	}
-	return &v1.CreateApiKeyResponse{ApiKey: g.server.mint(expiration)}, nil
+	return &v1.CreateApiKeyResponse{ApiKey: g.server.createKey(expiration)}, nil
 }
 
 func (g *grpcService) ExpireApiKey(_ context.Context, request *v1.ExpireApiKeyRequest) (*v1.ExpireApiKeyResponse, error) {
 	id, prefix := request.GetId(), request.GetPrefix()
-	if g.release == V027 {
+	if g.release < V028 {
 		id = 0 // a field that it does not know
 	} else if (id == 0) == (prefix == "") {
 		return nil, status.Error(codes.InvalidArgument, "give either an id or a prefix")

@@ -25,6 +25,7 @@ func newHTTPServer(s *Server) *http.Server {
 	handle("GET /api/v1/apikey", List, "listing api keys", listKeys)
 	handle("POST /api/v1/apikey", Create, "creating api key", createKey)
 	handle("POST /api/v1/apikey/expire", Expire, "getting api key", expireKey)
+	handleTailnet(handle)
 	return &http.Server{
 		Handler:           mux,
 		ErrorLog:          log.New(io.Discard, "", 0), // connections that were cut on purpose
@@ -81,7 +82,7 @@ func createKey(s *Server, r *http.Request) (any, error) {
 			"expected string to be RFC 3339 date-time", "body.expiration", request.Expiration,
 		})
 	}
-	return map[string]any{"apiKey": s.mint(expiration)}, nil
+	return map[string]any{"apiKey": s.createKey(expiration)}, nil
 }
 
 func expireKey(s *Server, r *http.Request) (any, error) {
@@ -107,7 +108,7 @@ type problem struct {
 	Title  string         `json:"title"`
 	Status int            `json:"status"`
 	Detail string         `json:"detail"`
-	Errors []problemError `json:"errors"`
+	Errors []problemError `json:"errors,omitempty"`
 }
 
 type problemError struct {
@@ -122,21 +123,36 @@ func newProblem(status int, detail string, cause problemError) *problem {
 
 func (p *problem) Error() string { return p.Detail }
 
+// problemOf says what went wrong in doing something.
+func problemOf(err error, doing string) *problem {
+	var (
+		known   *problem
+		refused *refusal
+		status  = http.StatusInternalServerError
+	)
+	switch {
+	case errors.As(err, &known):
+		return known
+	case errors.Is(err, errNotFound):
+		status = http.StatusNotFound
+	case errors.As(err, &refused):
+		status = refused.status
+	}
+	if status == http.StatusConflict {
+		return &problem{Title: http.StatusText(status), Status: status, Detail: err.Error()}
+	}
+	return newProblem(status, doing, problemError{Message: err.Error()})
+}
+
 // answer writes what a call came to, or cuts the connection.
 func answer(w http.ResponseWriter, content any, err error, doing string) {
 	contentType, status := "application/json", http.StatusOK
 	if err != nil {
-		var refusal *problem
-		switch {
-		case errors.Is(err, errCut):
+		if errors.Is(err, errCut) {
 			panic(http.ErrAbortHandler) // the documented way to hang up
-		case errors.As(err, &refusal):
-		case errors.Is(err, errNotFound):
-			refusal = newProblem(http.StatusNotFound, doing, problemError{Message: err.Error()})
-		default:
-			refusal = newProblem(http.StatusInternalServerError, doing, problemError{Message: err.Error()})
 		}
-		contentType, status, content = "application/problem+json", refusal.Status, refusal
+		refused := problemOf(err, doing)
+		contentType, status, content = "application/problem+json", refused.Status, refused
 	}
 	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(status)

@@ -19,11 +19,18 @@ import (
 type Release int
 
 const (
-	// V027 is Headscale up to 0.27: gRPC, keys "<7>.<32>", bare prefixes in the list.
-	V027 Release = iota
-	// V028 is Headscale 0.28 and 0.29: gRPC, keys "hskey-api-<12>-<64>", masked
-	// prefixes in the list.
+	// V026 is Headscale 0.26: as V027, but it checks the names of users, and shows nodes under the
+	// new name of a user that was renamed; later ones do so after a restart only.
+	V026 Release = iota
+	// V027 is Headscale 0.27: gRPC, API keys "<7>.<32>", bare prefixes in the list, pre-auth
+	// keys of 48 hexadecimal digits that a list shows.
+	V027
+	// V028 is Headscale 0.28.0: gRPC, keys "hskey-api-<12>-<64>" and "hskey-auth-<12>-<64>",
+	// masked in lists. It loses all pre-auth keys with any user.
 	V028
+	// V029 is Headscale 0.29: as V028, but it loses no keys, and a node that is tagged belongs to no
+	// user.
+	V029
 	// V030 is Headscale from 0.30 on: HTTP/1.1 with JSON, hexadecimal keys in the
 	// format of V028.
 	V030
@@ -31,7 +38,7 @@ const (
 
 // String names the releases and their transport.
 func (r Release) String() string {
-	return [...]string{"v0.27 (gRPC)", "v0.28 (gRPC)", "v0.30 (HTTP)"}[r]
+	return [...]string{"v0.26 (gRPC)", "v0.27 (gRPC)", "v0.28 (gRPC)", "v0.29 (gRPC)", "v0.30 (HTTP)"}[r]
 }
 
 // Server is a Headscale that can be made to fail. It is safe for concurrent use.
@@ -46,7 +53,7 @@ type Server struct {
 	database *Database
 	calls    map[Operation]int
 	texts    []string
-	minted   int
+	created  int
 	thawed   chan struct{} // closed by Thaw; nil while the server is not frozen
 	run      *run          // nil while the server is down
 }
@@ -96,22 +103,23 @@ func (s *Server) SetDatabase(database *Database) {
 	s.database = database
 }
 
-// Mint makes a key as somebody else would with Headscale's command line: it meets no
+// CreateKey makes a key as somebody else would with Headscale's command line: it meets no
 // fault, and works while the server is down. A nil expiration is never.
-func (s *Server) Mint(expiration *time.Time) Record {
+func (s *Server) CreateKey(expiration *time.Time) Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.insert(expiration)
 }
 
-// Minted returns how many keys the admin API was made to mint, in all databases.
-func (s *Server) Minted() int {
+// CreatedKeys returns how many keys the admin API has created, in all databases.
+func (s *Server) CreatedKeys() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.minted
+	return s.created
 }
 
-// Texts returns the text of every key ever made, by whomever, in all databases.
+// Texts returns the text of every API key ever made, by whomever, and of every pre-auth key that
+// the admin API was made to create, in all databases.
 func (s *Server) Texts() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -140,7 +148,7 @@ func (s *Server) Validate(text string) bool {
 	release := s.current
 	s.mu.Unlock()
 	head, _, dotted := strings.Cut(text, ".")
-	if release == V027 && !dotted || release != V027 && dotted && len(head) != 7 {
+	if release < V028 && !dotted || release >= V028 && dotted && len(head) != 7 {
 		return false
 	}
 	return slices.ContainsFunc(s.ValidKeys(), func(key Record) bool { return key.Text == text })
@@ -155,6 +163,7 @@ func (s *Server) Start() error {
 		return errors.New("the fake Headscale is running")
 	}
 	s.current = s.next
+	s.database.refresh()
 	var err error
 	s.run, err = startRun(s, s.current)
 	return err
@@ -213,11 +222,11 @@ func (s *Server) perform(operation Operation, work func() error) error {
 	return s.Strike(operation, run.wait, work)
 }
 
-// mint makes a key for a caller of the admin API.
-func (s *Server) mint(expiration time.Time) (text string) {
+// createKey makes a key for a caller of the admin API.
+func (s *Server) createKey(expiration time.Time) (text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.minted++
+	s.created++
 	return s.insert(&expiration).Text
 }
 
@@ -226,6 +235,17 @@ func (s *Server) insert(expiration *time.Time) Record {
 	prefix, text := newKey(s.current)
 	s.texts = append(s.texts, text)
 	return s.database.Insert(Record{Prefix: prefix, Text: text, CreatedAt: s.now(), Expiration: expiration})
+}
+
+// createPreAuthKey makes a pre-auth key for a caller of the admin API.
+func (s *Server) createPreAuthKey(release Release, key PreAuthKey) (shownPreAuthKey, error) {
+	created, err := s.Database().createPreAuthKey(release, key)
+	if err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.texts = append(s.texts, created.Text)
+	}
+	return created, err
 }
 
 // expire lets the key with the id, or else the one with the prefix, expire now.

@@ -15,9 +15,9 @@ import (
 func TestKeysSurviveARestartAndGoWithTheDatabase(t *testing.T) {
 	g := NewWithT(t)
 	server := start(t, headscaletest.V028)
-	first := server.Mint(nil)
+	first := server.CreateKey(nil)
 	backup := server.Database().Clone()
-	second := server.Mint(nil)
+	second := server.CreateKey(nil)
 	g.Expect([]uint64{first.ID, second.ID}).To(Equal([]uint64{1, 2}))
 
 	server.Stop()
@@ -32,7 +32,7 @@ func TestKeysSurviveARestartAndGoWithTheDatabase(t *testing.T) {
 	g.Expect(backup.Delete(first.Prefix)).To(BeFalse())
 	g.Expect(server.Validate(first.Text)).To(BeFalse())
 	g.Expect(server.Texts()).To(Equal([]string{first.Text, second.Text}))
-	g.Expect(server.Minted()).To(BeZero(), "nobody asked the admin API")
+	g.Expect(server.CreatedKeys()).To(BeZero(), "nobody asked the admin API")
 }
 
 func TestKeysExpireByTheServersClock(t *testing.T) {
@@ -40,7 +40,7 @@ func TestKeysExpireByTheServersClock(t *testing.T) {
 	now := noon
 	server := headscaletest.New("", headscaletest.V030, headscaletest.WithClock(func() time.Time { return now }))
 	expiration := noon.Add(time.Hour)
-	key := server.Mint(&expiration)
+	key := server.CreateKey(&expiration)
 	now = expiration.Add(-1)
 	g.Expect(server.Validate(key.Text)).To(BeTrue())
 	now = expiration
@@ -84,7 +84,7 @@ func TestFaultsStrikeInTheirOrderAsOftenAsTheySay(t *testing.T) {
 	server.ClearFaults()
 	g.Expect(create()).To(Succeed())
 	g.Expect(server.Calls(headscaletest.Create)).To(Equal(4))
-	g.Expect(server.Minted()).To(Equal(1))
+	g.Expect(server.CreatedKeys()).To(Equal(1))
 }
 
 func TestFreezeHoldsUntilThaw(t *testing.T) {

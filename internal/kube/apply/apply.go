@@ -36,6 +36,10 @@ type Spec[C, O any] struct {
 	// DryRun is whether the API server is asked whether it accepts the change of an object
 	// that exists, before any object is written.
 	DryRun bool
+	// Gate, where it is set, is asked before an object is created, or changed after a dry run.
+	// live is the object, nil where there is none, and planned as it would be, nil where that is
+	// not known. With an error the object is not written.
+	Gate func(ctx context.Context, live, planned O) error
 	// OnObserve, where it is set, is called with the newest known state of the object.
 	OnObserve func(O)
 	// OnCreate, where it is set, is called with an object that did not exist before.
@@ -84,8 +88,8 @@ type observed[C, O any] struct {
 	live O
 	// want is its desired state.
 	want C
-	// upToDate tells that nothing has to be written: the object is the owner's and has every
-	// field as wanted, or it is being deleted, so that a watch will tell of its end.
+	// upToDate is whether nothing has to be written: the object is the owner's and has every
+	// field as wanted, or it is being deleted, so that a watch will report its end.
 	upToDate bool
 }
 
@@ -105,11 +109,13 @@ func compare[C Configuration, T any, O Object[T]](ctx context.Context, p *Plan, 
 	if !metav1.IsControlledBy(live, p.owner) {
 		return seen, nil
 	}
+	p.exists = true
 	owned, err := spec.Extract(live, p.fieldManager)
 	if err != nil {
-		return seen, fmt.Errorf("reading the applied fields of the %s: %w", Name(want), err)
+		// An update stored two entries with one key, which an apply makes one of.
+		seen.upToDate = !live.GetDeletionTimestamp().IsZero()
+		return seen, nil //nolint:nilerr // if the apply does not help, it is reported afterwards
 	}
-	p.exists = true
 	if spec.KeepImmutable != nil {
 		seen.want = spec.KeepImmutable(want, owned)
 	}
@@ -140,7 +146,7 @@ func Name(object named) string {
 
 // Delete deletes an object of an owner, in its namespace, that a reader finds. One that
 // belongs to someone else is left alone.
-func Delete[T any, O Object[T]](ctx context.Context, reader client.Reader, writer client.Writer, owner client.Object, name string) error {
+func Delete[T any, O Object[T]](ctx context.Context, reader client.Reader, writer client.Writer, owner client.Object, name string, options ...client.DeleteOption) error {
 	live := O(new(T))
 	err := reader.Get(ctx, client.ObjectKey{Namespace: owner.GetNamespace(), Name: name}, live)
 	if apierrors.IsNotFound(err) {
@@ -153,7 +159,7 @@ func Delete[T any, O Object[T]](ctx context.Context, reader client.Reader, write
 		return nil
 	}
 	uid := live.GetUID()
-	err = writer.Delete(ctx, live, client.Preconditions{UID: &uid})
+	err = writer.Delete(ctx, live, append(options, client.Preconditions{UID: &uid})...)
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("deleting %s %T: %w", name, live, err)
 	}

@@ -34,13 +34,14 @@ func (e *edits) outdated() *fieldpath.Set {
 
 // displacing are the entries of lists that somebody put in the place of wanted ones, by
 // changing the field that lists are merged by, and containers that have a port of a wanted
-// one: the containers of a pod share the network, so one of the two could not run.
+// one, or all its arguments: the containers of a pod share the network, so one of the two could
+// not run, or both would do the same work.
 func (e *edits) displacing() *fieldpath.Set {
 	return e.items(func(item map[string]any, key fieldpath.PathElement, wanted, present []any) bool {
 		return slices.ContainsFunc(wanted, func(entry any) bool {
 			fields, _ := entry.(map[string]any)
 			missing := !slices.ContainsFunc(present, func(other any) bool { return sameKey(other, entry, key) })
-			return missing && sameButKey(item, fields, key) || sharesPort(item, fields)
+			return missing && sameButKey(item, fields, key) || sharesPort(item, fields) || hasArguments(item, fields)
 		})
 	})
 }
@@ -154,6 +155,12 @@ func sharesPort(a, b map[string]any) bool {
 			return includes(other, map[string]any{"containerPort": fields["containerPort"], "protocol": fields["protocol"]})
 		})
 	})
+}
+
+// hasArguments reports whether a container has all arguments of another one that has some.
+func hasArguments(container, other map[string]any) bool {
+	wanted, _ := other["args"].([]any)
+	return len(wanted) > 0 && includes(container["args"], wanted)
 }
 
 // at is what a path leads to in a JSON document, and whether there is something.

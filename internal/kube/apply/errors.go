@@ -28,7 +28,7 @@ func (e *ForeignError) Error() string {
 		strings.Join(e.Objects, ", "), kind, kind)
 }
 
-// Reason is the reason of the condition that tells of it.
+// Reason is the reason of the condition that reports it.
 func (e *ForeignError) Reason() string { return v1beta1.ReasonConflict }
 
 // RetryAfter is how long until it is worth looking again.
@@ -45,10 +45,10 @@ func (e *OwnerGoneError) Error() string {
 	return fmt.Sprintf("The %s is being deleted", kindOf(e.Owner))
 }
 
-// Reason is the reason of the condition that tells of it.
+// Reason is the reason of the condition that reports it.
 func (e *OwnerGoneError) Reason() string { return v1beta1.ReasonProgressing }
 
-// Waiting says that a watch will tell when it is over.
+// Waiting says that a watch will report when it is over.
 func (e *OwnerGoneError) Waiting() bool { return true }
 
 // kindOf is the kind of an object, by its Go type: typed objects from a cache do not say it.
@@ -75,7 +75,7 @@ func (e *EditedError) Error() string {
 // Unwrap returns the refusal.
 func (e *EditedError) Unwrap() error { return e.Err }
 
-// Reason is the reason of the condition that tells of it.
+// Reason is the reason of the condition that reports it.
 func (e *EditedError) Reason() string { return v1beta1.ReasonConflict }
 
 // RetryAfter is how long until it is worth trying again.

@@ -18,7 +18,7 @@ type Plan struct {
 	owner   client.Object
 	// fieldManager is the field manager under which objects are applied.
 	fieldManager string
-	// exists tells that some object of the owner exists.
+	// exists is whether some object of the owner exists.
 	exists bool
 	// foreign names the objects that belong to someone else.
 	foreign []string
@@ -90,13 +90,13 @@ func (p *Plan) Execute(ctx context.Context) error {
 		}
 	}
 	for _, s := range p.steps {
-		p.take(ctx, s)
+		p.applyStep(ctx, s)
 	}
 	return p.error()
 }
 
-// take writes the object of a step, unless it failed before or waits for one that did.
-func (p *Plan) take(ctx context.Context, s step) {
+// applyStep writes the object of a step, unless it failed before or waits for one that did.
+func (p *Plan) applyStep(ctx context.Context, s step) {
 	if p.failureOf(s.object) != nil {
 		return
 	}

@@ -28,18 +28,18 @@ type change[C Configuration, T any, O Object[T]] struct {
 	plan *Plan
 	spec Spec[C, O]
 	want C
-	// live is the object as it is, nil where there is none, and written as the API server
-	// stored it.
-	live, written O
+	// live is the object as it is, nil where there is none, planned as it would be, and written
+	// as the API server stored it.
+	live, planned, written O
 }
 
 // check prepares an object that exists: what others put in the place of ours becomes ours,
 // so that the write removes it. It asks whether the write would be refused, where the spec
-// says so. Only a refusal of what is wanted is an answer: with a webhook without dry-run
-// support, for one, the write decides.
+// says so, and the gate. Only a refusal of what is wanted is an answer: with a webhook without
+// dry-run support, for one, the write decides.
 func (c *change[C, T, O]) check(ctx context.Context) error {
 	if c.live == nil {
-		return nil
+		return c.pass(ctx)
 	}
 	e, err := c.edits()
 	if err != nil {
@@ -51,15 +51,23 @@ func (c *change[C, T, O]) check(ctx context.Context) error {
 	if !c.spec.DryRun {
 		return nil
 	}
-	if err := c.settle(ctx, c.dryRun); apierrors.IsInvalid(err) || apierrors.IsForbidden(err) {
+	if err := c.sendOrTakeOver(ctx, c.dryRun); apierrors.IsInvalid(err) || apierrors.IsForbidden(err) {
 		return err
 	}
-	return nil
+	return c.pass(ctx)
+}
+
+// pass asks the gate.
+func (c *change[C, T, O]) pass(ctx context.Context) error {
+	if c.spec.Gate == nil {
+		return nil
+	}
+	return c.spec.Gate(ctx, c.live, c.planned)
 }
 
 // write applies the object, and remembers what the API server made of it.
 func (c *change[C, T, O]) write(ctx context.Context) error {
-	if err := c.settle(ctx, c.send); err != nil {
+	if err := c.sendOrTakeOver(ctx, c.send); err != nil {
 		return err
 	}
 	notify(c.spec.OnObserve, c.written)
@@ -86,9 +94,9 @@ func (c *change[C, T, O]) remember() error {
 	return errors.Join(wantErr, ownedErr)
 }
 
-// settle sends an apply. Where the API server refuses it because of what others changed in
+// sendOrTakeOver sends an apply. Where the API server refuses it because of what others changed in
 // the object, what is in the way becomes ours, and it is sent again.
-func (c *change[C, T, O]) settle(ctx context.Context, send func(context.Context) error) error {
+func (c *change[C, T, O]) sendOrTakeOver(ctx context.Context, send func(context.Context) error) error {
 	err := send(ctx)
 	causes := kubeapi.InvalidFields(err)
 	if c.live == nil || len(causes) == 0 {
@@ -130,12 +138,17 @@ func (c *change[C, T, O]) send(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// The reply has been read into what was sent.
-	c.written = O(new(T))
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(sent.Object, c.written); err != nil {
-		return fmt.Errorf("decoding the %s: %w", Name(c.want), err)
+	c.written, err = c.reply(sent)
+	return err
+}
+
+// reply is the object in the reply to an apply, which has been read into what was sent.
+func (c *change[C, T, O]) reply(sent *unstructured.Unstructured) (O, error) {
+	object := O(new(T))
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(sent.Object, object); err != nil {
+		return nil, fmt.Errorf("decoding the %s: %w", Name(c.want), err)
 	}
-	return nil
+	return object, nil
 }
 
 // dryRun asks whether an object that exists can be changed to what is wanted.
@@ -145,7 +158,12 @@ func (c *change[C, T, O]) dryRun(ctx context.Context) error {
 		return err
 	}
 	sent.SetUID(c.live.GetUID())
-	return c.request(ctx, sent, client.ForceOwnership, client.DryRunAll)
+	c.planned = nil
+	if err := c.request(ctx, sent, client.ForceOwnership, client.DryRunAll); err != nil {
+		return err
+	}
+	c.planned, err = c.reply(sent)
+	return err
 }
 
 // validAlone asks whether what is wanted is valid where nobody else has written into it: as a

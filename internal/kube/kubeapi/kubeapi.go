@@ -13,7 +13,7 @@ import (
 )
 
 // ConflictRetry is how long after a conflict with somebody else's object a controller looks
-// again. No watch tells when an object that is not its own is deleted.
+// again. No watch reports when an object that is not its own is deleted.
 const ConflictRetry = time.Minute
 
 // InvalidFields are the fields by which the API server itself found an object invalid; none
@@ -33,8 +33,8 @@ func InvalidFields(err error) []metav1.StatusCause {
 	return causes
 }
 
-// NewLike is an empty object of the type that an object has, which is a pointer. An error tells
-// of an object whose type is not what its interface needs.
+// NewLike is an empty object of the type that an object has, which is a pointer. An error is
+// about an object whose type is not what its interface needs.
 func NewLike[O any](object O) (O, error) {
 	empty, ok := reflect.New(reflect.TypeOf(object).Elem()).Interface().(O)
 	if !ok {

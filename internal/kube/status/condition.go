@@ -16,7 +16,7 @@ type Condition struct {
 	True bool
 	// Reason is a word in CamelCase, and Message a sentence for people.
 	Reason, Message string
-	// Stalled tells of a condition that is not true that it stays so until somebody acts.
+	// Stalled says that a condition that is not true stays so until somebody acts.
 	Stalled bool
 	// ChangesAt is when the same facts will mean something else; zero: never.
 	ChangesAt time.Time
@@ -70,7 +70,7 @@ func Tolerate(trouble Condition, since time.Time, patience time.Duration, now ti
 // (metav1.Condition's MaxLength).
 const maxMessage = 32768
 
-// Set sets a condition that is always there. Its message is made fit to be shown: it quotes
+// Set sets a condition that is always there. Its message is sanitized: it quotes
 // what users wrote.
 func Set(conditions *[]metav1.Condition, kind string, condition Condition, generation int64, now time.Time) {
 	status := metav1.ConditionFalse

@@ -42,7 +42,7 @@ type Event struct {
 	Reason, Note string
 }
 
-// Record records events about an object. Notes are made fit to be shown: they quote what users
+// Record records events about an object. Notes are sanitized: they quote what users
 // wrote.
 func Record(recorder Recorder, object runtime.Object, events ...Event) {
 	for _, e := range events {

@@ -16,6 +16,11 @@ import (
 // again. What its cache did not have yet arrives in the meantime.
 const outdatedRetry = time.Second
 
+// terminatingRetry is how long after a write that the end of a namespace forbids the controller reconciles
+// again: what is in the namespace may outlast it, and an operator that watches some namespaces is not told
+// of another one of the name.
+const terminatingRetry = 30 * time.Second
+
 // ConflictError says that something which an object needs is taken by another one.
 type ConflictError struct {
 	// Message is a sentence that names what is in the way and what to do.
@@ -25,15 +30,15 @@ type ConflictError struct {
 // Error is the message.
 func (e *ConflictError) Error() string { return e.Message }
 
-// Reason is the reason of the condition that tells of it.
+// Reason is the reason of the condition that reports it.
 func (e *ConflictError) Reason() string { return v1beta1.ReasonConflict }
 
 // RetryAfter is how long until it is worth looking again.
 func (e *ConflictError) RetryAfter() time.Duration { return kubeapi.ConflictRetry }
 
-// WaitError says what has to happen elsewhere first, of which a watch will tell.
+// WaitError says what has to happen elsewhere first, which a watch will report.
 type WaitError struct {
-	// Because is the reason of the condition that tells of it.
+	// Because is the reason of the condition that reports it.
 	Because string
 	// Message is a sentence that names what is waited for.
 	Message string
@@ -42,13 +47,13 @@ type WaitError struct {
 // Error is the message.
 func (e *WaitError) Error() string { return e.Message }
 
-// Reason is the reason of the condition that tells of it.
+// Reason is the reason of the condition that reports it.
 func (e *WaitError) Reason() string { return e.Because }
 
 // Waiting says that it ends by itself.
 func (e *WaitError) Waiting() bool { return true }
 
-// LaterError is an error that may be over some time later, of which no watch tells.
+// LaterError is an error that may be over some time later, that no watch reports.
 type LaterError struct {
 	// After is how long until it is worth trying again.
 	After time.Duration
@@ -64,7 +69,7 @@ func (e *LaterError) Unwrap() error { return e.error }
 // RetryAfter is how long until it is worth trying again.
 func (e *LaterError) RetryAfter() time.Duration { return e.After }
 
-// What an error tells about itself by its methods. An error with a Reason is one that
+// What an error says about itself by its methods. An error with a Reason is one that
 // somebody must resolve: the user, or, where it has a time after which it is tried again,
 // somebody else; or one that is waited for.
 type (
@@ -81,11 +86,11 @@ type Failure struct {
 	RetryAfter time.Duration
 	// Transient is the error, where retrying soon may help. It is retried with backoff.
 	Transient error
-	// Waiting tells that something else happens first, of which a watch will tell.
+	// Waiting reports whether something else happens first, which a watch will report.
 	Waiting bool
 	// Conflict is the message of an optimistic-lock conflict, or "".
 	Conflict string
-	// Outdated tells that there is nothing but such a conflict: requeued, not reported.
+	// Outdated reports whether there is nothing but such a conflict: requeued, not reported.
 	Outdated bool
 }
 
@@ -173,7 +178,7 @@ func classifyOne(err error) *Failure {
 		failed.Waiting = errors.As(err, &wait) && wait.Waiting()
 		return failed
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-		return &Failure{Reason: v1beta1.ReasonReconcileFailed, Message: "The namespace is being deleted"}
+		return &Failure{Reason: v1beta1.ReasonReconcileFailed, Message: "The namespace is being deleted", RetryAfter: terminatingRetry}
 	case len(kubeapi.InvalidFields(err)) > 0:
 		return &Failure{Reason: v1beta1.ReasonInvalidConfig, Message: "The API server rejected an object built from spec: " + err.Error()}
 	case apierrors.IsInvalid(err):
@@ -185,7 +190,7 @@ func classifyOne(err error) *Failure {
 	}
 }
 
-// RequeueAfter is how long until the next thing happens that no watch tells of; zero: there
+// RequeueAfter is how long until the next thing happens that no watch reports; zero: there
 // is no such thing. A condition changes at changesAt, if it is not zero.
 func RequeueAfter(now, changesAt time.Time, failed *Failure) time.Duration {
 	var wait time.Duration

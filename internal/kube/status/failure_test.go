@@ -40,7 +40,7 @@ func TestClassify(t *testing.T) {
 		"a spec that cannot be built":     {fmt.Errorf("building: %w", userError{}), v1beta1.ReasonInvalidConfig, 0, false},
 		"an object that is refused":       {fmt.Errorf("applying: %w", apierrors.NewInvalid(kind, "x", field.ErrorList{field.Required(field.NewPath("spec"), "")})), v1beta1.ReasonInvalidConfig, 0, false},
 		"an object that a policy refuses": {fmt.Errorf("applying: %w", apierrors.NewInvalid(kind, "x", nil)), v1beta1.ReasonReconcileFailed, 0, true},
-		"a namespace that goes away":      {fmt.Errorf("applying: %w", terminating), v1beta1.ReasonReconcileFailed, 0, false},
+		"a namespace that goes away":      {fmt.Errorf("applying: %w", terminating), v1beta1.ReasonReconcileFailed, terminatingRetry, false},
 		"a right that is missing":         {apierrors.NewForbidden(schema.GroupResource{}, "x", broken), v1beta1.ReasonReconcileFailed, 0, true},
 		"an API server that is away":      {broken, v1beta1.ReasonReconcileFailed, 0, true},
 		"a write that came in between":    {errors.Join(fmt.Errorf("growing: %w", outdated), nil), v1beta1.ReasonReconcileFailed, outdatedRetry, false},

@@ -220,9 +220,9 @@ func (t *table[F]) ledger() {
 	t.add("a key to retire by a clock that was ahead", rotation.Revoke, rotation.ReasonSettling,
 		t.retire(Noon.Add(24*time.Hour)), t.list(OtherID, soon))
 	t.add("a key to retire that cannot be expired yet", rotation.None, rotation.ReasonUpToDate,
-		t.retire(Noon), t.list(OtherID, soon), t.stick(Noon.Add(time.Second)))
+		t.retire(Noon), t.list(OtherID, Tag.Expiration(soon)), t.stick(Noon.Add(time.Second)))
 	t.add("a key that cannot be expired does not keep a due one from being replaced", rotation.Create, rotation.ReasonDue,
-		t.at(due), t.retire(Noon), t.list(OtherID, later), t.stick(due.Add(time.Second)))
+		t.at(due), t.retire(Noon), t.list(OtherID, Tag.Expiration(later)), t.stick(due.Add(time.Second)))
 	t.add("a key that was expired here, by a Headscale whose clock is ahead", rotation.Revoke, rotation.ReasonSettling,
 		t.retire(Noon), t.list(OtherID, Noon.Add(5*time.Minute)), func(v *view) { v.Expired = map[string]bool{OtherID: true} })
 }

@@ -28,15 +28,21 @@ func sleep(ctx context.Context, args []string) error {
 	return idle(ctx, nil)
 }
 
-// removeAll is sh -c 'rm -rf PATTERN'.
-func removeAll(_ context.Context, args []string) error {
-	pattern, known := strings.CutPrefix(strings.Join(args, " "), "-c rm -rf ")
-	if !known || strings.ContainsAny(pattern, " ;&|$") {
-		return errors.New("this shell knows sh -c 'rm -rf PATTERN' only")
+// removeAll is sh -c 'rm -rf PATTERN...'.
+func removeAll(_ context.Context, args []string) (err error) {
+	patterns, known := strings.CutPrefix(strings.Join(args, " "), "-c rm -rf ")
+	if !known || strings.ContainsAny(patterns, ";&|$") {
+		return errors.New("this shell knows sh -c 'rm -rf PATTERN...' only")
 	}
-	paths, err := filepath.Glob(pattern)
-	for _, path := range paths {
-		err = errors.Join(err, os.RemoveAll(path))
+	for pattern := range strings.FieldsSeq(patterns) {
+		paths, failed := filepath.Glob(pattern)
+		err = errors.Join(err, failed)
+		for _, path := range paths {
+			// A * of a shell matches no name that begins with a dot.
+			if name := filepath.Base(path); name[0] != '.' || name == filepath.Base(pattern) {
+				err = errors.Join(err, os.RemoveAll(path))
+			}
+		}
 	}
 	return err
 }

@@ -43,8 +43,12 @@ func openRoot(t *testing.T, dir string) *os.Root {
 func TestTheShellEmptiesADirectoryAndNothingElse(t *testing.T) {
 	g := NewWithT(t)
 	dir := t.TempDir()
-	g.Expect(os.WriteFile(filepath.Join(dir, "file"), nil, 0o600)).To(Succeed())
+	for _, name := range []string{"file", ".hidden"} {
+		g.Expect(os.WriteFile(filepath.Join(dir, name), nil, 0o600)).To(Succeed())
+	}
 	g.Expect(removeAll(t.Context(), []string{"-c", "rm -rf " + dir + "/*"})).To(Succeed())
+	g.Expect(os.ReadDir(dir)).To(ConsistOf(HaveField("Name()", ".hidden")))
+	g.Expect(removeAll(t.Context(), []string{"-c", "rm -rf " + dir + "/* " + dir + "/.hidden"})).To(Succeed())
 	g.Expect(os.ReadDir(dir)).To(BeEmpty())
 	g.Expect(removeAll(t.Context(), []string{"-c", "rm " + dir})).NotTo(Succeed())
 	g.Expect(removeAll(t.Context(), []string{"-c", "rm -rf " + dir + " ; ls"})).NotTo(Succeed())

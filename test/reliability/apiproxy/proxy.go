@@ -18,12 +18,12 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Verdict is what happens to a write.
-type Verdict int
+// Action is what happens to a write.
+type Action int
 
 const (
 	// Pass hands the write on, and the reply back.
-	Pass Verdict = iota
+	Pass Action = iota
 	// LoseReply hands the write on, and cuts the connection instead of replying.
 	LoseReply
 	// Drop cuts the connection, and hands nothing on.
@@ -38,7 +38,7 @@ type Proxy struct {
 	mutex    sync.Mutex
 	server   *httptest.Server // nil while away
 	resumed  chan struct{}
-	onWrite  func(number int) Verdict
+	onWrite  func(number int) Action
 	writes   int
 	requests int
 }
@@ -117,7 +117,7 @@ func (p *Proxy) Hang() (resume func()) {
 // OnWrite has the function decide about each write from now on; they are counted
 // from 1. The function is called before the write is handed on, and may do what
 // somebody else would do at that moment. Nil: all writes pass.
-func (p *Proxy) OnWrite(decide func(number int) Verdict) {
+func (p *Proxy) OnWrite(decide func(number int) Action) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	p.onWrite, p.writes = decide, 0
@@ -151,7 +151,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	panic(http.ErrAbortHandler) // the documented way to hang up
 }
 
-func (p *Proxy) judge(r *http.Request) Verdict {
+func (p *Proxy) judge(r *http.Request) Action {
 	if r.Method == http.MethodGet {
 		return Pass
 	}

@@ -1,4 +1,4 @@
-// Command selectors tells what PromQL expressions are about. It reads a JSON array of
+// Command selectors prints what PromQL expressions are about. It reads a JSON array of
 // expressions and prints a JSON array with, for each, the series that it selects and the
 // labels by which it groups and matches. An expression that cannot be parsed is an error.
 package main

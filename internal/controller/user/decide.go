@@ -1,0 +1,410 @@
+package user
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/controller/instance"
+	"infrado.cloud/headscale-operator/internal/headscale"
+	"infrado.cloud/headscale-operator/internal/kube/status"
+)
+
+// facts are all that a decision depends on.
+type facts struct {
+	user *v1beta1.HeadscaleUser
+	// terminating is whether the namespace of the object is being deleted.
+	terminating bool
+	// problem is why Headscale cannot be asked; nil: it was, and snapshot is what it has.
+	problem  error
+	snapshot *instance.Snapshot
+	// keysAtRisk is whether a release of Headscale runs, or is to, that deletes all pre-auth keys with
+	// any user.
+	keysAtRisk bool
+	// peers are the other HeadscaleUsers of the same Headscale.
+	peers peers
+}
+
+// peers are HeadscaleUsers of one Headscale.
+type peers interface {
+	// wanting are those that want a user of a name, and that it gives access.
+	wanting(username string) []*v1beta1.HeadscaleUser
+	// having are those that have noted a user of an id, also where access was taken away since.
+	having(id uint64) []*v1beta1.HeadscaleUser
+	// failed is why not all of them were found; nil: they were.
+	failed() error
+}
+
+// action is what is to be done.
+type action string
+
+const (
+	// keep leaves Headscale as it is.
+	keep action = "keep"
+	// create creates the user.
+	create action = "create"
+	// rename gives the user another name.
+	rename action = "rename"
+	// remove deletes the user, and then releases the object.
+	remove action = "remove"
+	// release lets go of an object that is being deleted.
+	release action = "release"
+)
+
+// decision is what follows from the facts.
+type decision struct {
+	action action
+	// user is the one in Headscale that the object has; its id is 0 where it has none.
+	user headscale.User
+	// adopted is whether that one existed before, and was not made for the object.
+	adopted bool
+	// name is what the user is to be called.
+	name string
+	// left says why the user stays in Headscale although the object goes; "": it does not.
+	left string
+	// err is why the object is not what it should be; nil: it is, or will be by the action.
+	err error
+}
+
+// decide says what is to be done for an object.
+func decide(f *facts) decision {
+	if !f.user.DeletionTimestamp.IsZero() {
+		return decideDeletion(f)
+	}
+	if f.problem != nil {
+		return decision{action: keep, err: f.problem}
+	}
+	own, found := f.ownUser()
+	if !found {
+		return decideNew(f)
+	}
+	holder := f.noterOf(&own)
+	switch {
+	case holder != nil && isOlder(holder, f.user):
+		return f.have(refuse(own, "User %s (id %d) belongs to HeadscaleUser %s, which is older: delete one of the two", own.Name, own.ID, keyOf(holder)))
+	case own.Name == f.user.Spec.Username:
+		return f.have(decision{action: keep, user: own})
+	default:
+		return f.have(decideRename(f, own))
+	}
+}
+
+// have is a decision about a user that the object has already.
+func (f *facts) have(d decision) decision {
+	d.adopted = f.user.Status.Adopted && f.user.Status.UserID == d.user.ID
+	return d
+}
+
+// ownUser finds the user that the object has. One that it has by its mark only, which whoever may
+// edit the object can write, is not taken from another object that has noted it.
+func (f *facts) ownUser() (headscale.User, bool) {
+	own, found := ownUser(f.user, f.snapshot)
+	if found && !hasNoted(f.user, &own) && f.noterOf(&own) != nil {
+		return headscale.User{}, false
+	}
+	return own, found
+}
+
+// noterOf is the oldest other object that has a user in its status; nil: there is none.
+func (f *facts) noterOf(found *headscale.User) *v1beta1.HeadscaleUser {
+	var oldest *v1beta1.HeadscaleUser
+	for _, other := range f.peers.having(found.ID) {
+		if other.UID != f.user.UID && hasNoted(other, found) && (oldest == nil || isOlder(other, oldest)) {
+			oldest = other
+		}
+	}
+	return oldest
+}
+
+// ownUser finds the user that an object has: that of the id and creation time in its status, or
+// else the one that was about to be created for it. One that an identity provider made is none: the
+// status has the creation time to the second, in which somebody else may have come by the id.
+func ownUser(user *v1beta1.HeadscaleUser, snapshot *instance.Snapshot) (headscale.User, bool) {
+	noted, found := snapshot.User(user.Status.UserID)
+	if found && hasNoted(user, &noted) && !isForeign(&noted) {
+		return noted, true
+	}
+	name, creating := creatingName(user)
+	if !creating {
+		return headscale.User{}, false
+	}
+	for _, made := range snapshot.UsersNamed(name) {
+		if !isForeign(&made) && isMadeOf(&made, newUser(user, name)) {
+			return made, true
+		}
+	}
+	return headscale.User{}, false
+}
+
+// hasNoted reports whether a user is the one in the status: ids are given out again after a restore
+// of an older database.
+func hasNoted(user *v1beta1.HeadscaleUser, found *headscale.User) bool {
+	noted := user.Status.CreatedAt
+	return user.Status.UserID == found.ID && noted != nil && noted.Unix() == found.CreatedAt.Unix()
+}
+
+// isForeign reports whether an identity provider made a user. (Some releases say who did of all.)
+func isForeign(user *headscale.User) bool {
+	return user.ProviderID != "" || user.Provider != "" && user.Provider != "cli"
+}
+
+// newUser is what the user of an object is made of.
+func newUser(user *v1beta1.HeadscaleUser, name string) headscale.NewUser {
+	return headscale.NewUser{Name: name, DisplayName: user.Spec.DisplayName, Email: user.Spec.Email, PictureURL: user.Spec.PictureURL}
+}
+
+// isMadeOf reports whether a user is as one that was made of something.
+func isMadeOf(user *headscale.User, of headscale.NewUser) bool {
+	return of == (headscale.NewUser{Name: user.Name, DisplayName: user.DisplayName, Email: user.Email, PictureURL: user.PictureURL})
+}
+
+// creatingMark is the value of AnnotationCreating by which the user is known that is about to be
+// created for an object. It holds for that object only, and until the status has another user.
+func creatingMark(user *v1beta1.HeadscaleUser) string {
+	return markBeginning(user) + user.Spec.Username
+}
+
+// markBeginning is the mark without the name of the user.
+func markBeginning(user *v1beta1.HeadscaleUser) string {
+	return fmt.Sprintf("%s/%d/", user.UID, user.Status.UserID)
+}
+
+// creatingName is the name of the user that was about to be created for an object.
+func creatingName(user *v1beta1.HeadscaleUser) (string, bool) {
+	return strings.CutPrefix(user.Annotations[v1beta1.AnnotationCreating], markBeginning(user))
+}
+
+// decideNew is for an object that has no user.
+func decideNew(f *facts) decision {
+	name := f.user.Spec.Username
+	if rival := f.olderClaim(name); rival != nil {
+		return refuse(headscale.User{}, "HeadscaleUser %s has the username %s: choose another one, or delete one of the two", keyOf(rival), name)
+	}
+	found := localFirst(f.snapshot.UsersNamed(name))
+	if len(found) == 0 {
+		return decision{action: create, name: name}
+	}
+	return f.decideAdoption(found[0])
+}
+
+// decideAdoption is for an object that has no user, where there is one of that name.
+func (f *facts) decideAdoption(found headscale.User) decision {
+	holder := f.holderOf(&found)
+	switch {
+	case isForeign(&found):
+		return refuse(headscale.User{}, "User %s (id %d) was made by an identity provider, and such users are not taken over: choose another username", found.Name, found.ID)
+	case holder == nil:
+		return decision{action: keep, user: found, adopted: true}
+	case holder.Spec.Username != found.Name && holder.DeletionTimestamp.IsZero():
+		return waitFor(headscale.User{}, "User %s (id %d) is to be renamed to %s, for HeadscaleUser %s", found.Name, found.ID, holder.Spec.Username, keyOf(holder))
+	default:
+		return refuse(headscale.User{}, "User %s (id %d) belongs to HeadscaleUser %s: choose another username, or delete that one", found.Name, found.ID, keyOf(holder))
+	}
+}
+
+// localFirst puts the user that Headscale made before those of an identity provider.
+func localFirst(users []headscale.User) []headscale.User {
+	slices.SortStableFunc(users, func(a, b headscale.User) int {
+		foreign := map[bool]int{true: 1}
+		return cmp.Compare(foreign[isForeign(&a)], foreign[isForeign(&b)])
+	})
+	return users
+}
+
+// olderClaim is another object that wants a user of a name and is to have it; nil: there is none.
+func (f *facts) olderClaim(name string) *v1beta1.HeadscaleUser {
+	for _, other := range f.peers.wanting(name) {
+		if other.UID != f.user.UID && other.DeletionTimestamp.IsZero() && isOlder(other, f.user) {
+			return other
+		}
+	}
+	return nil
+}
+
+// isOlder reports whether an object was created before another one.
+func isOlder(a, b *v1beta1.HeadscaleUser) bool {
+	return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(keyOf(a).String(), keyOf(b).String())) < 0
+}
+
+// keyOf names an object.
+func keyOf(user *v1beta1.HeadscaleUser) client.ObjectKey { return client.ObjectKeyFromObject(user) }
+
+// holderOf is another object that has a user; nil: there is none.
+func (f *facts) holderOf(found *headscale.User) *v1beta1.HeadscaleUser {
+	others := append(slices.Clone(f.peers.having(found.ID)), f.peers.wanting(found.Name)...)
+	for _, other := range others {
+		if other.UID == f.user.UID {
+			continue
+		}
+		if own, has := ownUser(other, f.snapshot); has && own.ID == found.ID {
+			return other
+		}
+	}
+	return nil
+}
+
+// decideRename is for an object whose user has another name.
+func decideRename(f *facts, own headscale.User) decision {
+	name := f.user.Spec.Username
+	if rival := f.olderClaim(name); rival != nil {
+		return refuse(own, "User %s (id %d) cannot be renamed to %s, which HeadscaleUser %s has as its username: choose another one", own.Name, own.ID, name, keyOf(rival))
+	}
+	for _, taken := range f.snapshot.UsersNamed(name) {
+		holder := f.holderOf(&taken)
+		switch {
+		case holder == nil:
+			return refuse(own, "User %s (id %d) cannot be renamed to %s: that is the name of another user (id %d), which no HeadscaleUser has", own.Name, own.ID, name, taken.ID)
+		case holder.Spec.Username == name || !holder.DeletionTimestamp.IsZero():
+			return refuse(own, "User %s (id %d) cannot be renamed to %s: that is the user (id %d) of HeadscaleUser %s", own.Name, own.ID, name, taken.ID, keyOf(holder))
+		case f.breaksCycle(own, holder):
+			return decision{action: rename, user: own, name: freeName(f.snapshot, own.ID)}
+		default:
+			return waitFor(own, "User %s (id %d) is renamed to %s as soon as that of HeadscaleUser %s is renamed to %s", own.Name, own.ID, name, keyOf(holder), holder.Spec.Username)
+		}
+	}
+	return decision{action: rename, user: own, name: name}
+}
+
+// breaksCycle reports whether objects want each other's names in a circle, and this one, the oldest
+// of them, has to give way: its user gets a third name for a moment.
+func (f *facts) breaksCycle(own headscale.User, holder *v1beta1.HeadscaleUser) bool {
+	seen := map[client.ObjectKey]bool{}
+	oldest := true
+	for holder != nil && !seen[keyOf(holder)] {
+		seen[keyOf(holder)] = true
+		oldest = oldest && isOlder(f.user, holder)
+		if holder.Spec.Username == own.Name {
+			return oldest
+		}
+		var next *v1beta1.HeadscaleUser
+		for _, taken := range f.snapshot.UsersNamed(holder.Spec.Username) {
+			next = f.holderOf(&taken)
+		}
+		holder = next
+	}
+	return false
+}
+
+// freeName is a name that nobody has, for a user that must give its own away for a moment. It is
+// one that every release takes.
+func freeName(snapshot *instance.Snapshot, id uint64) string {
+	name := fmt.Sprintf("renaming-%d", id)
+	for number := 2; len(snapshot.UsersNamed(name)) > 0; number++ {
+		name = fmt.Sprintf("renaming-%d-%d", id, number)
+	}
+	return name
+}
+
+// decideDeletion is for an object that is being deleted. One in a namespace that is being deleted
+// waits for nothing.
+func decideDeletion(f *facts) decision {
+	if !controllerutil.ContainsFinalizer(f.user, v1beta1.FinalizerUser) {
+		return decision{action: keep}
+	}
+	if f.user.Retained() {
+		return decision{action: release}
+	}
+	if f.problem != nil {
+		return f.giveUp(decision{action: keep, err: f.problem}, instance.IsOutOfReach(f.problem))
+	}
+	own, found := f.ownUser()
+	if !found {
+		return decision{action: release}
+	}
+	if holder := f.noterOf(&own); holder != nil && isOlder(holder, f.user) {
+		return decision{action: release, user: own, left: fmt.Sprintf("it belongs to HeadscaleUser %s, which is older", keyOf(holder))}
+	}
+	if err := checkRemoval(f, &own); err != nil {
+		return f.giveUp(f.have(decision{action: keep, user: own, err: err}), false)
+	}
+	return f.have(decision{action: remove, user: own})
+}
+
+// giveUp turns a decision to wait into one to let go, if it has to be.
+func (f *facts) giveUp(d decision, forGood bool) decision {
+	if forGood || f.terminating {
+		return decision{action: release, user: d.user, left: d.err.Error()}
+	}
+	return d
+}
+
+// checkRemoval returns why a user cannot be deleted from Headscale.
+func checkRemoval(f *facts, own *headscale.User) error {
+	if nodes := f.snapshot.NodesOf(own.ID); len(nodes) > 0 {
+		return hasNodes(fmt.Sprintf("User %s (id %d) is not deleted, because it still has nodes: %s", own.Name, own.ID, nodeNames(nodes)), f.keysAtRisk)
+	}
+	if f.keysAtRisk && f.snapshot.UserCount() > 1 && (f.user.Spec.DeletionPolicy != v1beta1.DeletionPolicyDelete || !wasTold(f.user)) {
+		return &instance.Problem{Because: v1beta1.ReasonKeysAtRisk, Lasting: true, Message: fmt.Sprintf(
+			"User %s (id %d) is not deleted: %s. Upgrade Headscale first, or set spec.deletionPolicy to Retain, or, to delete the user nevertheless, "+
+				"to Delete (where it was that before you read this, remove it first)", own.Name, own.ID, keysAtRisk)}
+	}
+	return nil
+}
+
+// hasNodes says that nodes keep a user from being deleted. It says so of keysAtRisk, too: once the
+// nodes are gone, the user is.
+func hasNodes(message string, atRisk bool) error {
+	message += ". Delete them, or set spec.deletionPolicy to Retain"
+	if atRisk {
+		message += v1beta1.WarningsIntro + keysAtRisk
+	}
+	return &instance.Problem{Because: v1beta1.ReasonHasNodes, Lasting: true, Message: message}
+}
+
+// nodeNames names some nodes, and how many more there are.
+func nodeNames(nodes []headscale.Node) string {
+	const most = 10
+	var names []string
+	for i := range nodes {
+		if i == most {
+			names = append(names, fmt.Sprintf("and %d more", len(nodes)-most))
+			break
+		}
+		names = append(names, fmt.Sprintf("%s (id %d)", cmp.Or(nodes[i].GivenName, nodes[i].Name), nodes[i].ID))
+	}
+	return strings.Join(names, ", ")
+}
+
+// keysAtRisk says what a release does that deletes all pre-auth keys with any user.
+const keysAtRisk = "Headscale 0.28.0 deletes all pre-auth keys, those of other users too, when a user is deleted"
+
+// mayDeleteAllKeys reports whether a Headscale is, or is to be, of the release that deletes all
+// pre-auth keys with any user. (During an upgrade either may run, and with a build of one's own the
+// status has what that says.)
+func mayDeleteAllKeys(hs *v1beta1.Headscale) bool {
+	return deletesAllKeys(hs.Status.Version) || deletesAllKeys(hs.Spec.Version)
+}
+
+// deletesAllKeys reports whether a release of Headscale, or one before or built from it, deletes all
+// pre-auth keys with any user.
+func deletesAllKeys(version string) bool {
+	release := strings.TrimPrefix(version, "v")
+	if suffix := strings.IndexAny(release, "-+"); suffix >= 0 {
+		release = release[:suffix]
+	}
+	return release == "0.28.0"
+}
+
+// wasTold reports whether an object was told of keysAtRisk, and has been changed or deleted since.
+func wasTold(user *v1beta1.HeadscaleUser) bool {
+	ready := meta.FindStatusCondition(user.Status.Conditions, v1beta1.ConditionReady)
+	return ready != nil && strings.Contains(ready.Message, keysAtRisk) &&
+		(ready.Reason != v1beta1.ReasonKeysAtRisk || ready.ObservedGeneration < user.Generation)
+}
+
+// refuse is a decision to leave everything as it is, because somebody else has the name.
+func refuse(own headscale.User, format string, arguments ...any) decision {
+	return decision{action: keep, user: own, err: &instance.Problem{Because: v1beta1.ReasonConflict, Lasting: true, Message: fmt.Sprintf(format, arguments...)}}
+}
+
+// waitFor is a decision to leave everything as it is until another user is renamed.
+func waitFor(own headscale.User, format string, arguments ...any) decision {
+	return decision{action: keep, user: own, err: status.Later(renameRetry,
+		&instance.Problem{Because: v1beta1.ReasonRenamePending, Message: fmt.Sprintf(format, arguments...)})}
+}
