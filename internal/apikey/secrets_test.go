@@ -57,6 +57,10 @@ var _ = Describe("With a real API server", Ordered, func() {
 		Expect(admin.Create(ctx, space)).To(Succeed())
 		namespace = space.Name
 		grant(ctx, admin, namespace)
+		// The API server's authorizer learns of a RoleBinding a moment after it was made.
+		secrets, err := NewSecrets(restricted, namespace, "key")
+		Expect(err).NotTo(HaveOccurred())
+		Eventually(func() bool { _, err := secrets.Get(ctx); return apierrors.IsNotFound(err) }).WithContext(ctx).WithTimeout(10 * time.Second).Should(BeTrue())
 	})
 
 	It("reads, creates, updates and watches one Secret with rights to that one alone", func(ctx SpecContext) {

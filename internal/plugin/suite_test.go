@@ -108,6 +108,9 @@ func person(ctx context.Context, namespace string, roles ...string) string {
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
 			Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: namespace, Name: account.Name}},
 		})).To(Succeed())
+		granted := &rbacv1.ClusterRole{}
+		Expect(admin.Get(ctx, client.ObjectKey{Name: role}, granted)).To(Succeed())
+		Expect(env.AwaitRights(ctx, admin, "system:serviceaccount:"+namespace+":"+account.Name, namespace, granted.Rules)).To(Succeed())
 	}
 	kubeconfig, err := plane.ServiceAccountKubeconfig(ctx, admin, account, GinkgoT().TempDir())
 	Expect(err).NotTo(HaveOccurred())
