@@ -77,13 +77,14 @@ var _ = Describe("A Headscale at rest", func() {
 	It("leaves alone what others own and puts right what is its own", func(ctx context.Context) {
 		o := startOperator(ctx)
 		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
-		var service *corev1.Service
-		Eventually(func(g Gomega) { service = get[corev1.Service](ctx, o.namespace, "headscale")(g) }).WithContext(ctx).Should(Succeed())
-		service.Annotations = map[string]string{"mesh.example/on": "true"}
-		service.Labels["team"] = "network"
-		service.Labels["app.kubernetes.io/version"] = "wrong"
-		service.Spec.Selector["app.kubernetes.io/instance"] = "elsewhere"
-		Expect(admin.Update(ctx, service)).To(Succeed())
+		Eventually(func(g Gomega) {
+			service := get[corev1.Service](ctx, o.namespace, "headscale")(g)
+			service.Annotations = map[string]string{"mesh.example/on": "true"}
+			service.Labels["team"] = "network"
+			service.Labels["app.kubernetes.io/version"] = "wrong"
+			service.Spec.Selector["app.kubernetes.io/instance"] = "elsewhere"
+			g.Expect(admin.Update(ctx, service)).To(Succeed())
+		}).WithContext(ctx).Should(Succeed())
 		Eventually(get[corev1.Service](ctx, o.namespace, "headscale")).WithContext(ctx).Should(And(
 			HaveField("Annotations", HaveKeyWithValue("mesh.example/on", "true")),
 			HaveField("Labels", And(HaveKeyWithValue("team", "network"), HaveKeyWithValue("app.kubernetes.io/version", "v0.29.3"))),
