@@ -57,7 +57,7 @@ func (s *stage) startServers(ctx context.Context) error {
 	if err := s.StartOperator(ctx); err != nil {
 		return err
 	}
-	s.say("Installed the CustomResourceDefinition and the operator's roles: kubectl apply -k config/default")
+	s.say("Installed the CustomResourceDefinitions and the operator's roles: kubectl apply -k config/default")
 	s.say("The operator runs, as the ServiceAccount that was installed for it.")
 	return nil
 }

@@ -343,6 +343,7 @@ func (s *stage) stayUp(ctx context.Context) error {
 	}
 	s.say("Look around, as long as you like, in another terminal; Ctrl-C ends the demo and removes everything:")
 	s.detail("export KUBECONFIG=%s", s.Plane.Kubeconfig())
+	s.detail("export HEADSCALE_URL=%s", s.url()) // The pod that lost its volume had another address.
 	s.detail("%s get headscale,statefulset,service,secret", kubectl)
 	s.detail("%s annotate headscale headscale %s=$(date +%%s) --overwrite    # a new key, now", kubectl, v1beta1.AnnotationRotateRequestedAt)
 	for ctx.Err() == nil {
