@@ -51,8 +51,9 @@ one it was restored. All of this is in the Headscale's status; neither the pod n
 replica is asked. Without NAME, all Headscales of the namespace are shown, or of all
 namespaces with -A.
 
-Exits with status 3 if a backup of those that are shown has not begun, or the condition
-BackedUp says that it cannot be restored.`,
+Exits with status 3 if a backup of those that are shown has not begun, or its condition
+BackedUp is not true: changes do not reach the storage, it cannot be restored, or neither
+is known.`,
 		Example: `  kubectl headscale backup
   kubectl headscale backup headscale -o json | jq -r .incarnation`,
 		Args: func(c *cobra.Command, args []string) error {
