@@ -256,7 +256,7 @@ type Headscale struct {
 
 	// +required
 	Spec HeadscaleSpec `json:"spec"`
-	// Until the operator has seen it, a Headscale is not what it should be.
+	// Observed state of the Headscale. Its observedGeneration is -1 until the operator has seen it.
 	// +optional
 	// +kubebuilder:default={"observedGeneration":-1}
 	Status HeadscaleStatus `json:"status,omitzero"`

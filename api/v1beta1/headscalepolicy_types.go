@@ -109,7 +109,7 @@ type HeadscalePolicy struct {
 
 	// +required
 	Spec HeadscalePolicySpec `json:"spec"`
-	// Until the operator has seen it, a HeadscalePolicy is not in force.
+	// Observed state of the HeadscalePolicy. Its observedGeneration is -1 until the operator has seen it.
 	// +optional
 	// +kubebuilder:default={"observedGeneration":-1}
 	Status HeadscalePolicyStatus `json:"status,omitzero"`

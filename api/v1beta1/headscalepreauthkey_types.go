@@ -218,7 +218,7 @@ type HeadscalePreAuthKey struct {
 
 	// +required
 	Spec HeadscalePreAuthKeySpec `json:"spec"`
-	// Until the operator has seen it, a HeadscalePreAuthKey is not what it should be.
+	// Observed state of the HeadscalePreAuthKey. Its observedGeneration is -1 until the operator has seen it.
 	// +optional
 	// +kubebuilder:default={"observedGeneration":-1}
 	Status HeadscalePreAuthKeyStatus `json:"status,omitzero"`

@@ -123,7 +123,7 @@ type HeadscaleUser struct {
 
 	// +required
 	Spec HeadscaleUserSpec `json:"spec"`
-	// Until the operator has seen it, a HeadscaleUser is not what it should be.
+	// Observed state of the HeadscaleUser. Its observedGeneration is -1 until the operator has seen it.
 	// +optional
 	// +kubebuilder:default={"observedGeneration":-1}
 	Status HeadscaleUserStatus `json:"status,omitzero"`
