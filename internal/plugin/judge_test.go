@@ -305,3 +305,23 @@ func TestExplanations(t *testing.T) {
 	status, _ := outcome(ended, context.Canceled)
 	NewWithT(t).Expect(status).To(Equal(ExitInterrupted))
 }
+
+func TestInitContainersThatAreDoneDoNotCount(t *testing.T) {
+	g := NewWithT(t)
+	status := func(name string, ready bool, restarts int32, state corev1.ContainerState) corev1.ContainerStatus {
+		return corev1.ContainerStatus{Name: name, Ready: ready, RestartCount: restarts, State: state}
+	}
+	ended := func(code int32, reason string) corev1.ContainerState {
+		return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: reason}}
+	}
+	running := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "headscale-0"}, Status: corev1.PodStatus{
+		Phase:                 corev1.PodRunning,
+		InitContainerStatuses: []corev1.ContainerStatus{status("restore", false, 1, ended(0, "Completed")), status("restore-identity", false, 0, ended(1, "Error"))},
+		ContainerStatuses:     []corev1.ContainerStatus{status("headscale", true, 0, running), status("apikey-manager", false, 2, ended(0, "Completed"))},
+	}}
+	report := &statusReport{Pod: describePod(pod)}
+	g.Expect(report.Pod.Containers).To(HaveLen(4))
+	g.Expect(podLine(report, report.Pod.CreatedAt.Time)).To(Equal(
+		"headscale-0: Running for 0s, 1 of 3 containers ready, 3 restarts; restore-identity: Error; apikey-manager: Completed"))
+}

@@ -61,6 +61,9 @@ type containerReport struct {
 	Restarts int32  `json:"restarts"`
 	// State is Running, or why the container waits or ended, as the kubelet says it.
 	State string `json:"state"`
+
+	// done says that it was an init container, and did what it had to.
+	done bool
 }
 
 // podView is what could be read of a pod: nil where there is none, or nothing where it
@@ -144,14 +147,21 @@ func describePod(pod *corev1.Pod) *podReport {
 			report.Ready = condition.Status == corev1.ConditionTrue
 		}
 	}
-	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
-		for i := range list {
-			report.Containers = append(report.Containers, containerReport{
-				Name: list[i].Name, Ready: list[i].Ready, Restarts: list[i].RestartCount, State: stateOf(&list[i].State),
-			})
-		}
+	for i := range pod.Status.InitContainerStatuses {
+		status := &pod.Status.InitContainerStatuses[i]
+		container := describeContainer(status)
+		container.done = status.State.Terminated != nil && status.State.Terminated.ExitCode == 0
+		report.Containers = append(report.Containers, container)
+	}
+	for i := range pod.Status.ContainerStatuses {
+		report.Containers = append(report.Containers, describeContainer(&pod.Status.ContainerStatuses[i]))
 	}
 	return report
+}
+
+// describeContainer says how a container is.
+func describeContainer(status *corev1.ContainerStatus) containerReport {
+	return containerReport{Name: status.Name, Ready: status.Ready, Restarts: status.RestartCount, State: stateOf(&status.State)}
 }
 
 // stateOf is what the kubelet says of a container in a word.

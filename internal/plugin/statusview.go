@@ -82,19 +82,23 @@ func podLine(report *statusReport, now time.Time) string {
 	case pod == nil:
 		return report.podName + ": there is none"
 	}
-	ready, restarts := 0, int32(0)
+	ready, all, restarts := 0, 0, int32(0)
 	trouble := ""
 	for _, container := range pod.Containers {
+		restarts += container.Restarts
+		if container.done {
+			continue
+		}
+		all++
 		if container.Ready {
 			ready++
 		}
-		restarts += container.Restarts
 		if container.State != "Running" {
 			trouble += fmt.Sprintf("; %s: %s", container.Name, container.State)
 		}
 	}
 	return fmt.Sprintf("%s: %s for %s, %d of %d containers ready, %d restarts%s", pod.Name, pod.Phase,
-		span(now.Sub(pod.CreatedAt.Time)), ready, len(pod.Containers), restarts, trouble)
+		span(now.Sub(pod.CreatedAt.Time)), ready, all, restarts, trouble)
 }
 
 // showMany prints how several Headscales are in a table.
