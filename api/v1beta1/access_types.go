@@ -6,7 +6,7 @@ import (
 
 // AccessRule gives other namespaces access to a Headscale.
 type AccessRule struct {
-	// The namespaces that the rule is about.
+	// The namespaces that the rule applies to.
 	// +optional
 	Namespaces AccessNamespaces `json:"namespaces,omitzero"`
 
@@ -14,15 +14,15 @@ type AccessRule struct {
 	// +optional
 	Users bool `json:"users,omitempty"`
 
-	// Tags that pre-auth keys of these namespaces may have. With a '*' at its end, an entry allows
-	// all longer tags that begin so.
+	// Tags that pre-auth keys of these namespaces may have. An entry that ends with '*' allows all
+	// longer tags with that prefix.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
 	Tags []TagPattern `json:"tags,omitempty"`
 }
 
-// AccessNamespaces selects namespaces: those that are named, and those whose labels match. Where
+// AccessNamespaces selects namespaces: those that are named, and those whose labels match. If
 // both are left out or empty, none is selected.
 type AccessNamespaces struct {
 	// Names of namespaces.

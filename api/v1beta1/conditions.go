@@ -39,8 +39,8 @@ const (
 	// ReasonUpgradeRefused says that Headscale cannot go from the version that ran last
 	// to the one of the spec in one step.
 	ReasonUpgradeRefused = "UpgradeRefused"
-	// ReasonPreflightUnknown says that it could not be told yet whether Headscale starts with
-	// the spec, so that a pod that is ready is left as it is.
+	// ReasonPreflightUnknown says that it is not known yet whether Headscale starts with the
+	// spec, so a pod that is ready is left as it is.
 	ReasonPreflightUnknown = "PreflightUnknown"
 	// ReasonVolumeWaiting says that the data volume cannot grow yet.
 	ReasonVolumeWaiting = "VolumeWaiting"
@@ -110,7 +110,7 @@ const (
 	ReasonVerificationFailed = "VerificationFailed"
 	// ReasonBackupNotRunning says that Litestream does not run.
 	ReasonBackupNotRunning = "BackupNotRunning"
-	// ReasonMetricsUnreachable says that the operator cannot ask Litestream.
+	// ReasonMetricsUnreachable says that the operator cannot read Litestream's metrics.
 	ReasonMetricsUnreachable = "MetricsUnreachable"
 	// ReasonNotMeasured says that Litestream does not count what it writes to such a replica.
 	ReasonNotMeasured = "NotMeasured"
@@ -205,8 +205,8 @@ const (
 	EventUserCreated = "UserCreated"
 	// EventUserAdopted says that a user that existed before was taken over.
 	EventUserAdopted = "UserAdopted"
-	// EventUserReplaced says that the user was deleted by somebody else, or that the database is
-	// another one, and which user has its place.
+	// EventUserReplaced says that the user was deleted by somebody else, or that Headscale has
+	// another database, and which user replaces it.
 	EventUserReplaced = "UserReplaced"
 	// EventUserRenamed says that the user was renamed in Headscale.
 	EventUserRenamed = "UserRenamed"

@@ -185,7 +185,7 @@ type APIKeyStatus struct {
 
 // HeadscaleStatus is the observed state of a Headscale.
 type HeadscaleStatus struct {
-	// Generation of the resource that this status is about. (In camel case, unlike
+	// Generation of the resource that the operator observed last. (In camel case, unlike
 	// the fields of the spec, because tools such as Flux and Argo CD look for it.)
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
@@ -208,8 +208,8 @@ type HeadscaleStatus struct {
 	// +kubebuilder:validation:MaxLength=64
 	Warning string `json:"warning,omitempty"`
 
-	// Generation of the resource whose objects were applied last: what the pod runs, or is
-	// being replaced to run. It is older than observedGeneration while a change is held up.
+	// Generation of the resource whose objects were applied last: the pod runs it, or is being
+	// replaced to run it. It is older than observedGeneration while a change is held up.
 	// +optional
 	AppliedGeneration int64 `json:"applied_generation,omitempty"`
 

@@ -13,7 +13,7 @@ const KindPreAuthKey = "HeadscalePreAuthKey"
 const (
 	// ReissueAlways replaces it before it expires, and when it cannot be used any more.
 	ReissueAlways ReissuePolicy = "Always"
-	// ReissueNever leaves it, once it was used or expired.
+	// ReissueNever does not replace it, even when it was used or has expired.
 	ReissueNever ReissuePolicy = "Never"
 )
 
@@ -23,12 +23,12 @@ const (
 // +kubebuilder:validation:XValidation:rule="self == 'Always' || self == 'Never'",message="reissue must be Always or Never"
 type ReissuePolicy string
 
-// PreAuthKeyLifetime is how long a pre-auth key is valid, as a Duration. It is limited below, because
-// Headscale is asked only twice a minute.
+// PreAuthKeyLifetime is how long a pre-auth key is valid, as a Duration. It has a minimum, because the
+// operator queries Headscale only twice a minute.
 //
 // +kubebuilder:validation:MaxLength=48
 // +kubebuilder:validation:XValidation:rule="size(self) > 0 && self.matches('^([0-9]{1,6}([.][0-9]{1,9})?h)?([0-9]{1,7}([.][0-9]{1,9})?m)?([0-9]{1,9}([.][0-9]{1,9})?s)?$')",message="must be a duration in hours, minutes and seconds, such as 1h or 1h30m; there is no unit for days: write 90 days as 2160h"
-// +kubebuilder:validation:XValidation:rule="!self.matches('^([0-9]{1,6}([.][0-9]{1,9})?h)?([0-9]{1,7}([.][0-9]{1,9})?m)?([0-9]{1,9}([.][0-9]{1,9})?s)?$') || size(self) == 0 || duration(self) >= duration('10s')",message="must be at least 10s: the key in the Secret is replaced by itself before it expires, so a key that never expires is not needed"
+// +kubebuilder:validation:XValidation:rule="!self.matches('^([0-9]{1,6}([.][0-9]{1,9})?h)?([0-9]{1,7}([.][0-9]{1,9})?m)?([0-9]{1,9}([.][0-9]{1,9})?s)?$') || size(self) == 0 || duration(self) >= duration('10s')",message="must be at least 10s: the operator replaces the key in the Secret before it expires, so a key that never expires is not needed"
 type PreAuthKeyLifetime string
 
 // Tag is a tag of nodes, such as tag:web.
@@ -43,7 +43,7 @@ type Tag string
 //
 // +kubebuilder:validation:XValidation:rule="has(self.headscaleNamespace) == has(oldSelf.headscaleNamespace) && (!has(self.headscaleNamespace) || self.headscaleNamespace == oldSelf.headscaleNamespace)",message="headscaleNamespace cannot be changed: the key exists in the Headscale that it named; delete the HeadscalePreAuthKey and create another one",fieldPath=".headscaleNamespace",reason=FieldValueForbidden
 // +kubebuilder:validation:XValidation:rule="has(self.secretName) == has(oldSelf.secretName) && (!has(self.secretName) || self.secretName == oldSelf.secretName)",message="secretName cannot be changed, because others read the key there: delete the HeadscalePreAuthKey and create another one",fieldPath=".secretName",reason=FieldValueForbidden
-// +kubebuilder:validation:XValidation:rule="!(has(self.headscaleUserRef) && has(self.userId))",message="headscaleUserRef and userId exclude each other: set one of them, or, for a key of tags only, neither"
+// +kubebuilder:validation:XValidation:rule="!(has(self.headscaleUserRef) && has(self.userId))",message="headscaleUserRef and userId are mutually exclusive: set one of them, or neither for a key with tags only"
 // +kubebuilder:validation:XValidation:rule="has(self.headscaleUserRef) || has(self.userId) || (has(self.tags) && size(self.tags) > 0)",message="a key belongs to a user or has tags: set headscaleUserRef or userId, or, with Headscale 0.28 and later, tags"
 // +kubebuilder:validation:XValidation:rule="!has(self.rotationBuffer) || !self.rotationBuffer.matches('^([0-9]{1,6}([.][0-9]{1,9})?h)?([0-9]{1,7}([.][0-9]{1,9})?m)?([0-9]{1,9}([.][0-9]{1,9})?s)?$') || size(self.rotationBuffer) == 0 || !self.expiration.matches('^([0-9]{1,6}([.][0-9]{1,9})?h)?([0-9]{1,7}([.][0-9]{1,9})?m)?([0-9]{1,9}([.][0-9]{1,9})?s)?$') || size(self.expiration) == 0 || duration(self.rotationBuffer) < duration(self.expiration)",message="rotationBuffer must be shorter than expiration: a key is replaced that long before it expires",fieldPath=".rotationBuffer"
 type HeadscalePreAuthKeySpec struct {
@@ -54,20 +54,20 @@ type HeadscalePreAuthKeySpec struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="headscaleRef cannot be changed: the key exists in the Headscale that it named; delete the HeadscalePreAuthKey and create another one"
 	HeadscaleRef string `json:"headscaleRef"`
 
-	// Namespace of the Headscale. Left out: that of the HeadscalePreAuthKey. Another one must have
-	// been given access by the Headscale's spec.access.
+	// Namespace of the Headscale. Left out: that of the HeadscalePreAuthKey. A Headscale in another
+	// namespace must allow it in its spec.access.
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="headscaleNamespace must be the name of a namespace: lower-case letters, digits and '-', such as headscale"
 	HeadscaleNamespace string `json:"headscaleNamespace,omitempty"`
 
-	// Name of a HeadscaleUser of this namespace, to which nodes belong that register with the key.
+	// Name of a HeadscaleUser in this namespace, which owns the nodes that register with the key.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="headscaleUserRef must be the name of a HeadscaleUser: lower-case letters, digits, '-' and '.', such as alice"
 	HeadscaleUserRef string `json:"headscaleUserRef,omitempty"`
 
-	// Id of a user in Headscale, instead of headscaleUserRef. Only in the Headscale's own namespace.
+	// Id of a user in Headscale, instead of headscaleUserRef. Allowed only in the Headscale's own namespace.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self >= 1",message="userId must be the id of a user, 1 or more"
 	UserID *int64 `json:"userId,omitempty"`
@@ -78,13 +78,13 @@ type HeadscalePreAuthKeySpec struct {
 	// +kubebuilder:validation:MaxItems=64
 	Tags []Tag `json:"tags,omitempty"`
 
-	// Whether any number of nodes may register with the key. Else it is one, and the key is
-	// replaced after that.
+	// Whether any number of nodes may register with the key. If false, one node may, and the key is
+	// replaced afterwards.
 	// +optional
 	// +kubebuilder:default=false
 	Reusable bool `json:"reusable"`
 
-	// Whether nodes that register with the key are removed when they have gone away.
+	// Whether Headscale removes nodes that register with the key some time after they disconnect.
 	// +optional
 	// +kubebuilder:default=false
 	Ephemeral bool `json:"ephemeral"`
@@ -103,8 +103,8 @@ type HeadscalePreAuthKeySpec struct {
 	// +kubebuilder:default="0s"
 	RevocationDelay Delay `json:"revocationDelay"`
 
-	// Whether a key is replaced before it expires, and after it was used up or expired (Always),
-	// or not (Never).
+	// Always: the key is replaced before it expires, and after it was used up or has expired.
+	// Never: it is not replaced.
 	// +optional
 	// +kubebuilder:default=Always
 	Reissue ReissuePolicy `json:"reissue"`
@@ -123,31 +123,31 @@ type HeadscalePreAuthKeySpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[-._a-zA-Z0-9]+$') && self != '.' && !self.startsWith('..')",message="secretKey must be the name of an entry of a Secret: letters, digits, '-', '_' and '.', such as key"
 	SecretKey string `json:"secretKey"`
 
-	// Labels and annotations that the Secret has besides.
+	// Additional labels and annotations of the Secret.
 	// +optional
 	SecretTemplate SecretTemplate `json:"secretTemplate,omitzero"`
 
-	// Whether the key expires with the HeadscalePreAuthKey, and its Secret goes (Delete), or both
-	// stay (Retain).
+	// What happens when the HeadscalePreAuthKey is deleted. Delete: the key is expired and its
+	// Secret is deleted. Retain: both stay.
 	// +optional
 	// +kubebuilder:default=Delete
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy"`
 }
 
-// SecretTemplate is what a Secret has besides its data.
+// SecretTemplate has additional metadata of a Secret.
 type SecretTemplate struct {
 	// Labels of the Secret.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
 	// +kubebuilder:validation:XValidation:rule="self.all(name, size(name) <= 317 && name.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",message="must have names of labels, such as app or example.com/app"
-	// +kubebuilder:validation:XValidation:rule="!self.exists(name, name in ['app.kubernetes.io/managed-by', 'app.kubernetes.io/component'])",message="must not have app.kubernetes.io/managed-by or app.kubernetes.io/component: by these the operator knows its Secrets"
+	// +kubebuilder:validation:XValidation:rule="!self.exists(name, name in ['app.kubernetes.io/managed-by', 'app.kubernetes.io/component'])",message="must not have app.kubernetes.io/managed-by or app.kubernetes.io/component: the operator identifies its Secrets by these"
 	Labels map[string]LabelValue `json:"labels,omitempty"`
 
 	// Annotations of the Secret.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
 	// +kubebuilder:validation:XValidation:rule="self.all(name, size(name) <= 317 && name.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",message="must have names of annotations, such as note or example.com/note"
-	// +kubebuilder:validation:XValidation:rule="!self.exists(name, name.startsWith('pre-auth-key.headscale.infrado.cloud/') || name.startsWith('kubectl.kubernetes.io/'))",message="must not have annotations of pre-auth-key.headscale.infrado.cloud or kubectl.kubernetes.io: in these the operator and kubectl keep what they know"
+	// +kubebuilder:validation:XValidation:rule="!self.exists(name, name.startsWith('pre-auth-key.headscale.infrado.cloud/') || name.startsWith('kubectl.kubernetes.io/'))",message="must not have annotations of pre-auth-key.headscale.infrado.cloud or kubectl.kubernetes.io: these are reserved for the operator and kubectl"
 	Annotations map[string]AnnotationValue `json:"annotations,omitempty"`
 }
 
@@ -185,7 +185,7 @@ type HeadscalePreAuthKeyStatus struct {
 	// +optional
 	Over bool `json:"over,omitempty"`
 
-	// Generation of the resource that this status is about.
+	// Generation of the resource that the operator observed last.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
@@ -197,7 +197,7 @@ type HeadscalePreAuthKeyStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
-// HeadscalePreAuthKey is a Secret with a key by which nodes register with a Headscale.
+// HeadscalePreAuthKey is a pre-auth key in a Secret, with which nodes register with a Headscale.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -238,7 +238,7 @@ type HeadscalePreAuthKeyList struct {
 const FinalizerPreAuthKey = GroupName + "/pre-auth-key"
 
 // ComponentPreAuthKey is the value of LabelComponent on the Secret of a pre-auth key. A Secret
-// without it, or of another HeadscalePreAuthKey, is somebody else's and is never written to.
+// without it, or of another HeadscalePreAuthKey, belongs to someone else and is never written to.
 const ComponentPreAuthKey = "pre-auth-key"
 
 // Annotations on the Secret of a pre-auth key. Those of the API key's Secret of the same names
@@ -251,7 +251,7 @@ const (
 	AnnotationPreAuthKeyObject = PreAuthKeyAnnotationPrefix + "object"
 	// AnnotationPreAuthKeyEntry is the entry of the data in which the key is.
 	AnnotationPreAuthKeyEntry = PreAuthKeyAnnotationPrefix + "entry"
-	// AnnotationPreAuthKeyID is what the key is known by. It is no secret: the public part of its
+	// AnnotationPreAuthKeyID identifies the key. It is not secret: the public part of its
 	// text, or, up to Headscale 0.27, a digest of it.
 	AnnotationPreAuthKeyID = PreAuthKeyAnnotationPrefix + "key-id"
 	// AnnotationPreAuthKeyDigest is the SHA-256 digest of the key.
@@ -260,13 +260,13 @@ const (
 	AnnotationPreAuthKeyExpiration = PreAuthKeyAnnotationPrefix + "expiration"
 	// AnnotationPreAuthKeyCreatedAt is when the key was created.
 	AnnotationPreAuthKeyCreatedAt = PreAuthKeyAnnotationPrefix + "created-at"
-	// AnnotationPreAuthKeyPending lists the keys that may be on their way.
+	// AnnotationPreAuthKeyPending lists the keys that were requested and may still appear.
 	AnnotationPreAuthKeyPending = PreAuthKeyAnnotationPrefix + "pending-expiration"
 	// AnnotationPreAuthKeyRetiring lists the keys that were replaced and are not expired yet.
 	AnnotationPreAuthKeyRetiring = PreAuthKeyAnnotationPrefix + "retiring"
-	// AnnotationPreAuthKeyRequested asks for another key now, with any value not handled before.
+	// AnnotationPreAuthKeyRequested requests another key now, with any value not handled before.
 	AnnotationPreAuthKeyRequested = PreAuthKeyAnnotationPrefix + "rotate-requested-at"
-	// AnnotationPreAuthKeyHandled echoes the last request that was acted upon.
+	// AnnotationPreAuthKeyHandled echoes the last request that was handled.
 	AnnotationPreAuthKeyHandled = PreAuthKeyAnnotationPrefix + "rotate-handled"
 	// AnnotationPreAuthKeyTemplate lists the labels and annotations of secretTemplate that the
 	// Secret was given, which are removed when they are left out of it: "label/name" and

@@ -7,7 +7,7 @@ import (
 // KindUser is the kind of a user of a Headscale.
 const KindUser = "HeadscaleUser"
 
-// What becomes of something in Headscale when its object is deleted.
+// What happens to something in Headscale when its object is deleted.
 const (
 	// DeletionPolicyDelete deletes it.
 	DeletionPolicyDelete DeletionPolicy = "Delete"
@@ -15,7 +15,7 @@ const (
 	DeletionPolicyRetain DeletionPolicy = "Retain"
 )
 
-// DeletionPolicy says what becomes of something in Headscale when its object is deleted.
+// DeletionPolicy says what happens to something in Headscale when its object is deleted.
 //
 // +kubebuilder:validation:MaxLength=16
 // +kubebuilder:validation:XValidation:rule="self == 'Delete' || self == 'Retain'",message="deletionPolicy must be Delete or Retain"
@@ -25,9 +25,9 @@ type DeletionPolicy string
 // unlike those of a Headscale.)
 //
 // +kubebuilder:validation:XValidation:rule="has(self.headscaleNamespace) == has(oldSelf.headscaleNamespace) && (!has(self.headscaleNamespace) || self.headscaleNamespace == oldSelf.headscaleNamespace)",message="headscaleNamespace cannot be changed: the user exists in the Headscale that it named; delete the HeadscaleUser and create another one",fieldPath=".headscaleNamespace",reason=FieldValueForbidden
-// +kubebuilder:validation:XValidation:rule="has(self.displayName) == has(oldSelf.displayName) && (!has(self.displayName) || self.displayName == oldSelf.displayName)",message="displayName cannot be changed: Headscale sets it when it makes the user, and has no call that changes it later",fieldPath=".displayName",reason=FieldValueForbidden
-// +kubebuilder:validation:XValidation:rule="has(self.email) == has(oldSelf.email) && (!has(self.email) || self.email == oldSelf.email)",message="email cannot be changed: Headscale sets it when it makes the user, and has no call that changes it later",fieldPath=".email",reason=FieldValueForbidden
-// +kubebuilder:validation:XValidation:rule="has(self.pictureURL) == has(oldSelf.pictureURL) && (!has(self.pictureURL) || self.pictureURL == oldSelf.pictureURL)",message="pictureURL cannot be changed: Headscale sets it when it makes the user, and has no call that changes it later",fieldPath=".pictureURL",reason=FieldValueForbidden
+// +kubebuilder:validation:XValidation:rule="has(self.displayName) == has(oldSelf.displayName) && (!has(self.displayName) || self.displayName == oldSelf.displayName)",message="displayName cannot be changed: Headscale sets it when it creates the user, and its API cannot change it later",fieldPath=".displayName",reason=FieldValueForbidden
+// +kubebuilder:validation:XValidation:rule="has(self.email) == has(oldSelf.email) && (!has(self.email) || self.email == oldSelf.email)",message="email cannot be changed: Headscale sets it when it creates the user, and its API cannot change it later",fieldPath=".email",reason=FieldValueForbidden
+// +kubebuilder:validation:XValidation:rule="has(self.pictureURL) == has(oldSelf.pictureURL) && (!has(self.pictureURL) || self.pictureURL == oldSelf.pictureURL)",message="pictureURL cannot be changed: Headscale sets it when it creates the user, and its API cannot change it later",fieldPath=".pictureURL",reason=FieldValueForbidden
 type HeadscaleUserSpec struct {
 	// Name of the Headscale that has the user.
 	// +required
@@ -36,8 +36,8 @@ type HeadscaleUserSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="headscaleRef cannot be changed: the user exists in the Headscale that it named; delete the HeadscaleUser and create another one"
 	HeadscaleRef string `json:"headscaleRef"`
 
-	// Namespace of the Headscale. Left out: that of the HeadscaleUser. Another one must have been
-	// given access by the Headscale's spec.access.
+	// Namespace of the Headscale. Left out: that of the HeadscaleUser. A Headscale in another
+	// namespace must allow it in its spec.access.
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="headscaleNamespace must be the name of a namespace: lower-case letters, digits and '-', such as headscale"
@@ -53,19 +53,19 @@ type HeadscaleUserSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self != '..'",message="username must not be '..', which names no user in the path of a request"
 	Username string `json:"username"`
 
-	// Name that is shown to people. It is set when the user is made, and cannot be changed.
+	// Name that is shown to people. It is set when the user is created, and cannot be changed.
 	// +optional
 	// +kubebuilder:validation:MaxLength=255
 	// +kubebuilder:validation:XValidation:rule="!self.matches('[\\\\x00-\\\\x1f\\\\x7f]')",message="displayName must have no line breaks or other control characters"
 	DisplayName string `json:"displayName,omitempty"`
 
-	// E-mail address. It is set when the user is made, and cannot be changed.
+	// E-mail address. It is set when the user is created, and cannot be changed.
 	// +optional
 	// +kubebuilder:validation:MaxLength=320
 	// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^[^@\\\\s\\\\x00-\\\\x1f\\\\x7f]+@[^@\\\\s\\\\x00-\\\\x1f\\\\x7f]+$')",message="email must be an e-mail address, such as alice@example.com"
 	Email string `json:"email,omitempty"`
 
-	// Address of a picture. It is set when the user is made, and cannot be changed.
+	// Address of a picture. It is set when the user is created, and cannot be changed.
 	// +optional
 	// +kubebuilder:validation:MaxLength=2048
 	// +kubebuilder:validation:XValidation:rule="self == '' || (self.matches('^https?://[^\\\\s]+$') && isURL(self))",message="pictureURL must be the address of a picture, such as https://example.com/alice.png"
@@ -83,17 +83,17 @@ type HeadscaleUserStatus struct {
 	// +optional
 	UserID uint64 `json:"userId,omitempty"`
 
-	// When the user was created in Headscale. Ids are given out again after a database was
-	// restored, so that a user is known by both.
+	// When the user was created in Headscale. Headscale may reuse an id after its database was
+	// restored, so the id and this time identify the user together.
 	// +optional
 	CreatedAt *metav1.Time `json:"createdAt,omitempty"`
 
-	// Whether the user existed before the HeadscaleUser, which took it over. Then it stays in
-	// Headscale, unless spec.deletionPolicy is Delete.
+	// Whether the user existed before the HeadscaleUser, which took it over. If so, it stays in
+	// Headscale when the HeadscaleUser is deleted, unless spec.deletionPolicy is Delete.
 	// +optional
 	Adopted bool `json:"adopted,omitempty"`
 
-	// Generation of the resource that this status is about.
+	// Generation of the resource that the operator observed last.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
@@ -142,9 +142,9 @@ type HeadscaleUserList struct {
 // once there is something to delete, and never with the deletion policy Retain.
 const FinalizerUser = GroupName + "/user"
 
-// AnnotationCreating is on a HeadscaleUser whose user is, or was, about to be created: what it
-// has to be for the user to be this object's own, though its id is not in the status. See
-// docs/decisions.
+// AnnotationCreating is set on a HeadscaleUser before its user is created. Its value identifies
+// that user as the object's own until the status has its id. See
+// docs/decisions/2026-11-26-whose-user-it-is.md.
 const AnnotationCreating = GroupName + "/creating"
 
 // Retained reports whether the user stays in Headscale when the HeadscaleUser is deleted.

@@ -25,17 +25,18 @@ const validity = 10 * 365 * 24 * time.Hour
 // clockSkew is by how much a client's clock may be behind.
 const clockSkew = time.Hour
 
-// Certificate is the endpoint's: made at its start, signed by itself, and in memory only.
+// Certificate is the endpoint's certificate: self-signed, created at each start, and kept only in
+// memory.
 type Certificate struct {
 	pair tls.Certificate
 	pin  string
 }
 
-// NewCertificate makes a certificate (ECDSA, P-256) that is valid from now on.
+// NewCertificate creates a certificate (ECDSA, P-256) that is valid from now on.
 func NewCertificate(now time.Time) (Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return Certificate{}, fmt.Errorf("making a private key for the admin endpoint: %w", err)
+		return Certificate{}, fmt.Errorf("creating a private key for the admin endpoint: %w", err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(now.UnixNano()),
@@ -47,7 +48,7 @@ func NewCertificate(now time.Time) (Certificate, error) {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		return Certificate{}, fmt.Errorf("making a certificate for the admin endpoint: %w", err)
+		return Certificate{}, fmt.Errorf("creating a certificate for the admin endpoint: %w", err)
 	}
 	leaf, err := x509.ParseCertificate(der)
 	if err != nil {

@@ -41,7 +41,7 @@ const (
 	maxLogged = 200
 )
 
-// gate lets those requests pass to Headscale that have a key and are for its admin API.
+// gate forwards requests to Headscale that have a valid key and are for its admin API.
 type gate struct {
 	*Server
 	grpc  atomic.Pointer[http.Transport]
@@ -86,7 +86,7 @@ func (g *gate) transport() *http.Transport {
 	}
 }
 
-// dialError is that Headscale's socket was not reached.
+// dialError says that Headscale's socket could not be reached.
 type dialError struct{ error }
 
 func (e dialError) Unwrap() error { return e.error }
@@ -104,7 +104,7 @@ func (g *gate) close() {
 	g.http.CloseIdleConnections()
 }
 
-// ServeHTTP checks a request and passes it on. Who has no key learns nothing but that.
+// ServeHTTP checks a request and forwards it. A client without a valid key learns nothing else.
 func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !g.Keys.admits(r.Header):
@@ -113,7 +113,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case !allowed(r):
 		g.refuse(w, r, http.StatusNotFound, "only Headscale's admin API is served here")
 	case !g.isSpoken(r):
-		g.refuse(w, r, misdirected(r), "the Headscale that runs does not speak this: up to 0.29 its admin API is gRPC, from 0.30 on JSON over HTTP")
+		g.refuse(w, r, misdirected(r), "the running Headscale does not speak this protocol: up to 0.29 its admin API is gRPC, from 0.30 on JSON over HTTP")
 	case r.ContentLength > maxBodyBytes:
 		g.refuse(w, r, http.StatusRequestEntityTooLarge, bodyTooLarge)
 	default:
@@ -156,7 +156,7 @@ func allowed(r *http.Request) bool {
 // isGRPC reports whether a request is for the admin API over gRPC, by its path.
 func isGRPC(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, grpcPath) }
 
-// isSpoken reports whether a request is in what Headscale speaks, as far as that is known.
+// isSpoken reports whether a request uses the transport of the running Headscale, if that is known.
 func (g *gate) isSpoken(r *http.Request) bool {
 	switch g.Transport() {
 	case headscale.TransportGRPC:
@@ -169,7 +169,7 @@ func (g *gate) isSpoken(r *http.Request) bool {
 }
 
 // misdirected is the status of a request that isSpoken refuses. Clients of gRPC take a bad gateway for
-// Unavailable, and connect again, by which they learn what is spoken.
+// Unavailable, and connect again, which detects the transport again.
 func misdirected(r *http.Request) int {
 	if isGRPC(r) {
 		return http.StatusBadGateway
@@ -177,14 +177,15 @@ func misdirected(r *http.Request) int {
 	return http.StatusMisdirectedRequest
 }
 
-// rewrite makes the request that Headscale gets, without the key.
+// rewrite builds the request to Headscale, without the key.
 func rewrite(r *httputil.ProxyRequest) {
 	r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "http", "localhost", ""
 	r.Out.Header.Del("Authorization")
 	r.Out.Header.Del("Cookie")
 }
 
-// RoundTrip asks Headscale, and says once when it is not reached and once when it is again.
+// RoundTrip forwards a request to Headscale, and logs once when it cannot be reached and once when
+// it can again.
 func (g *gate) RoundTrip(r *http.Request) (*http.Response, error) {
 	transport := g.http
 	if isGRPC(r) {
@@ -210,7 +211,7 @@ func (g *gate) sayAway(err error) {
 		return
 	}
 	g.said.Store(now)
-	g.Log.Warn("The admin endpoint does not reach Headscale on its socket", "message", redact.Line(headscale.Redact(err.Error()), maxLogged))
+	g.Log.Warn("The admin endpoint cannot reach Headscale on its socket", "message", redact.Line(headscale.Redact(err.Error()), maxLogged))
 }
 
 // answered reports Headscale's answer.

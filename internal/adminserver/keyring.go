@@ -11,7 +11,7 @@ import (
 	"infrado.cloud/headscale-operator/internal/headscale"
 )
 
-// Keyring is which keys are accepted. Who manages them sets it, and it holds digests only.
+// Keyring is the set of accepted keys. It holds only their digests.
 // It is safe for concurrent use.
 type Keyring struct {
 	clock func() time.Time

@@ -59,9 +59,8 @@ type Server struct {
 	Log      *slog.Logger
 }
 
-// Start serves until the context ends. It tries again and again where the address cannot be
-// listened on, says so once, and always returns nil: keys are more important than what is done
-// with them.
+// Start serves until the context ends. It retries while the address cannot be listened on, logs
+// that once, and always returns nil: the rotation of keys is more important than this endpoint.
 func (s *Server) Start(ctx context.Context) error {
 	listen.Server{
 		Name: "Admin endpoint", Address: s.Address, Serve: s.Serve, Log: s.Log,

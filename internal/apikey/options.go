@@ -62,7 +62,7 @@ func ParseOptions(arguments []string, defaultNamespace func() string, output io.
 	flags.DurationVar(&o.RotationBuffer, "rotation-buffer", 0, "how long before its expiration a key is replaced: a `duration` (default 8/9 of the expiration, which is 1920h of 2160h)")
 	flags.DurationVar(&o.RevocationDelay, "revocation-delay", 0, "how long the old key stays valid after a new one was stored: a `duration` (default 0s: it is expired at once)")
 	flags.StringVar(&o.MetricsAddress, "metrics-bind-address", DefaultMetricsAddress, "`address` for metrics (/metrics) and health (/healthz), 0 for none")
-	flags.StringVar(&o.AdminAddress, "admin-bind-address", DefaultAdminAddress, "`address` for Headscale's admin API, for whoever has the key, 0 for none")
+	flags.StringVar(&o.AdminAddress, "admin-bind-address", DefaultAdminAddress, "`address` of the admin endpoint, which serves Headscale's admin API to clients with the key, 0 for none")
 	flags.StringVar(&o.HeadscaleVersion, "headscale-version", "", "`version` of Headscale, for the metrics only")
 	flags.StringVar(&o.IdentitySecret, "identity-secret", "", "`name` of the Secret that keeps Headscale's private keys (default: none)")
 	flags.StringVar(&o.IdentityDir, "identity-dir", "", "`directory` with these keys, as restore-identity copied them")

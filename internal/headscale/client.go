@@ -2,9 +2,8 @@
 // a file of its own, with its calls over either transport.
 //
 // Headscale up to 0.29 speaks gRPC on its Unix socket, from 0.30 on HTTP/1.1 with JSON.
-// A Client finds out by itself, for each call, and so follows a Headscale that is
-// upgraded, downgraded or restarted behind the same path. Where it connects to is a
-// Dialer's business, and the same for both transports.
+// A Client detects the transport for each call, and so works with a Headscale that is upgraded,
+// downgraded or restarted behind the same path. A Dialer connects it, for both transports.
 package headscale
 
 import (
@@ -26,9 +25,9 @@ const userAgent = "headscale-operator"
 
 // Client is Headscale's admin API. It is safe for concurrent use.
 //
-// Unless it is told to by WithKeepAlive, it holds no connection between calls. A connection
-// over a Unix socket costs less than a millisecond; one that is kept may be to a Headscale
-// that has gone away, and come back speaking another protocol.
+// Without WithKeepAlive it keeps no connection between calls. A new connection over a Unix socket
+// costs less than a millisecond; a kept one may be to a Headscale that was restarted with another
+// protocol.
 type Client struct {
 	dial      Dialer
 	timeout   time.Duration
@@ -50,15 +49,15 @@ func WithCallTimeout(timeout time.Duration) Option {
 	return func(c *Client) { c.timeout = timeout }
 }
 
-// WithBearerToken sends an API key with each call, as the admin endpoint wants it: over gRPC
-// as metadata and over HTTP as a header. One that is refused is ErrUnauthorized.
+// WithBearerToken sends an API key with each call, as the admin endpoint requires: over gRPC as
+// metadata and over HTTP as a header. A call with a refused key fails with ErrUnauthorized.
 func WithBearerToken(token Key) Option {
 	return func(c *Client) { c.token = token }
 }
 
 // WithKeepAlive keeps one connection from call to call, until an error, or Close, ends it.
-// Calls at the same time have connections of their own. It spares calls over TLS their
-// handshake, which costs more than most of what is asked for.
+// Calls at the same time have connections of their own. It saves calls over TLS the handshake,
+// which costs more than most calls.
 func WithKeepAlive() Option {
 	return func(c *Client) { c.keep = true }
 }
@@ -74,11 +73,10 @@ func NewClient(dial Dialer, options ...Option) *Client {
 	return c
 }
 
-// Transport returns what Headscale was last found to speak.
+// Transport returns the transport that was last detected.
 //
-// It is all that is known of the release: none reports its version on its socket. A caller that has to
-// know more takes it from the spec of the Headscale, or from what a call answers: where it
-// makes a difference here, the calls find out by themselves.
+// No release reports its version on its socket. A caller that needs it takes it from the spec of
+// the Headscale. Calls of this package that depend on the release detect it from the answers.
 func (c *Client) Transport() Transport { return Transport(c.transport.Load()) }
 
 // Close ends the calls in progress and refuses those to come, with ErrClosed.
@@ -97,13 +95,14 @@ type method[Answer any] struct {
 	http func(context.Context, *httpConn) (Answer, error)
 	// limit is how many bytes an answer may have. Zero: answerLimit.
 	limit int
-	// means returns what words of a refusal mean.
+	// means maps words of a refusal to errors.
 	means meanings
 	// timeouts is how many times the client's timeout it may take. Zero: once.
 	timeouts int
 }
 
-// call connects and asks, all within the client's timeout, or as many of it as the method may take.
+// call connects and sends the request, all within the client's timeout, or the multiple of it that
+// the method may take.
 func call[Answer any](caller context.Context, c *Client, m method[Answer]) (Answer, error) {
 	ctx, cancel := context.WithTimeout(caller, c.timeout*time.Duration(max(m.timeouts, 1)))
 	defer cancel()
@@ -114,7 +113,7 @@ func call[Answer any](caller context.Context, c *Client, m method[Answer]) (Answ
 	return answer, c.explain(ctx, caller, m.means.interpret(err))
 }
 
-// explain says why there was no answer, where the reason is on this side.
+// explain returns why there was no answer, if the reason is on the client's side.
 func (c *Client) explain(ctx, caller context.Context, err error) error {
 	switch {
 	case !errors.Is(err, ErrUnavailable):
@@ -130,8 +129,8 @@ func (c *Client) explain(ctx, caller context.Context, err error) error {
 	}
 }
 
-// connectAndAsk asks over the connection that was kept, or else over a new one. One that was
-// kept may turn out to have ended before anything was sent: then another is made.
+// connectAndAsk sends a request over the kept connection, or else over a new one. If the kept one
+// turns out to have ended before anything was sent, a new one replaces it.
 func connectAndAsk[Answer any](ctx context.Context, c *Client, m method[Answer]) (answer Answer, err error) {
 	for {
 		s := c.takeIdle()
@@ -149,7 +148,7 @@ func connectAndAsk[Answer any](ctx context.Context, c *Client, m method[Answer])
 	}
 }
 
-// connect opens a session, and remembers what Headscale speaks.
+// connect opens a session, and records the detected transport.
 func (c *Client) connect(ctx context.Context) (*session, error) {
 	conn, transport, err := dialAndProbe(ctx, c.dial)
 	if err != nil {
@@ -159,7 +158,7 @@ func (c *Client) connect(ctx context.Context) (*session, error) {
 	return newSession(conn, transport, c.token, c.keep)
 }
 
-// takeIdle takes over the session that was kept. It returns nil where there is none.
+// takeIdle takes the kept session. It returns nil if there is none.
 func (c *Client) takeIdle() *session {
 	c.mu.Lock()
 	defer c.mu.Unlock()

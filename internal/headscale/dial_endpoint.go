@@ -18,9 +18,8 @@ const (
 	protocolHTTP1 = "http/1.1"
 )
 
-// ErrPinMismatch says that who answered has another certificate than is expected: another
-// pod, or a sidecar that was restarted. It wraps ErrUnavailable: nothing was sent, no key
-// either.
+// ErrPinMismatch says that the server has another certificate than expected, such as another pod or
+// a restarted sidecar. It wraps ErrUnavailable: nothing was sent, not even the key.
 var ErrPinMismatch = fmt.Errorf("%w: the certificate of the admin endpoint is not the expected one", ErrUnavailable)
 
 // Pin identifies a certificate by its public key: the SHA-256 of the SubjectPublicKeyInfo, in
@@ -45,8 +44,8 @@ func ParsePin(text string) (pin Pin, err error) {
 func (p Pin) String() string { return hex.EncodeToString(p[:]) }
 
 // AdminEndpoint dials the admin endpoint of an API Key Manager, at a host and port, over
-// TLS 1.3. The pin says who may answer, and nothing else does: no name, no date, no
-// certificate authority. Its errors wrap ErrUnavailable.
+// TLS 1.3. Only the pin authenticates the server: names, dates and certificate authorities are
+// ignored. Its errors wrap ErrUnavailable.
 func AdminEndpoint(address string, pin Pin) Dialer {
 	return AdminEndpointBehind(func(ctx context.Context) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", address)

@@ -13,8 +13,7 @@ var (
 	ErrNotFound = errors.New("API key not known to Headscale")
 
 	// ErrUnavailable says that Headscale could not be reached, or did not answer
-	// in time, or was cut off in the middle. Whether it did what it was asked for
-	// is then not known. An error that Headscale answered with does not wrap it.
+	// in time, or was cut off in the middle. It is then unknown whether it executed the call. An error that Headscale answered with does not wrap it.
 	ErrUnavailable = errors.New("no answer from Headscale")
 
 	// ErrRefused says that Headscale answered with an error, which is a *Refusal.
@@ -26,8 +25,7 @@ var (
 	// ErrUnauthorized says that the bearer token was refused.
 	ErrUnauthorized = errors.New("the API key was refused")
 
-	// ErrUnsupported says that this release of Headscale lacks the call, or cannot do what
-	// it was asked for.
+	// ErrUnsupported says that this release of Headscale lacks the call, or an option of it.
 	ErrUnsupported = errors.New("this release of Headscale cannot do this")
 
 	// ErrUserNotFound says that Headscale has no user of the id.
@@ -49,11 +47,12 @@ var (
 	// ErrNoPolicy says that Headscale's database holds no policy.
 	ErrNoPolicy = errors.New("no policy was set")
 
-	// ErrPolicyMode says that Headscale reads its policy from a file, and so takes none.
+	// ErrPolicyMode says that Headscale reads its policy from a file, and so does not accept one
+	// over its API.
 	ErrPolicyMode = errors.New("Headscale's policy.mode is not database") //nolint:staticcheck // a name
 
-	// ErrTooLarge says that a request is larger than Headscale takes.
-	ErrTooLarge = errors.New("the request is larger than Headscale takes")
+	// ErrTooLarge says that a request is larger than Headscale accepts.
+	ErrTooLarge = errors.New("the request is larger than Headscale accepts")
 )
 
 // Refusal is an error that Headscale answered with. It wraps ErrRefused, and what it is known to mean:
@@ -71,7 +70,7 @@ type Refusal struct {
 // wrong there, and those of a Headscale that was taken over are an attacker's.
 const refusalQuote = 200
 
-// Error says in one sentence what Headscale said, with at most refusalQuote bytes of its words.
+// Error is Headscale's message in one sentence, with at most refusalQuote bytes of it.
 func (r *Refusal) Error() string {
 	text := ErrRefused.Error() + " with " + r.status
 	if r.Words == "" {
@@ -88,7 +87,7 @@ func (r *Refusal) Unwrap() []error {
 	return []error{ErrRefused, r.kind}
 }
 
-// refusalWords makes Headscale's words fit for a Refusal.
+// refusalWords sanitizes Headscale's words for a Refusal.
 func refusalWords(words string) string {
 	words = strings.ReplaceAll(redact.Secrets(Redact(words)), redact.Mask+redact.Mask, redact.Mask)
 	return redact.Line(words, foreignTextLimit)
@@ -123,8 +122,7 @@ func unavailable(cause string) error {
 	return fmt.Errorf("%w: %s", ErrUnavailable, foreignText(cause))
 }
 
-// foreignText makes text from outside fit for an error: without keys, on one line
-// and not too long.
+// foreignText sanitizes text from outside for an error: without keys, on one line and not too long.
 func foreignText(text string) string {
 	return redact.Line(Redact(text), foreignTextLimit)
 }

@@ -23,7 +23,7 @@ var _ = DescribeTable("A reverse proxy in front of Headscale that answers with",
 	}
 	AddReportEntry(http.StatusText(status), err.Error())
 },
-	Entry("421, as the admin endpoint does since a downgrade to gRPC", 421, "text/plain; charset=utf-8", "the Headscale that runs does not speak this", true),
+	Entry("421, as the admin endpoint does since a downgrade to gRPC", 421, "text/plain; charset=utf-8", "the running Headscale does not speak this protocol", true),
 	Entry("502", 502, "text/plain", "Bad Gateway", true),
 	Entry("502 and a page", 502, "text/html", "<h1>Bad Gateway</h1>", true),
 	Entry("502 and nothing", 502, "", "", true),

@@ -193,7 +193,7 @@ var (
 	// gatewayWords are what the statuses mean with which the admin endpoint, or another reverse proxy,
 	// answers in place of Headscale. They say nothing of what was asked for.
 	gatewayWords = map[int]string{
-		http.StatusMisdirectedRequest: "the Headscale that runs now speaks gRPC", http.StatusServiceUnavailable: "a proxy in front of Headscale has no time for it",
+		http.StatusMisdirectedRequest: "the Headscale that runs now speaks gRPC", http.StatusServiceUnavailable: "a proxy in front of Headscale is unavailable or overloaded",
 		http.StatusBadGateway: headscaleSilent, http.StatusGatewayTimeout: headscaleSilent,
 	}
 	// problemKinds are the statuses that say what a refusal of Headscale means.

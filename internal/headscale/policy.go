@@ -21,15 +21,15 @@ type Policy struct {
 	UpdatedAt time.Time
 }
 
-// policyMeanings are what Headscale says of the policy as a whole. What it says of a text is
-// passed on.
+// policyMeanings maps Headscale's messages about the policy as a whole to errors. Messages about
+// its content are returned as a Refusal.
 var policyMeanings = meanings{
 	"acl policy not found":                               ErrNoPolicy,
 	"update is disabled for modes other than 'database'": ErrPolicyMode,
 }
 
-// GetPolicy returns the policy that Headscale has. The error wraps ErrNoPolicy where none was
-// set: then everything is allowed.
+// GetPolicy returns the policy in force. The error wraps ErrNoPolicy if none was set: then
+// everything is allowed.
 func (c *Client) GetPolicy(ctx context.Context) (Policy, error) {
 	policy, err := call(ctx, c, method[Policy]{
 		limit: largeAnswerLimit, means: policyMeanings, grpc: getPolicyOverGRPC,
@@ -51,7 +51,7 @@ func getPolicyOverGRPC(ctx context.Context, conn *grpcConn) (Policy, error) {
 	return Policy{Text: answer.GetPolicy(), UpdatedAt: knownTime(timeOf(answer.GetUpdatedAt()))}, nil
 }
 
-// SetPolicy replaces the policy. An empty text allows everything, and is taken.
+// SetPolicy replaces the policy. An empty text is accepted, and allows everything.
 //
 // What Headscale finds wrong with the text is a *Refusal with its words, and what was in force
 // stays, but for v0.29.3, which may have the refused one in memory. The error wraps

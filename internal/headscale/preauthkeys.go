@@ -54,7 +54,7 @@ type PreAuthKey struct {
 	// UserID is the user that nodes registered with the key belong to. 0: none, but tags.
 	UserID uint64
 	// Reusable keys register any number of nodes, others one; Used says that one was.
-	// Ephemeral nodes are removed when they have gone away.
+	// Headscale removes Ephemeral nodes some time after they disconnect.
 	Reusable, Ephemeral, Used bool
 	// Expiration and CreatedAt are UTC. A key that was created without an expiration was never
 	// valid, and has one in the year 1. Nil: none.
@@ -63,7 +63,7 @@ type PreAuthKey struct {
 	Tags []string
 }
 
-// NewPreAuthKey is what a pre-auth key is made of.
+// NewPreAuthKey is the request to create a pre-auth key.
 type NewPreAuthKey struct {
 	// UserID may be 0 with tags, from 0.28 on.
 	UserID uint64
@@ -75,7 +75,7 @@ type NewPreAuthKey struct {
 	Expiration time.Time
 }
 
-// preAuthKeyMeanings are what Headscale says where a key is made or expired.
+// preAuthKeyMeanings maps Headscale's messages about creating or expiring a key to errors.
 var preAuthKeyMeanings = meanings{
 	"user not found":     ErrUserNotFound,
 	legacyKeyNotFound:    ErrPreAuthKeyNotFound, // up to 0.27
@@ -183,12 +183,12 @@ func (k *jsonPreAuthKey) preAuthKey() PreAuthKey {
 	}
 }
 
-// CreatePreAuthKey makes a pre-auth key, and returns it with its whole text.
+// CreatePreAuthKey creates a pre-auth key, and returns it with its whole text.
 //
 // The error wraps ErrUserNotFound where Headscale has no such user, and ErrUnsupported for a
 // key without a user up to 0.27. After an error that wraps ErrUnavailable the key may exist
-// nevertheless, and may appear in the list even later. A zero expiration is refused, because
-// Headscale would make a key of it that was never valid.
+// nevertheless, and may appear in the list even later. A zero expiration is an error, because
+// Headscale would create a key that is never valid.
 func (c *Client) CreatePreAuthKey(ctx context.Context, key NewPreAuthKey) (PreAuthKey, error) {
 	if key.Expiration.IsZero() {
 		return PreAuthKey{}, errors.New("creating a pre-auth key: the expiration is not set")
@@ -243,7 +243,7 @@ func createPreAuthKey(key NewPreAuthKey) method[PreAuthKey] {
 // before that by its UserID and its whole text.
 //
 // Where Headscale says that it does not know the key, the error wraps ErrPreAuthKeyNotFound.
-// From 0.28 to 0.29 it says nothing of the kind: whether the key is expired, only a list shows.
+// From 0.28 to 0.29 there is no such error: only a list shows whether the key is expired.
 func (c *Client) ExpirePreAuthKey(ctx context.Context, key PreAuthKey) error {
 	if key.ID == 0 {
 		return errors.New("expiring a pre-auth key: it has no ID")
@@ -285,8 +285,8 @@ func expirePreAuthKeyOverGRPC(ctx context.Context, conn *grpcConn, key PreAuthKe
 	return nil
 }
 
-// DeletePreAuthKey removes a key, expired or not. Headscale keeps expired keys for ever, and a list
-// has an end, so who makes keys again and again has to remove them. The error wraps
+// DeletePreAuthKey removes a key, expired or not. Headscale keeps expired keys forever, and lists
+// have a limit, so a caller that creates keys regularly has to delete them. The error wraps
 // ErrUnsupported up to 0.27, and may wrap ErrPreAuthKeyNotFound from 0.30 on.
 func (c *Client) DeletePreAuthKey(ctx context.Context, id uint64) error {
 	if id == 0 {

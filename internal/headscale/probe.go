@@ -33,8 +33,7 @@ func (t Transport) String() string {
 	}
 }
 
-// ProbeUserAgent is the User-Agent of the request by which a Client finds out what
-// Headscale speaks. It explains the request in Headscale's log.
+// ProbeUserAgent is the User-Agent of the request with which a Client detects the transport. It explains the request in Headscale's log.
 const ProbeUserAgent = "headscale-operator (transport probe)"
 
 const probeRequest = "GET " + apiKeysPath + " HTTP/1.1\r\n" +
@@ -46,8 +45,8 @@ const probeRequest = "GET " + apiKeysPath + " HTTP/1.1\r\n" +
 // section 4.1). The beginning of an HTTP/1 status line is no shorter.
 const frameHeaderLength = 9
 
-// probe finds out what Headscale speaks from the first bytes of its answer to an
-// HTTP/1.1 request that changes nothing. A gRPC server greets with its HTTP/2
+// probe detects the transport from the first bytes of the answer to an HTTP/1.1 request that
+// changes nothing. A gRPC server greets with its HTTP/2
 // settings and hangs up; an HTTP server answers, no matter with which status. The connection
 // is of no use afterwards, and closed.
 func probe(ctx context.Context, conn net.Conn) (Transport, error) {

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 )
 
-// session is one connection to Headscale with the transport on it, for one call at a time.
+// session is a connection to Headscale with its transport, for one call at a time.
 type session struct {
 	conn     net.Conn
 	received *traffic
@@ -79,8 +79,8 @@ func ask[Answer any](ctx context.Context, s *session, m method[Answer]) (answer 
 	return answer, err
 }
 
-// dialAndProbe connects and finds out what Headscale speaks: where TLS negotiated it, on the
-// connection itself, and else on one of its own.
+// dialAndProbe connects and detects the transport: from TLS if it negotiated one, or else with a
+// connection of its own.
 func dialAndProbe(ctx context.Context, dial Dialer) (net.Conn, Transport, error) {
 	conn, err := dial(ctx)
 	if err != nil {

@@ -30,13 +30,13 @@ type User struct {
 	CreatedAt time.Time
 }
 
-// NewUser is what a user is made of. All but the name can be set only now.
+// NewUser is the request to create a user. Only the name can be changed later.
 type NewUser struct {
 	Name, DisplayName, Email, PictureURL string
 }
 
-// userMeanings are what Headscale says of users, with the same words from 0.26 to 0.30 but where
-// it says otherwise.
+// userMeanings maps Headscale's messages about users to errors. They are the same from 0.26 to 0.30
+// unless a comment says otherwise.
 var userMeanings = meanings{
 	"user not found":                                ErrUserNotFound,
 	"user not empty":                                ErrUserHasNodes,
@@ -80,11 +80,11 @@ func listUsersOverHTTP(ctx context.Context, conn *httpConn) ([]User, error) {
 	return users, nil
 }
 
-// CreateUser makes a user. Only 0.26 checks the name, so the caller does.
+// CreateUser creates a user. Only 0.26 checks the name, so the caller has to.
 //
-// The error wraps ErrUserExists where another user has the name. After any other error the user
-// may exist nevertheless: Headscale refuses one, too, that it has made and with which it could
-// not evaluate its policy.
+// The error wraps ErrUserExists if another user has the name. After any other error the user may
+// exist nevertheless: Headscale also returns an error if it has created the user and could not
+// evaluate its policy with it.
 func (c *Client) CreateUser(ctx context.Context, user NewUser) (User, error) {
 	if user.Name == "" {
 		return User{}, errors.New("creating a user: the name is empty")
@@ -184,7 +184,7 @@ func (h *httpConn) exchangeUser(ctx context.Context, path string, request any) (
 	return checkUser(answer.User.user())
 }
 
-// checkUser returns an error for an answer that should hold a user and does not.
+// checkUser returns an error for an answer without a user.
 func checkUser(user User) (User, error) {
 	if user.ID == 0 {
 		return User{}, errNoUser

@@ -1,6 +1,6 @@
-// Package listen keeps a server of the API Key Manager listening, whatever becomes of its
-// port: what it serves is less important than the key. It limits the connections of a server,
-// too.
+// Package listen keeps a server of the API Key Manager listening: it retries if its port is taken or
+// lost, because what it serves is less important than the key. It also limits the connections of a
+// server.
 package listen
 
 import (
@@ -26,8 +26,8 @@ type Server struct {
 	Log     *slog.Logger
 }
 
-// Run serves until the context ends. It tries again and again where the address cannot be
-// listened on, and says so once.
+// Run serves until the context ends. It retries while the address cannot be
+// listened on, and logs that once.
 func (s Server) Run(ctx context.Context) {
 	again := s.Backoff()
 	failing := false
@@ -47,7 +47,7 @@ func (s Server) Run(ctx context.Context) {
 	}
 }
 
-// serve listens, says so, and serves. It returns why it ended.
+// serve listens, logs that, and serves. It returns why it ended.
 func (s Server) serve(ctx context.Context, listening func(net.Addr)) error {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", s.Address)
 	if err != nil {

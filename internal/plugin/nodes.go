@@ -17,7 +17,7 @@ import (
 
 // nodeFlags are the flags that all commands about nodes have.
 type nodeFlags struct {
-	// headscale is the Headscale that is meant, or "" for the only one.
+	// headscale is the name of the Headscale, or "" for the only one.
 	headscale string
 }
 
@@ -49,7 +49,7 @@ shown.`,
 			return a.nodes(c.Context(), flags, args, &format)
 		},
 	}
-	command.PersistentFlags().StringVar(&flags.headscale, "headscale", "", "the Headscale that is meant, where the namespace has several")
+	command.PersistentFlags().StringVar(&flags.headscale, "headscale", "", "the Headscale, if the namespace has several")
 	// The flag exists, so that this cannot fail.
 	_ = command.RegisterFlagCompletionFunc("headscale", a.completeName)
 	format.addTo(command)
@@ -90,7 +90,7 @@ func (a *app) nodes(ctx context.Context, flags *nodeFlags, args []string, format
 	return nil
 }
 
-// tailnet is a Headscale that can be asked for its nodes.
+// tailnet is a connection to a Headscale, to list and change its nodes.
 type tailnet struct {
 	hs *v1beta1.Headscale
 	*endpoint
@@ -125,7 +125,7 @@ func (a *app) tailnet(ctx context.Context, c *cluster, flags *nodeFlags) (*tailn
 	hs, err := c.chosen(ctx, args)
 	var own *exit
 	if errors.As(err, &own) && len(args) == 0 {
-		return nil, &exit{own.status, fmt.Errorf("%w; --headscale says it", err)}
+		return nil, &exit{own.status, fmt.Errorf("%w; name one with --headscale", err)}
 	}
 	if err != nil {
 		return nil, err
@@ -137,14 +137,14 @@ func (a *app) tailnet(ctx context.Context, c *cluster, flags *nodeFlags) (*tailn
 	return &tailnet{hs, forwarded, a}, nil
 }
 
-// notAsked says why a Headscale is not asked.
+// notAsked says why a Headscale cannot be queried.
 func notAsked(hs *v1beta1.Headscale, why error) error {
-	return fmt.Errorf("%w, so that Headscale %s/%s cannot be asked", why, hs.Namespace, hs.Name)
+	return fmt.Errorf("%w, so Headscale %s/%s cannot be queried", why, hs.Namespace, hs.Name)
 }
 
 func (t *tailnet) close() { _ = t.Close() }
 
-// nodes asks for all nodes, by their names.
+// nodes lists all nodes, sorted by name.
 func (t *tailnet) nodes(ctx context.Context) ([]*nodeReport, error) {
 	listed, err := t.ListNodes(ctx)
 	if err != nil {
@@ -169,7 +169,7 @@ func findNode(hs *v1beta1.Headscale, nodes []*nodeReport, argument string) (*nod
 	}
 	switch len(found) {
 	case 0:
-		return nil, fmt.Errorf("there is no node %q in Headscale %s/%s; kubectl headscale nodes lists those that it has", argument, hs.Namespace, hs.Name)
+		return nil, fmt.Errorf("there is no node %q in Headscale %s/%s; kubectl headscale nodes lists its nodes", argument, hs.Namespace, hs.Name)
 	case 1:
 		return found[0], nil
 	}
@@ -180,7 +180,7 @@ func findNode(hs *v1beta1.Headscale, nodes []*nodeReport, argument string) (*nod
 	return nil, fmt.Errorf("%q is more than one node, so name the address of one: %s", argument, strings.Join(several, ", "))
 }
 
-// nodesThat are the nodes that fit.
+// nodesThat returns the nodes that match.
 func nodesThat(nodes []*nodeReport, fits func(*nodeReport) bool) (found []*nodeReport) {
 	for _, node := range nodes {
 		if fits(node) {

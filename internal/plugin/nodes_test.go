@@ -102,7 +102,7 @@ var _ = Describe("kubectl headscale nodes", func() {
 	for version, start := range tailnets {
 		Context("of Headscale "+version, Ordered, func() {
 			var namespace string
-			const asks = " asks before it does that, and there is no terminal to ask on: --yes does it without a question\n"
+			const asks = " asks for confirmation, and there is no terminal to ask on: use --yes to skip the question\n"
 
 			BeforeAll(func(ctx SpecContext) {
 				namespace = newNamespace(ctx)
@@ -123,7 +123,7 @@ var _ = Describe("kubectl headscale nodes", func() {
 				}
 				Expect(run(ctx, namespace, "nodes", "router", "-o", "wide").Stdout).To(MatchRegexp(`^ID +NAME .* HOST +CREATED +KEY +ANNOUNCED +ROUTES +WAITING\n1 +router .*\n$`))
 				Expect(run(ctx, namespace, "nodes", "laptop", "-o", "yaml").Stdout).To(And(HavePrefix("addresses:\n"), ContainSubstring("\nname: laptop\n")))
-				Expect(run(ctx, namespace, "nodes", "absent")).To(Equal(result{"", `error: there is no node "absent" in Headscale ` + namespace + "/headscale; kubectl headscale nodes lists those that it has\n", ExitFailure}))
+				Expect(run(ctx, namespace, "nodes", "absent")).To(Equal(result{"", `error: there is no node "absent" in Headscale ` + namespace + "/headscale; kubectl headscale nodes lists its nodes\n", ExitFailure}))
 			})
 
 			It("completes names and routes", func(ctx SpecContext) {
@@ -185,14 +185,14 @@ var _ = Describe("kubectl headscale nodes", func() {
 		newHeadscale(ctx, namespace, "one")
 		newHeadscale(ctx, namespace, "other")
 		for words, args := range map[string][]string{
-			"kubectl headscale nodes takes one NODE, and was given 2":                {"a", "b"},
-			"kubectl headscale nodes expire takes one NODE, and was given 0":         {"expire"},
-			"kubectl headscale nodes approve-routes takes a NODE":                    {"approve-routes"},
-			`"router" is no ROUTE, such as 10.1.0.0/24`:                              {"approve-routes", "a", "router"},
-			"10.1.0.1/24 is no ROUTE, because it has bits behind its mask: 10.1.0.0": {"approve-routes", "a", "10.1.0.1/24"},
-			"has 2 Headscales, so say which one: one, other; --headscale says it":    {},
-			`"a/b" is not the NAME of a Headscale`:                                   {"--headscale", "a/b"},
-			"the formats are wide, json and yaml":                                    {"-o", "table"},
+			"kubectl headscale nodes takes one NODE, and was given 2":                   {"a", "b"},
+			"kubectl headscale nodes expire takes one NODE, and was given 0":            {"expire"},
+			"kubectl headscale nodes approve-routes takes a NODE":                       {"approve-routes"},
+			`"router" is no ROUTE, such as 10.1.0.0/24`:                                 {"approve-routes", "a", "router"},
+			"10.1.0.1/24 is no ROUTE, because it has bits behind its mask: 10.1.0.0":    {"approve-routes", "a", "10.1.0.1/24"},
+			"has 2 Headscales, so say which one: one, other; name one with --headscale": {},
+			`"a/b" is not the NAME of a Headscale`:                                      {"--headscale", "a/b"},
+			"the formats are wide, json and yaml":                                       {"-o", "table"},
 		} {
 			Expect(run(ctx, namespace, append([]string{"nodes"}, args...)...)).To(And(HaveField("Status", ExitUsage), HaveField("Stderr", ContainSubstring(words))))
 		}
@@ -203,7 +203,7 @@ var _ = Describe("kubectl headscale nodes", func() {
 		namespace := newNamespace(ctx)
 		socket, transport := tailnets["v0.30 by its contract"](ctx)
 		ports := behindPort(ctx, namespace, socket, transport)
-		notAsked := ", so that Headscale " + namespace + "/headscale cannot be asked\n"
+		notAsked := ", so Headscale " + namespace + "/headscale cannot be queried\n"
 		headscales := role(ctx, rbacv1.PolicyRule{APIGroups: []string{v1beta1.GroupName}, Resources: []string{"headscales"}, Verbs: []string{"list"}})
 		secrets := role(ctx, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get"}})
 		forward := role(ctx, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"pods/portforward"}, Verbs: []string{"create"}})

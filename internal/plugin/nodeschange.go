@@ -13,7 +13,7 @@ import (
 	"infrado.cloud/headscale-operator/internal/headscale"
 )
 
-// nodeChange is something that is done to a node.
+// nodeChange is a planned change of a node.
 type nodeChange struct {
 	// question asks before it is done, and done says that it was. Where do is nil, done says why there
 	// is nothing to do.
@@ -34,7 +34,7 @@ Asks before it does that.`,
   kubectl headscale nodes approve-routes router 10.1.0.0/24 --yes`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usagef("%s takes a NODE, and the ROUTEs that are meant unless those are all that wait", c.CommandPath())
+				return usagef("%s takes a NODE, and the ROUTEs, unless all that wait for approval are to be approved", c.CommandPath())
 			}
 			return checkRoutes(args[1:])
 		},
@@ -42,7 +42,8 @@ Asks before it does that.`,
 	}, planRoutes)
 }
 
-// checkRoutes refuses what Headscale would take for no route, or for one that no node announces.
+// checkRoutes returns an error for what Headscale would not accept as a route, or would normalize
+// to another one.
 func checkRoutes(routes []string) error {
 	for _, route := range routes {
 		prefix, err := netip.ParsePrefix(route)
@@ -56,7 +57,7 @@ func checkRoutes(routes []string) error {
 	return nil
 }
 
-// planRoutes approves routes of a node beside those that are approved.
+// planRoutes plans the approval of more routes of a node.
 func planRoutes(node *nodeReport, routes []string) nodeChange {
 	if len(routes) == 0 {
 		routes = node.WaitingRoutes
@@ -88,7 +89,7 @@ func join(list []string) string { return oneLine(strings.Join(list, ", ")) }
 func (a *app) expireNodeCommand(flags *nodeFlags) *cobra.Command {
 	return a.nodeChangeCommand(flags, &cobra.Command{
 		Use:   "expire NODE",
-		Short: "Have a node log in again",
+		Short: "Expire a node, so that it has to log in again",
 		Long: `Expires a node: it is cut off from the tailnet until it logs in again, and keeps its
 addresses.
 
@@ -133,7 +134,7 @@ func planDeletion(node *nodeReport, _ []string) nodeChange {
 	}
 }
 
-// oneNode wants exactly one NODE.
+// oneNode requires exactly one NODE.
 func oneNode(c *cobra.Command, args []string) error {
 	if len(args) != 1 {
 		return usagef("%s takes one NODE, and was given %d: %q", c.CommandPath(), len(args), args)
@@ -147,16 +148,16 @@ func (a *app) nodeChangeCommand(flags *nodeFlags, command *cobra.Command, plan f
 	var format output
 	command.RunE = func(c *cobra.Command, args []string) error {
 		if !yes && !a.canAsk() {
-			return usagef("%s asks before it does that, and there is no terminal to ask on: --yes does it without a question", c.CommandPath())
+			return usagef("%s asks for confirmation, and there is no terminal to ask on: use --yes to skip the question", c.CommandPath())
 		}
 		return a.changeNode(c.Context(), flags, args, yes, &format, plan)
 	}
-	command.Flags().BoolVarP(&yes, "yes", "y", false, "do it without a question")
+	command.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask for confirmation")
 	format.addTo(command)
 	return command
 }
 
-// changeNode asks, changes a node, and prints what it has done.
+// changeNode asks for confirmation, changes a node, and prints what it has done.
 func (a *app) changeNode(ctx context.Context, flags *nodeFlags, args []string, yes bool, format *output, plan func(*nodeReport, []string) nodeChange) error {
 	t, nodes, err := a.tailnetNodes(ctx, flags)
 	if err != nil {
@@ -215,7 +216,7 @@ func (t *tailnet) again(ctx context.Context, node *nodeReport) (*nodeReport, err
 	return same[0], nil
 }
 
-// outcome says what became of a change that failed.
+// outcome explains an error of a change.
 func (t *tailnet) outcome(err error) error {
 	switch {
 	case err == nil:

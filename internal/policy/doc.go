@@ -1,4 +1,3 @@
-// Package policy joins the parts of a tailnet's policy to one, and compares policies by meaning.
-// It knows HuJSON, and of Headscale only which sections exist: what is in them is Headscale's to
-// judge.
+// Package policy joins the parts of a tailnet's policy, and compares policies by meaning. It parses
+// HuJSON, and knows which sections a policy of Headscale has; Headscale itself validates their content.
 package policy

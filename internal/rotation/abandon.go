@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Leftovers are what is left of a credential whose owner goes away: the IDs of all that the
+// Leftovers are what is left of a credential whose owner is being deleted: the IDs of all that the
 // backend may still accept, and until when one may appear that is not listed yet; zero: none may.
 func (v View[F]) Leftovers() (ids []string, appearsUntil time.Time) {
 	if v.Record != nil && !v.Record.Ours {
@@ -36,7 +36,7 @@ func (v View[F]) expired(key Credential[F]) bool {
 	return v.refused(key) || !key.Expiration.IsZero() && !v.Tag.Owns(key.Expiration) && !v.Now.Before(key.Expiration)
 }
 
-// Abandon has everything expired that is left of the credential, because its owner goes away, and
+// Abandon has everything expired that is left of the credential, because its owner is being deleted, and
 // returns what it has read, and until when one more may appear. The Store is not written to.
 func (r *Rotator[F]) Abandon(ctx context.Context) (View[F], time.Time, error) {
 	view, err := r.observe(ctx)
@@ -44,7 +44,7 @@ func (r *Rotator[F]) Abandon(ctx context.Context) (View[F], time.Time, error) {
 		return view, time.Time{}, &ObserveError{err}
 	}
 	ids, appearsUntil := view.Leftovers()
-	decision := Decision{Action: Revoke, Reason: ReasonSettling, Message: "the owner of the " + r.Rules.Noun + " goes away"}
+	decision := Decision{Action: Revoke, Reason: ReasonSettling, Message: "the owner of the " + r.Rules.Noun + " is being deleted"}
 	var failed error
 	for _, id := range ids {
 		failed = errors.Join(failed, r.expire(ctx, id, decision))

@@ -238,12 +238,12 @@ var _ = Describe("kubectl headscale nodes", func() {
 		Expect(router.Register(ctx, url, key.Key.Reveal())).To(BeTrue())
 
 		By("having no kubelet yet, and then one")
-		Expect(plugin("nodes")).To(And(HaveField("Status", 1), HaveField("Stdout", ""), HaveField("Stderr", MatchRegexp(`^error: .*, so that Headscale `+namespace+`/headscale cannot be asked\n$`))))
+		Expect(plugin("nodes")).To(And(HaveField("Status", 1), HaveField("Stdout", ""), HaveField("Stderr", MatchRegexp(`^error: .*, so Headscale `+namespace+`/headscale cannot be queried\n$`))))
 		bindToKubelet(ctx, hs, &plugintest.Kubelet{Ports: map[string]string{"9102": hs.pod.Address(containerManager, "apikey-admin")}})
 		Expect(plugin("nodes")).To(And(HaveField("Status", 0), HaveField("Stderr", ""), HaveField("Stdout", MatchRegexp(`\n1 +router +alice +100\.64\.0\.1\S* .* - +10\.1\.0\.0/24,10\.2\.0\.0/24\n$`))))
 
 		By("approving its routes, expiring and deleting it")
-		Expect(plugin("nodes", "approve-routes", "router")).To(And(HaveField("Status", 2), HaveField("Stderr", HaveSuffix("--yes does it without a question\n"))))
+		Expect(plugin("nodes", "approve-routes", "router")).To(And(HaveField("Status", 2), HaveField("Stderr", HaveSuffix("use --yes to skip the question\n"))))
 		Expect(plugin("nodes", "approve-routes", "router", "10.2.0.0/24", "--yes")).To(And(HaveField("Status", 0), HaveField("Stdout", HavePrefix("Approved 10.2.0.0/24 for node router (id 1, user alice, 100.64.0.1"))))
 		Expect(hs.nodes(ctx)).To(ConsistOf(HaveField("ApprovedRoutes", ConsistOf("10.2.0.0/24"))))
 		Expect(kubectl(ctx, dir, plane.Kubeconfig(), "__complete", "headscale", "nodes", "-n", namespace, "approve-routes", "router", "").Stdout).To(HavePrefix("10.1.0.0/24\n:4\n"))

@@ -25,7 +25,7 @@ import (
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
-// preflight is what one reconcile found out about the preflight of a change.
+// preflight is the state of the preflight of a change in one reconcile.
 type preflight struct {
 	// known is whether it is known if a preflight is needed, and record what the status is to
 	// say of one; nil: none is needed.
@@ -54,7 +54,7 @@ func (p *preflight) describe(said *v1beta1.PreflightStatus, applied bool) *v1bet
 // heldError says why a change does not reach the StatefulSet.
 type heldError struct {
 	reason, message string
-	// after is how long until it is looked at again; zero: when something changes.
+	// after is how long until the next reconcile; zero: when something changes.
 	after time.Duration
 	// waiting is whether it ends by itself.
 	waiting bool
@@ -66,14 +66,15 @@ func (e *heldError) Error() string { return e.message }
 // Reason is the reason of the condition that reports it.
 func (e *heldError) Reason() string { return e.reason }
 
-// RetryAfter is how long until it is looked at again.
+// RetryAfter is how long until the next reconcile.
 func (e *heldError) RetryAfter() time.Duration { return e.after }
 
 // Waiting says whether it ends by itself.
 func (e *heldError) Waiting() bool { return e.waiting }
 
-// tryOut is asked before the StatefulSet is created or changed. Where the change could take down a
-// Headscale that is ready, a preflight checks it first, and it is held up until that has passed.
+// tryOut is called before the StatefulSet is created or changed. If the change could take down a
+// Headscale that is ready, a preflight checks it first, and the change is held up until the
+// preflight has passed.
 func (r *Reconciler) tryOut(ctx context.Context, s scope, o *observed, want *resources.Objects, live, planned *appsv1.StatefulSet) error {
 	var err error
 	if o.policy, err = r.storedPolicy(ctx, s, want); err != nil {
@@ -109,9 +110,9 @@ func (r *Reconciler) tryOut(ctx context.Context, s scope, o *observed, want *res
 	return nil
 }
 
-// needsPreflight reports whether a change needs a preflight: where it changes how Headscale
-// runs, and there is one to lose. That its pod is restarted meanwhile changes nothing about a
-// preflight that has begun.
+// needsPreflight reports whether a change needs a preflight: it changes how Headscale runs, and a
+// Headscale is running. A preflight that has begun continues even if that pod is restarted
+// meanwhile.
 func needsPreflight(s scope, o observed, digest string, live, planned *appsv1.StatefulSet) bool {
 	if s.headscale.Spec.Preflight == v1beta1.PreflightNever || stopped(s.headscale) {
 		return false
@@ -159,7 +160,7 @@ func (r *Reconciler) orphan(ctx context.Context, s scope) (*corev1.Pod, error) {
 	}
 }
 
-// preflightFacts reads what is known of a preflight.
+// preflightFacts reads the inputs of a decision about a preflight.
 func (r *Reconciler) preflightFacts(ctx context.Context, s scope, digest string) (*preflightFacts, error) {
 	facts := &preflightFacts{
 		mode: s.headscale.Spec.Preflight, generation: s.headscale.Generation,
@@ -277,8 +278,8 @@ func (r *Reconciler) prunePreflight(ctx context.Context, s scope) error {
 	)
 }
 
-// endPreflight is what follows from an apply, or from a spec that cannot be applied: what is no
-// longer needed is deleted. An error that may end by itself leaves open whether it is.
+// endPreflight deletes what is no longer needed after an apply, or for a spec that cannot be
+// applied. After a transient error it deletes nothing.
 func (r *Reconciler) endPreflight(ctx context.Context, s scope, o *observed, err error) error {
 	p := &o.preflight
 	failed := status.Classify(err)

@@ -23,7 +23,7 @@ import (
 // it: its deadline, and some time for Kubernetes to say so.
 const preflightEnds = (resources.PreflightDeadline + 30) * time.Second
 
-// attemptResult is what one attempt of a preflight has shown.
+// attemptResult is the result of one attempt of a preflight.
 type attemptResult struct {
 	// outcome is PreflightRunning, PreflightPassed, PreflightRefused or PreflightUnknown.
 	outcome v1beta1.PreflightOutcome
@@ -31,7 +31,7 @@ type attemptResult struct {
 	reason, message string
 }
 
-// judgeAttempt judges the Job of a preflight by its pod, which may be nil. failedCreate is why
+// judgeAttempt derives the result of an attempt from its Job and its pod, which may be nil. failedCreate is why
 // Kubernetes did not create the pod, or "".
 func judgeAttempt(job *batchv1.Job, pod *corev1.Pod, failedCreate string, now time.Time) attemptResult {
 	var container *corev1.ContainerStatus
@@ -58,7 +58,7 @@ func judgeAttempt(job *batchv1.Job, pod *corev1.Pod, failedCreate string, now ti
 	}
 }
 
-// endOfJob says that a Job ended without a word of its pod, or "".
+// endOfJob says that a Job ended without a result of its pod, or "".
 func endOfJob(job *batchv1.Job, now time.Time) string {
 	for i := range job.Status.Conditions {
 		if condition := &job.Status.Conditions[i]; condition.Type == batchv1.JobFailed && condition.Status == corev1.ConditionTrue {
@@ -90,12 +90,12 @@ func whyPending(pod *corev1.Pod) string {
 	return ""
 }
 
-// cannotStart reports whether that is why a container waits that no wait will start.
+// cannotStart reports whether a container that waits for this reason will never start.
 func cannotStart(reason string) bool {
 	return slices.Contains(imageReasons, reason) || slices.Contains(startReasons, reason)
 }
 
-// judgeWaiting judges a container that cannot be started.
+// judgeWaiting returns the result for a container that cannot be started.
 func judgeWaiting(container *corev1.ContainerStatus) attemptResult {
 	waiting := container.State.Waiting
 	refused := cannotBeStarted(waiting.Reason, waiting.Message)
@@ -111,18 +111,18 @@ func cannotBeStarted(reason, message string) attemptResult {
 	return attemptResult{outcome: v1beta1.PreflightRefused, reason: v1beta1.ReasonCannotStart, message: "its container cannot be started: " + said(reason, message)}
 }
 
-// unreachable is how Go says that a server did not answer, which may be so for a moment.
+// unreachable matches Go's errors for a server that did not answer, which may be transient.
 var unreachable = regexp.MustCompile(`(?i)connection refused|connection reset|i/o timeout|deadline exceeded|Client\.Timeout|TLS handshake timeout|` +
 	`network is unreachable|no route to host|server misbehaving|unexpected EOF|: EOF|\b(429 Too Many Requests|50[0234] [A-Z])`)
 
-// unknownHost is how Go says that there is no such name, which is usually a mistake.
+// unknownHost is Go's error for a name that does not exist, which is usually a mistake in the spec.
 const unknownHost = "no such host"
 
 // ofDERPMap are the words of Headscale v0.26 about a DERP map that it could not get. It ends
 // because the map is empty, and says why before that.
 var ofDERPMap = regexp.MustCompile(`(?m)^.*Could not load DERP map.*$`)
 
-// judgeEnd judges a Headscale that ended by its last words.
+// judgeEnd returns the result for a Headscale that exited, by its last log lines.
 func judgeEnd(end *corev1.ContainerStateTerminated) attemptResult {
 	words := redact.LastWords(end.Message)
 	decisive := words
@@ -153,8 +153,8 @@ func attemptOf(job *batchv1.Job) int32 {
 }
 
 // How long after an attempt that was inconclusive the next one begins, at first and at most. It is
-// also the time after a refusal: what Headscale refuses may be outside the spec, such as what an
-// OIDC issuer says, and be put right there.
+// also the time after a refusal: the cause may be outside the spec, such as at an OIDC issuer, and
+// be fixed there.
 const (
 	firstPreflightRetry   = 10 * time.Second
 	longestPreflightRetry = 5 * time.Minute
@@ -176,7 +176,7 @@ func doubling(first, longest time.Duration, attempts int32) time.Duration {
 	return wait
 }
 
-// preflightFacts are what is known of a preflight that is needed.
+// preflightFacts are the inputs of a decision about a preflight that is needed.
 type preflightFacts struct {
 	mode       v1beta1.PreflightMode
 	generation int64
@@ -193,7 +193,7 @@ type preflightFacts struct {
 	now           time.Time
 }
 
-// preflightDecision says what is to be done about a preflight that is needed.
+// preflightDecision is the decision about a preflight that is needed.
 type preflightDecision struct {
 	// record is what the status is to say.
 	record v1beta1.PreflightStatus
@@ -212,7 +212,7 @@ type preflightDecision struct {
 // has reached the cache: without either it would be run once more.
 const jobRetention = time.Second
 
-// decidePreflight decides whether a change may be made, and what to do to find out.
+// decidePreflight decides whether a change may be applied, and whether an attempt begins.
 func decidePreflight(f *preflightFacts) preflightDecision {
 	d := preflightDecision{record: recordOf(f), hold: true}
 	switch last := d.record; {
@@ -263,7 +263,7 @@ func recordOf(f *preflightFacts) v1beta1.PreflightStatus {
 	return v1beta1.PreflightStatus{Generation: f.generation, Digest: f.digest, Outcome: v1beta1.PreflightRunning, StartedAt: &began}
 }
 
-// conclude takes over what an attempt has shown, if it has.
+// conclude records the result of an attempt, if there is one.
 func (d *preflightDecision) conclude(f *preflightFacts) {
 	result, record := f.result, &d.record
 	switch result.outcome {
@@ -315,7 +315,7 @@ func deadlineOf(record *v1beta1.PreflightStatus) time.Time {
 	return record.StartedAt.Add(progressDeadline)
 }
 
-// fail is an attempt that the cluster does not let begin.
+// fail records an attempt that the cluster prevented.
 func (d *preflightDecision) fail(f *preflightFacts, attempt int32, why string) {
 	d.end(f, attempt, attemptResult{outcome: v1beta1.PreflightUnknown, message: why})
 	if d.record.RetryAt != nil {
@@ -340,11 +340,11 @@ func (d *preflightDecision) cannotBegin(f *preflightFacts, why string) {
 	d.fail(f, d.record.Attempts+1, why)
 }
 
-// whyStuck says why a Job that is being deleted stays, and what to do about that.
+// whyStuck says why a Job that is being deleted remains, and what to do.
 func whyStuck(job *batchv1.Job) string {
-	since := fmt.Sprintf("Job %s is being deleted since %s, and stays because of ", job.Name, text(job.DeletionTimestamp.Time))
+	since := fmt.Sprintf("Job %s is being deleted since %s, and remains because of ", job.Name, text(job.DeletionTimestamp.Time))
 	if slices.Contains(job.Finalizers, metav1.FinalizerDeleteDependents) {
-		return since + fmt.Sprintf("its pod, which stays, too (finalizers: %s): see kubectl describe pods --selector=%s=%s",
+		return since + fmt.Sprintf("its pod, which remains, too (finalizers: %s): see kubectl describe pods --selector=%s=%s",
 			strings.Join(job.Finalizers, ", "), batchv1.JobNameLabel, job.Name)
 	}
 	return since + fmt.Sprintf("its finalizers (%s): remove them with kubectl edit job %s", strings.Join(job.Finalizers, ", "), job.Name)

@@ -283,7 +283,7 @@ func TestPreflightBehindAPodThatStays(t *testing.T) {
 	job := attemptJob("b", 1, 0)
 	job.DeletionTimestamp, job.Finalizers = &deleted, []string{metav1.FinalizerDeleteDependents}
 	d := decidePreflight(&preflightFacts{digest: "a", job: job, now: preflightBegan.Add(stuckAfter)})
-	g.Expect(d.record.Message).To(ContainSubstring("because of its pod, which stays, too (finalizers: foregroundDeletion): see kubectl describe pods --selector=batch.kubernetes.io/job-name=hs-preflight"))
+	g.Expect(d.record.Message).To(ContainSubstring("because of its pod, which remains, too (finalizers: foregroundDeletion): see kubectl describe pods --selector=batch.kubernetes.io/job-name=hs-preflight"))
 }
 
 // Where it is not known which policy Headscale would find, nothing is tried, and what was refused stays so.

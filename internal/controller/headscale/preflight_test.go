@@ -217,7 +217,7 @@ var _ = Describe("A preflight", func() {
 		Eventually(job(ctx)).WithContext(ctx).Should(HaveField("DeletionTimestamp", Not(BeNil())))
 		o.advance(stuckAfter)
 		o.touch(ctx, "headscale")
-		Eventually(ready(ctx)).WithContext(ctx).Should(be("False", v1beta1.ReasonPreflightUnknown, "and stays because of its finalizers (example.com/audit): remove them with kubectl edit job headscale-preflight"))
+		Eventually(ready(ctx)).WithContext(ctx).Should(be("False", v1beta1.ReasonPreflightUnknown, "and remains because of its finalizers (example.com/audit): remove them with kubectl edit job headscale-preflight"))
 		finalizers("null")
 		Eventually(func(g Gomega) *batchv1.Job {
 			o.advance(time.Second)

@@ -74,7 +74,7 @@ func (in *Instances) readCredentials(ctx context.Context, hs *v1beta1.Headscale,
 	case err != nil:
 		return credentials{}, fmt.Errorf("reading the API key of Headscale %s/%s: %w", hs.Namespace, hs.Name, err)
 	case !v1beta1.IsAPIKeySecret(stored.Labels):
-		return credentials{}, notReady(hs, fmt.Sprintf("Secret %s is not one of an API Key Manager", secret.Name))
+		return credentials{}, notReady(hs, fmt.Sprintf("Secret %s was not written by an API Key Manager", secret.Name))
 	case len(stored.Data[v1beta1.SecretDataKey]) == 0:
 		return credentials{}, notReady(hs, fmt.Sprintf("no API key is in Secret %s yet", secret.Name))
 	}
@@ -82,7 +82,7 @@ func (in *Instances) readCredentials(ctx context.Context, hs *v1beta1.Headscale,
 	if err != nil {
 		return credentials{}, &Problem{Because: v1beta1.ReasonEndpointUnreachable, Message: fmt.Sprintf(
 			"The API Key Manager of Headscale %s/%s has not reported its admin endpoint yet: Secret %s has no annotation %s; "+
-				"an older API Key Manager has none: set no spec.api_key.manager_image", hs.Namespace, hs.Name, secret.Name, v1beta1.AnnotationAdminCertificate)}
+				"an older API Key Manager has none: leave out spec.api_key.manager_image", hs.Namespace, hs.Name, secret.Name, v1beta1.AnnotationAdminCertificate)}
 	}
 	return credentials{key: headscale.NewKey(string(stored.Data[v1beta1.SecretDataKey])), pin: pin}, nil
 }

@@ -1,10 +1,11 @@
-// Package instance leads from a reference to a Headscale to the Headscale itself: whether the
-// namespace that refers to it may, whether it runs, its admin API, and one snapshot of what it
-// has, which all objects share that refer to it. It knows no kind of these objects.
+// Package instance gives controllers access to the Headscale that an object refers to: whether the
+// namespace of the object may refer to it, whether it runs, its admin API, and one snapshot of its
+// users, nodes, pre-auth keys and policy, which all objects that refer to it share. The package is
+// independent of the kinds of these objects.
 //
 // The snapshot is read once in MaxAge while there are such objects, updated with what the operator
-// writes, and read anew after an error. Calls to one Headscale are serialized; calls to different
-// ones are not. While a Headscale does not answer, one timer retries, not every object. Of one that
-// answers slowly, one object of each kind is reconciled at a time, so that there are workers for the
-// others; the objects that are not wait, and are named again when it is their turn.
+// writes, and read again after an error. Calls to one Headscale are serialized; calls to different
+// ones are not. While a Headscale does not answer, one timer retries, not every object. While it
+// answers slowly, only one object of each kind is reconciled at a time, so there are workers for
+// other Headscales; the other objects wait, and are enqueued when it is their turn.
 package instance

@@ -90,8 +90,8 @@ type Kind struct {
 
 	events chan event.GenericEvent
 
-	lock  sync.Mutex
-	lines map[client.ObjectKey]*line
+	lock   sync.Mutex
+	queues map[client.ObjectKey]*waitQueue
 }
 
 // Options are what Instances work with.
@@ -178,7 +178,7 @@ type Instance struct {
 
 	name client.ObjectKey
 	in   *Instances
-	// patient is whether the reconcile waits for its turn also where that takes long.
+	// patient is whether the reconcile waits for its turn even if that takes long.
 	patient bool
 }
 
@@ -256,7 +256,7 @@ func (i *Instance) AllowsUsersOf(ctx context.Context, namespace string) (bool, e
 }
 
 // Snapshot returns what the Headscale has: read at most MaxAge ago, or now. It fails with a
-// Problem where it cannot be read, until something changes or the next look succeeds, and with an
+// Problem where it cannot be read, until something changes or the next poll succeeds, and with an
 // error that IsBusy knows.
 func (i *Instance) Snapshot(ctx context.Context) (*Snapshot, error) {
 	s := i.shared()
@@ -268,7 +268,7 @@ func (i *Instance) turnOf(s *shared) func(context.Context, func() time.Time) err
 	if i.patient {
 		return s.calls.wait
 	}
-	return s.calls.try
+	return s.calls.tryWait
 }
 
 // Nodes returns the snapshot with nodes.
@@ -338,13 +338,13 @@ func (i *Instance) shared() *shared {
 	defer i.in.lock.Unlock()
 	s := i.in.known[i.name]
 	if s == nil {
-		s = &shared{name: i.name, calls: newTurn()}
+		s = &shared{name: i.name, calls: newCallLock()}
 		i.in.known[i.name] = s
 	}
 	return s
 }
 
-// Reset has a Headscale looked at again that could not be asked: something about it has changed.
+// Reset has a Headscale polled again that could not be called, because something about it has changed.
 func (in *Instances) Reset(name client.ObjectKey) {
 	in.lock.Lock()
 	s := in.known[name]

@@ -13,7 +13,7 @@ import (
 )
 
 // Problem is why an object cannot be what it should be in its Headscale. Something reports when
-// that changes: a watch, or the next look at the Headscale.
+// that changes: a watch, or the next poll of the Headscale.
 type Problem struct {
 	// Because is the reason of the condition that reports it.
 	Because string
@@ -70,7 +70,7 @@ func problemOf(name fmt.Stringer, headscale *v1beta1.Headscale) error {
 			"Headscale %s is stopped because its spec.replicas is 0; set it to 1 to start it", name)}
 	case !headscale.Spec.APIKey.Managed():
 		return &Problem{Because: v1beta1.ReasonManagerOff, Lasting: true, Message: fmt.Sprintf(
-			"No API Key Manager runs next to Headscale %s, because its spec.api_key.auto_manage is false; the operator needs the key that it keeps: set it to true", name)}
+			"No API Key Manager runs next to Headscale %s, because its spec.api_key.auto_manage is false; the operator needs the key that it manages: set it to true", name)}
 	default:
 		return nil
 	}
@@ -94,16 +94,16 @@ func explain(name, address string, err error) error {
 		return nil
 	case errors.Is(err, headscale.ErrUnauthorized):
 		problem.Because = v1beta1.ReasonKeyRefused
-		problem.Message = fmt.Sprintf("The API Key Manager of Headscale %s refuses the key in the Secret of its API key: "+
-			"somebody else wrote that Secret, or the key was just replaced; kubectl headscale status tells more", name)
+		problem.Message = fmt.Sprintf("The API Key Manager of Headscale %s refuses the API key in its Secret: "+
+			"somebody else wrote that Secret, or the key was just replaced; see kubectl headscale status", name)
 	case errors.Is(err, headscale.ErrPinMismatch):
 		problem.Because = v1beta1.ReasonEndpointUnreachable
-		problem.Message = fmt.Sprintf("At %s, another certificate is shown than the Secret of the API key of Headscale %s names: "+
-			"its API Key Manager has just started, or cannot write the Secret, or somebody else answers there", address, name)
+		problem.Message = fmt.Sprintf("The certificate at %s is not the one that the Secret of the API key of Headscale %s identifies: "+
+			"its API Key Manager has just started, or cannot write the Secret, or another server answers there", address, name)
 	case errors.Is(err, headscale.ErrUnavailable):
 		problem.Because = v1beta1.ReasonEndpointUnreachable
 		problem.Message = fmt.Sprintf("The admin endpoint of Headscale %s at %s cannot be reached; "+
-			"does a NetworkPolicy keep the operator from port %d of the pod? %v", name, address, resources.AdminPort, err)
+			"does a NetworkPolicy block the operator's connections to port %d of the pod? %v", name, address, resources.AdminPort, err)
 	case errors.Is(err, headscale.ErrUnsupported):
 		problem.Because, problem.Lasting = v1beta1.ReasonUnsupported, true
 		problem.Message = fmt.Sprintf("The release of Headscale %s cannot do this: %v", name, err)

@@ -12,35 +12,35 @@ import (
 	"infrado.cloud/headscale-operator/internal/headscale"
 )
 
-// firstRetry is how long after a failure a Headscale is looked at again. It doubles with each
+// firstRetry is how long after a failure a Headscale is polled again. It doubles with each
 // further one, up to longestRetry.
 const (
 	firstRetry   = time.Second
 	longestRetry = 30 * time.Second
 )
 
-// shared is what all objects that refer to one Headscale have in common.
+// shared is the state that all objects that refer to one Headscale share.
 type shared struct {
 	name client.ObjectKey
 
-	// calls is who may make calls to the Headscale.
-	calls *turn
-	// api is the connection, and credentials what it was made with; nil: none. Under calls.
+	// calls serializes the calls to the Headscale.
+	calls *callLock
+	// api is the connection, and credentials are those it was made with; nil: none. Guarded by calls.
 	api         API
 	credentials credentials
 	connectedTo target
 
 	// lock is held for a moment, and never while calls is waited for.
 	lock sync.Mutex
-	// about is what snapshot and problem are about.
+	// about is the target of snapshot and problem.
 	about target
 	// snapshot is the last one that was read, and readAt when; zero: it is not to be trusted.
 	snapshot *Snapshot
 	readAt   time.Time
-	// problem is why the snapshot cannot be used; nil: nothing, or nobody has looked.
+	// problem is why the snapshot cannot be used; nil: it can, or it was not read yet.
 	problem error
-	// told is the problem of the last read, which all objects know of; nil: it had none.
-	told error
+	// lastProblem is the problem of the last read, for which all objects were enqueued; nil: it had none.
+	lastProblem error
 	// uncertain is whether some objects may have reported a problem since the last read.
 	uncertain bool
 	retry     time.Duration
@@ -50,14 +50,14 @@ type shared struct {
 	wanted need
 }
 
-// want has the snapshots from now on have pre-auth keys or the policy, too.
+// want adds pre-auth keys or the policy to what snapshots have from now on.
 func (s *shared) want(more need) {
 	s.lock.Lock()
 	defer s.lock.Unlock()
 	s.wanted = s.wanted.and(more)
 }
 
-// wantOnly has the snapshots from now on have what is needed, and no more.
+// wantOnly sets what snapshots have from now on.
 func (s *shared) wantOnly(needed need) {
 	s.lock.Lock()
 	defer s.lock.Unlock()
@@ -84,7 +84,7 @@ func (s *shared) snapshotOf(ctx context.Context, in *Instances, hs *v1beta1.Head
 	if err := take(ctx, in.Now); err != nil {
 		return nil, err
 	}
-	defer s.giveTurn(in)
+	defer s.releaseCalls(in)
 	if snapshot, err := s.known(in, at); snapshot != nil || err != nil {
 		return snapshot, err
 	}
@@ -155,9 +155,9 @@ func (s *shared) reread(ctx context.Context, in *Instances, hs *v1beta1.Headscal
 	return s.refresh(ctx, in, hs, at, referring)
 }
 
-// refresh reads a new snapshot with what those need that refer to the Headscale, and has those
-// reconciled for which it makes a difference, whoever it is read for: nobody compares with the old
-// one again. The caller has calls.
+// refresh reads a new snapshot with what those need that refer to the Headscale, and
+// enqueues those that the difference concerns, whichever reconcile it is read for: the old one is not
+// compared again. The caller holds calls.
 func (s *shared) refresh(ctx context.Context, in *Instances, hs *v1beta1.Headscale, at target, referring referring) (*Snapshot, error) {
 	var read *Snapshot
 	needed := s.need(referring.need())
@@ -170,10 +170,10 @@ func (s *shared) refresh(ctx context.Context, in *Instances, hs *v1beta1.Headsca
 		read = nil
 	}
 	if ctx.Err() != nil && err != nil {
-		return nil, err // of the caller, and not of the Headscale
+		return nil, err // the caller was cancelled; this says nothing about the Headscale
 	}
 	concerned := s.note(in, at, read, err).concerns(referring)
-	go concerned.tell(in.ctx) // A controller that takes them may not have started.
+	go concerned.enqueue(in.ctx) // In a goroutine, because a controller may not have started.
 	return read, err
 }
 
@@ -181,8 +181,8 @@ func (s *shared) refresh(ctx context.Context, in *Instances, hs *v1beta1.Headsca
 func (s *shared) note(in *Instances, at target, read *Snapshot, err error) *change {
 	s.lock.Lock()
 	defer s.lock.Unlock()
-	found := &change{before: s.snapshot, after: read, failedBefore: s.told, failedAfter: err, uncertain: s.uncertain}
-	s.about, s.snapshot, s.readAt, s.problem, s.told, s.uncertain = at, read, in.Now(), err, err, false
+	found := &change{before: s.snapshot, after: read, failedBefore: s.lastProblem, failedAfter: err, uncertain: s.uncertain}
+	s.about, s.snapshot, s.readAt, s.problem, s.lastProblem, s.uncertain = at, read, in.Now(), err, err, false
 	if err != nil {
 		s.retry = min(max(2*s.retry, firstRetry), longestRetry)
 		s.arm(in, s.retry)
@@ -198,12 +198,12 @@ func (s *shared) renew(ctx context.Context, in *Instances, hs *v1beta1.Headscale
 	if err := s.calls.wait(ctx, in.Now); err != nil {
 		return err
 	}
-	defer s.giveTurn(in)
+	defer s.releaseCalls(in)
 	_, err := s.refresh(ctx, in, hs, at, referring)
 	return err
 }
 
-// write is Instance.Write, with the way to wait for the turn.
+// write is Instance.Write, with a function that acquires calls.
 func (s *shared) write(ctx context.Context, in *Instances, hs *v1beta1.Headscale, take func(context.Context, func() time.Time) error,
 	change func(context.Context, API, *Snapshot) error) error {
 	at, err := in.locate(ctx, hs)
@@ -213,7 +213,7 @@ func (s *shared) write(ctx context.Context, in *Instances, hs *v1beta1.Headscale
 	if err := take(ctx, in.Now); err != nil {
 		return err
 	}
-	defer s.giveTurn(in)
+	defer s.releaseCalls(in)
 	snapshot, err := s.known(in, at)
 	if snapshot == nil && err == nil {
 		snapshot, err = s.reread(ctx, in, hs, at)
@@ -226,14 +226,14 @@ func (s *shared) write(ctx context.Context, in *Instances, hs *v1beta1.Headscale
 		s.distrust(in, err)
 	}
 	if changes := snapshot.takeChanges(); changes.Policy || len(changes.Users) > 0 {
-		go in.tellOf(s.name, changes) // as in refresh
+		go in.enqueueConcerned(s.name, changes) // as in refresh
 	}
 	return err
 }
 
 // distrust has the snapshot read again before it is used, after an error: it may be why, or
-// something may have happened nevertheless. Where Headscale could not be asked, nobody tries again
-// before the timer.
+// something may have happened nevertheless. If Headscale could not be called, only the
+// timer tries again.
 func (s *shared) distrust(in *Instances, err error) {
 	s.lock.Lock()
 	defer s.lock.Unlock()
@@ -282,15 +282,15 @@ func (s *shared) connect(ctx context.Context, in *Instances, hs *v1beta1.Headsca
 	return true, nil
 }
 
-// disconnect ends the connection and drops the key. The caller has calls.
+// disconnect ends the connection and drops the key. The caller holds calls.
 func (s *shared) disconnect() {
 	if s.api != nil {
-		_ = s.api.Close() // says nothing that anyone could act on
+		_ = s.api.Close() // nothing can be done about an error
 	}
 	s.api, s.credentials, s.connectedTo = nil, credentials{}, target{}
 }
 
-// disconnectIfClosed is for a call that was under way when the Headscale was forgotten.
+// disconnectIfClosed is for a call that was running when the Headscale was forgotten.
 func (s *shared) disconnectIfClosed() {
 	s.lock.Lock()
 	defer s.lock.Unlock()
@@ -308,10 +308,10 @@ func (s *shared) reset() {
 	}
 }
 
-// giveTurn ends what calls was taken for.
-func (s *shared) giveTurn(in *Instances) { s.calls.give(in.Now()) }
+// releaseCalls releases calls.
+func (s *shared) releaseCalls(in *Instances) { s.calls.release(in.Now()) }
 
-// close ends all of it.
+// close stops the timer and ends the connection.
 func (s *shared) close(in *Instances) {
 	s.lock.Lock()
 	s.closed = true
@@ -320,17 +320,17 @@ func (s *shared) close(in *Instances) {
 	}
 	s.lock.Unlock()
 	if s.calls.wait(context.WithoutCancel(in.ctx), in.Now) == nil {
-		defer s.giveTurn(in)
+		defer s.releaseCalls(in)
 		s.disconnect()
 	}
 }
 
-// arm has the Headscale looked at again after a time. The caller has lock.
+// arm has the Headscale polled again after a time. The caller holds lock.
 func (s *shared) arm(in *Instances, after time.Duration) {
 	switch {
 	case s.closed || in.ctx.Err() != nil:
 	case s.timer == nil:
-		s.timer = time.AfterFunc(after, func() { in.lookSafely(s) })
+		s.timer = time.AfterFunc(after, func() { in.pollSafely(s) })
 	default:
 		s.timer.Reset(after)
 	}

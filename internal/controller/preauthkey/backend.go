@@ -145,6 +145,6 @@ func refusal(err error) error {
 	case errors.Is(err, headscale.ErrUnauthorized), errors.Is(err, headscale.ErrUnsupported), !errors.As(err, &refused):
 		return err
 	default:
-		return status.Later(refusedRetry, &instance.Problem{Because: v1beta1.ReasonRefused, Lasting: true, Message: fmt.Sprintf("Cannot make a pre-auth key: %s", refused.Error()), Cause: err})
+		return status.Later(refusedRetry, &instance.Problem{Because: v1beta1.ReasonRefused, Lasting: true, Message: fmt.Sprintf("Cannot create a pre-auth key: %s", refused.Error()), Cause: err})
 	}
 }

@@ -200,8 +200,8 @@ func TestRecord(t *testing.T) {
 		foreign string
 	}{
 		"ours":                       {func(*corev1.Secret) {}, ""},
-		"without labels":             {func(s *corev1.Secret) { s.Labels = nil }, "somebody else's"},
-		"of an API key":              {func(s *corev1.Secret) { s.Labels[v1beta1.LabelComponent] = v1beta1.ComponentAPIKey }, "somebody else's"},
+		"without labels":             {func(s *corev1.Secret) { s.Labels = nil }, "does not belong to this HeadscalePreAuthKey"},
+		"of an API key":              {func(s *corev1.Secret) { s.Labels[v1beta1.LabelComponent] = v1beta1.ComponentAPIKey }, "does not belong to this HeadscalePreAuthKey"},
 		"of another object":          {func(s *corev1.Secret) { s.Annotations[v1beta1.AnnotationPreAuthKeyObject] = "db" }, "belongs to HeadscalePreAuthKey db"},
 		"without its ledger":         {func(s *corev1.Secret) { s.Annotations = nil }, ""},
 		"of another controller":      {func(s *corev1.Secret) { s.OwnerReferences[0].Kind, s.OwnerReferences[0].UID = "ExternalSecret", "x" }, "belongs to ExternalSecret web"},

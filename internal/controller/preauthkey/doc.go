@@ -1,4 +1,5 @@
-// Package preauthkey keeps a pre-auth key that works in the Secret of each HeadscalePreAuthKey. The
-// protocol is that of package rotation: here is what a pre-auth key is known by (identity.go), what
-// makes one bad (rules.go), who makes it (backend.go) and where it is kept (record.go, store.go).
+// Package preauthkey keeps a valid pre-auth key in the Secret of each HeadscalePreAuthKey. Package
+// rotation has the protocol; this package has how a key is identified (identity.go), when it is
+// replaced (rules.go), how it is created in Headscale (backend.go), and how it is stored (record.go,
+// store.go).
 package preauthkey

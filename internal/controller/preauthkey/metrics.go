@@ -13,7 +13,7 @@ var (
 	readyDesc = metrics.ObjectDesc("headscale_operator_preauthkey_ready",
 		"Whether the HeadscalePreAuthKey's condition Ready is true (1) or not (0).", "reason")
 	expirationDesc = metrics.ObjectDesc("headscale_operator_preauthkey_expiration_timestamp_seconds",
-		"When the pre-auth key in the Secret expires; none for one that is over and not to be replaced.")
+		"When the pre-auth key in the Secret expires; absent for one that was used up or has expired and is not replaced.")
 	usedDesc = metrics.ObjectDesc("headscale_operator_preauthkey_used", "How many keys of the HeadscalePreAuthKey were used up.")
 )
 

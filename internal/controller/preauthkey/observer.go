@@ -43,16 +43,16 @@ func (o *observer) Did(event rotation.Event) {
 	if o.s.key.Status.KeyID == 0 {
 		reason = v1beta1.EventKeyStored
 	}
-	o.r.tell(o.s, false, reason, "Secret %s has a new pre-auth key, valid until %s: %s",
+	o.r.recordEvent(o.s, false, reason, "Secret %s has a new pre-auth key, valid until %s: %s",
 		o.s.key.EffectiveSecretName(), rotation.FormatTime(event.Expiration), event.Message)
 }
 
 // Failed reports a key that stays valid for now. It is tried again.
 func (o *observer) Failed(err error) {
-	o.r.tell(o.s, true, v1beta1.ReasonRotationFailing, "Cannot expire a pre-auth key that is not to be used any more; it is tried again: %v", err)
+	o.r.recordEvent(o.s, true, v1beta1.ReasonRotationFailing, "Cannot expire a pre-auth key that must not be used any more; retrying: %v", err)
 }
 
-// tell records an event.
-func (r *Reconciler) tell(s *scope, warning bool, reason, format string, arguments ...any) {
+// recordEvent records an event.
+func (r *Reconciler) recordEvent(s *scope, warning bool, reason, format string, arguments ...any) {
 	status.Record(r.Events, s.key, status.Event{Warning: warning, Action: status.ActionReconcile, Reason: reason, Note: fmt.Sprintf(format, arguments...)})
 }

@@ -230,7 +230,7 @@ var _ = Describe("A HeadscalePreAuthKey", func() {
 				foreign := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "foreign"}, StringData: map[string]string{"a": "b"}}
 				Expect(admin.Create(ctx, foreign)).To(Succeed())
 				apply(ctx, namespace, keyManifest("foreign", "headscaleUserRef: dave"))
-				Eventually(isReady("foreign")).Should(HavePrefix("False Conflict: Secret foreign exists already and is somebody else's"))
+				Eventually(isReady("foreign")).Should(HavePrefix("False Conflict: Secret foreign exists already and does not belong to this HeadscalePreAuthKey"))
 				Expect(secretOf(ctx, namespace, "foreign").ResourceVersion).To(Equal(foreign.ResourceVersion))
 				Expect(s.valid(ctx, NewWithT(GinkgoT()), of(dave))).To(BeEmpty())
 				Expect(get(ctx, namespace, "foreign")(NewWithT(GinkgoT())).Finalizers).To(BeEmpty())
@@ -256,7 +256,7 @@ var _ = Describe("A HeadscalePreAuthKey", func() {
 			It("takes tags without a user where the release does", func(ctx SpecContext) {
 				apply(ctx, namespace, keyManifest("tags", "tags: ['tag:web']"))
 				if version == "v0.26.1" || version == "v0.27.1" {
-					Eventually(isReady("tags")).Should(HavePrefix("False Unsupported: Headscale " + version + " makes no pre-auth keys without a user"))
+					Eventually(isReady("tags")).Should(HavePrefix("False Unsupported: Headscale " + version + " cannot create pre-auth keys without a user"))
 					return
 				}
 				Eventually(func(g Gomega) { s.good(ctx, namespace, "tags", "key", of(0))(g) }).WithContext(ctx).Should(Succeed())
@@ -388,7 +388,7 @@ var _ = Describe("Other namespaces", func() {
 		access("{namespaces: {names: [" + other + "]}, tags: ['tag:team-*']}")
 		Eventually(isReady).WithContext(ctx).Should(HavePrefix("True Ready: "))
 		apply(ctx, other, keyManifest("id", reference+"userId: 1"))
-		Eventually(condition(ctx, other, "id")).WithContext(ctx).Should(HavePrefix("False NotAllowed: userId may be set in the namespace of the Headscale only"))
+		Eventually(condition(ctx, other, "id")).WithContext(ctx).Should(HavePrefix("False NotAllowed: userId may be set only in the namespace of the Headscale"))
 		user := s.newUser(ctx, other, "alice")
 		apply(ctx, other, keyManifest("user", reference+"headscaleUserRef: alice"))
 		Eventually(condition(ctx, other, "user")).WithContext(ctx).Should(And(HavePrefix("False NotAllowed: "), ContainSubstring("users: true")))

@@ -26,15 +26,16 @@ const fieldManager = "headscale-operator"
 const (
 	// reconcileTimeout ends a reconcile that hangs.
 	reconcileTimeout = time.Minute
-	// userRetry is how long until it is looked again for a user that was not there.
+	// userRetry is how long until a missing user is looked up again.
 	userRetry = 2 * time.Second
-	// refusedRetry is how long until a key is tried again that Headscale refused. What is refused again
-	// and again is not tried more often than the rotation lets: once a minute in the end.
+	// refusedRetry is how long until the creation of a key that Headscale refused is retried. The
+	// backoff of the rotation still applies: at most once a minute in the end.
 	refusedRetry = rotation.MinDelay
-	// foreignRetry is how long until a Secret of somebody else is looked at again, which no watch
+	// foreignRetry is how long until a Secret of somebody else is checked again, which no watch
 	// reports.
 	foreignRetry = 30 * time.Second
-	// deleteRetry is how long until it is tried again to delete an expired key, which holds up nothing.
+	// deleteRetry is how long until the deletion of an expired key is retried. Nothing waits for
+	// it.
 	deleteRetry = 30 * time.Second
 )
 
@@ -51,35 +52,36 @@ type Reconciler struct {
 	Client client.Client
 	// Live reads from the API server: Secrets, which the cache has no data of.
 	Live client.Reader
-	// Instances leads to the Headscales.
+	// Instances gives access to the Headscales.
 	Instances *instance.Instances
 	// Now is the clock.
 	Now func() time.Time
 	// Events takes the events for users; left out, those of the manager.
 	Events status.Recorder
-	// Reached is called after each step of a rotation, for tests that cut it off; nil: nothing is.
+	// Reached is called after each step of a rotation, for tests that interrupt it; it may be nil.
 	Reached func(object client.ObjectKey, step rotation.Step)
 
-	// ownKind is what kind returns; made before the first reconcile.
+	// ownKind is what kind returns; created before the first reconcile.
 	ownKind *instance.Kind
 
 	lock sync.Mutex
-	// remembered is what is known of the rotation of each object.
+	// remembered is the in-memory state of the rotation of each object.
 	remembered map[client.ObjectKey]*memory
 }
 
-// memory is what is known of the rotation of an object between two reconciles, and may be lost.
+// memory is the in-memory state of the rotation of an object between two reconciles. It may be
+// lost.
 type memory struct {
-	// uid is that of the object, of which there may be another one of the same name later.
+	// uid is that of the object: another one of the same name may be created later.
 	uid   types.UID
 	state *rotation.State
-	// failed is why the last key could not be made; nil: it could.
+	// failed is why the last key could not be created; nil: it was.
 	failed error
 	// undeleted are the ids of keys that are expired and could not be deleted.
 	undeleted map[string]bool
 }
 
-// scope is what one reconcile is about.
+// scope is the state of one reconcile.
 type scope struct {
 	key *v1beta1.HeadscalePreAuthKey
 	now time.Time
@@ -87,18 +89,18 @@ type scope struct {
 	instance *instance.Instance
 	// place is that among those that wait for the Headscale; nil: there is none.
 	place *instance.Place
-	// want is what the key is to be; nil where that is not known.
+	// want is the desired key; nil if it is not known.
 	want *wanted
-	// view is what the last decision was made of, and decision the decision.
+	// view is the input of the last decision, and decision its result.
 	view     view
 	decision rotation.Decision
-	// warning is what works and should be otherwise, as the end of a sentence.
+	// warning is appended to the message of Ready; it does not make the object unready.
 	warning string
 	// reissued is how many keys were replaced because they were used up.
 	reissued int64
 }
 
-// Reconcile keeps the key of one object, and reports on it.
+// Reconcile reconciles one HeadscalePreAuthKey, and reports in its status.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	s, err := r.fetch(ctx, request)
 	if s == nil {
@@ -121,7 +123,7 @@ func (r *Reconciler) fetch(ctx context.Context, request reconcile.Request) (*sco
 	return &scope{key: key, now: r.Now()}, nil
 }
 
-// sync does what is to be done.
+// sync creates, rotates or expires the key.
 func (r *Reconciler) sync(ctx context.Context, s *scope) error {
 	defer func() { s.place.Leave() }()
 	var err error
@@ -144,7 +146,7 @@ func (r *Reconciler) sync(ctx context.Context, s *scope) error {
 	return errors.Join(err, r.syncFinalizer(ctx, s))
 }
 
-// keep sees to it that the Secret holds the key that the object asks for.
+// keep ensures that the Secret holds the desired key.
 func (r *Reconciler) keep(ctx context.Context, s *scope) error {
 	f, err := r.gather(ctx, s)
 	if err != nil {
@@ -157,7 +159,7 @@ func (r *Reconciler) keep(ctx context.Context, s *scope) error {
 	return r.rotate(ctx, s)
 }
 
-// gather finds out what it depends on what the key is to be.
+// gather reads what the desired key depends on.
 func (r *Reconciler) gather(ctx context.Context, s *scope) (*facts, error) {
 	if err := s.instance.CheckKeys(s.key.Spec.HeadscaleUserRef != "", tagsOf(s.key)); err != nil {
 		return nil, err
@@ -185,7 +187,7 @@ func (r *Reconciler) gather(ctx context.Context, s *scope) (*facts, error) {
 	return f, nil
 }
 
-// rotate sees to it that the Secret holds a key that works.
+// rotate ensures that the Secret holds a valid key.
 func (r *Reconciler) rotate(ctx context.Context, s *scope) error {
 	store := r.storeOf(s)
 	rotator, err := r.rotatorOf(ctx, s, store)
@@ -212,7 +214,7 @@ func (r *Reconciler) rotate(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// throttledBy is why a key is not made yet: what went wrong with the last one, where that is known.
+// throttledBy is why a key is not created yet: the error of the last attempt, if it is known.
 func throttledBy(failed error, throttled *rotation.ThrottledError) error {
 	var reasoned interface{ Reason() string }
 	if errors.As(failed, &reasoned) {
@@ -230,13 +232,13 @@ func blocked(s *scope, store *secretStore) error {
 	return status.Later(foreignRetry, &instance.Problem{Because: v1beta1.ReasonConflict, Lasting: true, Message: message})
 }
 
-// storeOf is the Secret of an object. Before something is noted in it about a key, the object is
-// kept from going without that.
+// storeOf is the Secret of an object. Before a pending key is recorded in it, the object gets its
+// finalizer.
 func (r *Reconciler) storeOf(s *scope) *secretStore {
 	return &secretStore{key: s.key, live: r.Live, writer: r.Client, before: func(ctx context.Context) error { return r.hold(ctx, s) }}
 }
 
-// rotatorOf is what keeps the key of an object.
+// rotatorOf returns the Rotator for the key of an object.
 func (r *Reconciler) rotatorOf(ctx context.Context, s *scope, store *secretStore) (*rotation.Rotator[headscale.PreAuthKey], error) {
 	same, err := r.list(ctx, taggedKey(headscaleOf(s.key), firstTag(s.key)))
 	if err != nil {
@@ -252,19 +254,20 @@ func (r *Reconciler) rotatorOf(ctx context.Context, s *scope, store *secretStore
 	}, nil
 }
 
-// backendOf is what has the keys of an object made.
+// backendOf returns the Backend that creates the keys of an object.
 func (r *Reconciler) backendOf(s *scope, want *wanted) *backend {
 	return &backend{instance: s.instance, want: want.key, now: r.Now, undeleted: r.memoryOf(s.key).undeleted, failed: func(err error) {
-		r.tell(s, true, v1beta1.ReasonRotationFailing, "A pre-auth key is expired, but stays in Headscale's list for now: %v", err)
+		r.recordEvent(s, true, v1beta1.ReasonRotationFailing, "Expired a pre-auth key, but could not delete it from Headscale's list yet: %v", err)
 	}}
 }
 
-// foreign reports whether a key is the one of another object, by what is noted of that.
+// foreign reports whether a key is recorded in the status of another object with the same tag. It also
+// does so if the objects cannot be listed.
 func (r *Reconciler) foreign(ctx context.Context, key *v1beta1.HeadscalePreAuthKey) func(credential) bool {
 	return func(found credential) bool {
-		holders, err := r.list(ctx, havingKey(headscaleOf(key), found.Facts.ID))
-		for _, holder := range holders {
-			if holder.UID != key.UID && firstTag(holder).Fraction() == firstTag(key).Fraction() {
+		others, err := r.list(ctx, havingKey(headscaleOf(key), found.Facts.ID))
+		for _, other := range others {
+			if other.UID != key.UID && firstTag(other).Fraction() == firstTag(key).Fraction() {
 				return true
 			}
 		}
@@ -272,7 +275,7 @@ func (r *Reconciler) foreign(ctx context.Context, key *v1beta1.HeadscalePreAuthK
 	}
 }
 
-// memoryOf is what is known of the rotation of an object.
+// memoryOf is the in-memory state of an object.
 func (r *Reconciler) memoryOf(key *v1beta1.HeadscalePreAuthKey) *memory {
 	r.lock.Lock()
 	defer r.lock.Unlock()
@@ -287,7 +290,7 @@ func (r *Reconciler) memoryOf(key *v1beta1.HeadscalePreAuthKey) *memory {
 	return known
 }
 
-// forget drops what is known of an object that goes.
+// forget drops the in-memory state of an object that is deleted.
 func (r *Reconciler) forget(object client.ObjectKey) {
 	r.lock.Lock()
 	defer r.lock.Unlock()
@@ -302,7 +305,7 @@ func headscaleOf(key *v1beta1.HeadscalePreAuthKey) client.ObjectKey {
 // keyOf names an object.
 func keyOf(key *v1beta1.HeadscalePreAuthKey) client.ObjectKey { return client.ObjectKeyFromObject(key) }
 
-// versionOf is the release of a Headscale: the one that ran last, or else the one of its spec.
+// versionOf is the release of a Headscale: the one that ran last, or else the one in its spec.
 func versionOf(hs *v1beta1.Headscale) string {
 	if hs.Status.Version != "" {
 		return hs.Status.Version
@@ -310,7 +313,7 @@ func versionOf(hs *v1beta1.Headscale) string {
 	return hs.Spec.Version
 }
 
-// hasFinalizer reports whether an object is kept until its key is expired.
+// hasFinalizer reports whether an object has the finalizer, which stays until its key is expired.
 func hasFinalizer(key *v1beta1.HeadscalePreAuthKey) bool {
 	return controllerutil.ContainsFinalizer(key, v1beta1.FinalizerPreAuthKey)
 }

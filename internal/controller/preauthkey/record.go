@@ -35,7 +35,7 @@ func readRecord(key *v1beta1.HeadscalePreAuthKey, secret *corev1.Secret) rotatio
 	return record
 }
 
-// requestOf is the request for another key, "" where there is none that counts.
+// requestOf is the request for another key; "": there is no valid one.
 func requestOf(notes map[string]string) string {
 	if request := notes[v1beta1.AnnotationPreAuthKeyRequested]; len(request) <= v1beta1.MaxRotationRequest {
 		return request
@@ -51,20 +51,21 @@ func entryOf(key *v1beta1.HeadscalePreAuthKey, secret *corev1.Secret) string {
 	return key.Spec.SecretKey
 }
 
-// foreignBecause says why a Secret is not one of the object, as the rest of a sentence; "": it is.
+// foreignBecause says why a Secret does not belong to the object, as the end of a sentence; "": it
+// does.
 func foreignBecause(key *v1beta1.HeadscalePreAuthKey, secret *corev1.Secret) string {
 	object, entry := secret.Annotations[v1beta1.AnnotationPreAuthKeyObject], entryOf(key, secret)
 	controller := metav1.GetControllerOfNoCopy(secret)
 	_, occupied := secret.Data[key.Spec.SecretKey]
 	switch {
 	case !v1beta1.IsPreAuthKeySecret(secret.Labels):
-		return "exists already and is somebody else's: delete it, or choose another secretName"
+		return "exists already and does not belong to this HeadscalePreAuthKey: delete it, or choose another secretName"
 	case object != "" && object != key.Name:
 		return fmt.Sprintf("belongs to HeadscalePreAuthKey %s: choose another secretName", object)
 	case controller != nil && !isOwner(key, controller):
 		return fmt.Sprintf("belongs to %s %s: choose another secretName", controller.Kind, controller.Name)
 	case occupied && entry != key.Spec.SecretKey:
-		return fmt.Sprintf("has an entry %s already, which is somebody else's: choose another secretKey", key.Spec.SecretKey)
+		return fmt.Sprintf("has an entry %s already, which the operator did not write: choose another secretKey", key.Spec.SecretKey)
 	default:
 		return ""
 	}
@@ -142,8 +143,8 @@ func templateNames(key *v1beta1.HeadscalePreAuthKey) []string {
 	return names
 }
 
-// applyTemplate gives a Secret the labels and annotations of the template, and takes those away
-// that it had of it before.
+// applyTemplate sets the labels and annotations of the template on a Secret, and removes those of
+// an earlier template.
 func applyTemplate(key *v1beta1.HeadscalePreAuthKey, secret *corev1.Secret) {
 	dropTemplate(secret)
 	for name, value := range key.Spec.SecretTemplate.Labels {
@@ -154,7 +155,7 @@ func applyTemplate(key *v1beta1.HeadscalePreAuthKey, secret *corev1.Secret) {
 	}
 }
 
-// dropTemplate takes the labels and annotations of the template away that a Secret was given.
+// dropTemplate removes the labels and annotations of the template from a Secret.
 func dropTemplate(secret *corev1.Secret) {
 	for noted := range strings.SplitSeq(secret.Annotations[v1beta1.AnnotationPreAuthKeyTemplate], templateSeparator) {
 		if name, isLabel := strings.CutPrefix(noted, templateLabel); isLabel {
@@ -200,7 +201,7 @@ func hasOthers(key *v1beta1.HeadscalePreAuthKey, secret *corev1.Secret) bool {
 	return false
 }
 
-// withoutKey returns a copy of the Secret in which nothing of ours is left.
+// withoutKey returns a copy of the Secret without anything that the operator wrote.
 func withoutKey(key *v1beta1.HeadscalePreAuthKey, secret *corev1.Secret) *corev1.Secret {
 	left := secret.DeepCopy()
 	delete(left.Data, entryOf(key, secret))

@@ -18,8 +18,8 @@ import (
 	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
-// release lets go of an object that is being deleted, with its key and its Secret. One in a
-// namespace that is being deleted waits for nothing.
+// release expires the key of an object that is being deleted, and removes the finalizer. If the
+// namespace is being deleted, too, it waits for nothing.
 func (r *Reconciler) release(ctx context.Context, s *scope) error {
 	if s.key.Retained() {
 		if err := r.syncOwner(ctx, s); err != nil && !s.instance.Namespace.Terminating {
@@ -34,7 +34,7 @@ func (r *Reconciler) release(ctx context.Context, s *scope) error {
 		return err
 	}
 	if err != nil {
-		r.tell(s, true, v1beta1.EventKeyLeft, "Pre-auth key %d stays valid until it expires, although its HeadscalePreAuthKey goes: %v", s.key.Status.KeyID, err)
+		r.recordEvent(s, true, v1beta1.EventKeyLeft, "Pre-auth key %d stays valid until it expires, although its HeadscalePreAuthKey is deleted: %v", s.key.Status.KeyID, err)
 	}
 	if err := r.leaveSecret(ctx, s); err != nil && !s.instance.Namespace.Terminating {
 		return err
@@ -42,7 +42,7 @@ func (r *Reconciler) release(ctx context.Context, s *scope) error {
 	return r.letGo(ctx, s)
 }
 
-// revoke has every key of the object expired.
+// revoke expires every key of the object.
 func (r *Reconciler) revoke(ctx context.Context, s *scope) error {
 	if err := s.instance.CheckKeys(false, nil); err != nil {
 		return err
@@ -61,24 +61,24 @@ func (r *Reconciler) revoke(ctx context.Context, s *scope) error {
 	}
 	if appearsUntil.After(r.Now()) {
 		return status.Later(rotation.PendingInterval, &instance.Problem{Because: v1beta1.ReasonNotReady, Message: fmt.Sprintf(
-			"A pre-auth key that Headscale was asked for may still appear; it is waited for until %s", rotation.FormatTime(appearsUntil))})
+			"A pre-auth key that was requested from Headscale may still appear; waiting until %s", rotation.FormatTime(appearsUntil))})
 	}
 	return nil
 }
 
-// leaveSecret takes the key out of the Secret, if that stays.
+// leaveSecret removes the key from the Secret, if the Secret stays.
 func (r *Reconciler) leaveSecret(ctx context.Context, s *scope) error {
 	stays, err := r.storeOf(s).leave(ctx)
 	if err != nil {
 		return fmt.Errorf("taking the key out of Secret %s: %w", s.key.EffectiveSecretName(), err)
 	}
 	if stays {
-		r.tell(s, false, v1beta1.EventSecretLeft, "Secret %s stays without the key, because it holds something else", s.key.EffectiveSecretName())
+		r.recordEvent(s, false, v1beta1.EventSecretLeft, "Secret %s stays, without the key, because it has other entries", s.key.EffectiveSecretName())
 	}
 	return nil
 }
 
-// letGo removes the finalizer, and what is known of the object.
+// letGo removes the finalizer, and the in-memory state of the object.
 func (r *Reconciler) letGo(ctx context.Context, s *scope) error {
 	r.forget(keyOf(s.key))
 	if !hasFinalizer(s.key) {
@@ -96,8 +96,8 @@ func (r *Reconciler) removeFinalizer(ctx context.Context, s *scope) error {
 	})
 }
 
-// hold keeps the object until its key is expired, unless that is to stay. It fails where the object
-// is gone or being deleted: then no key is to be made.
+// hold adds the finalizer, unless the key is retained. It fails if the object is gone or being
+// deleted, so that no key is created then.
 func (r *Reconciler) hold(ctx context.Context, s *scope) error {
 	return r.patchMetadata(ctx, s, true, func(key *v1beta1.HeadscalePreAuthKey) {
 		if !s.key.Retained() {
@@ -127,8 +127,8 @@ func (r *Reconciler) syncOwner(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// syncFinalizer sees to it that the object has a finalizer if it has a key that goes with it. It loses
-// that only when its Secret would not go with it.
+// syncFinalizer ensures that the object has a finalizer while its key is to be expired with it. It
+// is removed only when its Secret would not be deleted with it.
 func (r *Reconciler) syncFinalizer(ctx context.Context, s *scope) error {
 	switch {
 	case s.key.Retained() && hasFinalizer(s.key):

@@ -110,7 +110,7 @@ func (r *Reconciler) patchStatus(ctx context.Context, s *scope, ready status.Con
 		return err
 	}
 	if failed == nil || failed.Transient == nil {
-		// Else the error is logged by whoever retries.
+		// Otherwise controller-runtime logs the error.
 		logChange(ctx, &before.Status, &after.Status)
 	}
 	status.Record(r.Events, after, status.Warnings(before.Status.Conditions, after.Status.Conditions, []string{v1beta1.ConditionReady}, warningReasons)...)

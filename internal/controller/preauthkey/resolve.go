@@ -39,7 +39,7 @@ func (f *facts) resolve() (*wanted, error) {
 	}
 	if user == 0 && lacksTagsOnly(f.version) {
 		return nil, &instance.Problem{Because: v1beta1.ReasonUnsupported, Lasting: true, Message: fmt.Sprintf(
-			"Headscale %s makes no pre-auth keys without a user: set headscaleUserRef, or upgrade Headscale to 0.28 or later", f.version)}
+			"Headscale %s cannot create pre-auth keys without a user: set headscaleUserRef, or upgrade Headscale to 0.28 or later", f.version)}
 	}
 	return &wanted{
 		key:      headscale.NewPreAuthKey{UserID: user, Reusable: f.key.Spec.Reusable, Ephemeral: f.key.Spec.Ephemeral, Tags: tagsOf(f.key)},
@@ -78,7 +78,7 @@ func (f *facts) userID() (uint64, error) {
 // givenUser is the user of an id in the spec.
 func (f *facts) givenUser(id uint64) (uint64, error) {
 	if f.key.HeadscaleNamespace() != f.key.Namespace {
-		return 0, &instance.Problem{Because: v1beta1.ReasonNotAllowed, Lasting: true, Message: "userId may be set in the namespace of the Headscale only: set headscaleUserRef"}
+		return 0, &instance.Problem{Because: v1beta1.ReasonNotAllowed, Lasting: true, Message: "userId may be set only in the namespace of the Headscale: set headscaleUserRef"}
 	}
 	if _, exists := f.snapshot.User(id); !exists {
 		return 0, missing("Headscale has no user with the id %d", id)

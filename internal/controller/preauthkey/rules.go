@@ -9,7 +9,7 @@ import (
 	"infrado.cloud/headscale-operator/internal/rotation"
 )
 
-// view is all that a decision about a pre-auth key depends on.
+// view is the input of a decision about a pre-auth key.
 type view = rotation.View[headscale.PreAuthKey]
 
 // policy judges the stored key.
@@ -19,19 +19,19 @@ type policy = rotation.Policy[headscale.PreAuthKey]
 const (
 	// reasonUsed: the key was for one node, and one has registered with it.
 	reasonUsed rotation.Reason = "KeyUsed"
-	// reasonSpecChanged: the key is not what the spec asks for.
+	// reasonSpecChanged: the key does not match the spec.
 	reasonSpecChanged rotation.Reason = "SpecChanged"
 )
 
-// wanted is what the key of an object is to be.
+// wanted is the desired key of an object.
 type wanted struct {
-	// key is what Headscale is asked for, without the expiration.
+	// key is the request to Headscale, without the expiration.
 	key headscale.NewPreAuthKey
 	// settings say how long keys live.
 	settings rotation.Settings
 	// once is whether a key that was used or expired is not replaced.
 	once bool
-	// over is whether that was so with a key that nothing else shows any more.
+	// over is whether the status says that the last key was used or expired.
 	over bool
 }
 
@@ -100,14 +100,14 @@ func used(v view) (rotation.Reason, string, bool) {
 // isUsedUp reports whether a key was for one node, which has registered.
 func isUsedUp(key *credential) bool { return key.Facts.Used && !key.Facts.Reusable }
 
-// specChanged is violated by a key that is not what the spec asks for.
+// specChanged is violated by a key that does not match the spec.
 func (w *wanted) specChanged(v view) (rotation.Reason, string, bool) {
 	key := v.Stored()
 	differs := w.differences(&key.Facts)
-	return reasonSpecChanged, fmt.Sprintf("the pre-auth key %d is not what spec asks for: %s", key.Facts.ID, strings.Join(differs, ", ")), len(differs) > 0
+	return reasonSpecChanged, fmt.Sprintf("the pre-auth key %d does not match the spec: %s", key.Facts.ID, strings.Join(differs, ", ")), len(differs) > 0
 }
 
-// differences are what differs between a key and what is wanted.
+// differences lists how a key differs from the desired one.
 func (w *wanted) differences(key *headscale.PreAuthKey) []string {
 	var differs []string
 	if key.UserID != w.key.UserID {

@@ -44,7 +44,7 @@ func createUser(ctx context.Context, api instance.API, snapshot *instance.Snapsh
 	switch {
 	case i < 0:
 		return headscale.User{}, refused
-	case errors.Is(refused, headscale.ErrUserExists) || !isMadeOf(&users[i], wanted):
+	case errors.Is(refused, headscale.ErrUserExists) || !matchesNewUser(&users[i], wanted):
 		snapshot.PutUser(users[i])
 		return headscale.User{}, errOutdated
 	default:

@@ -60,7 +60,7 @@ func adopted(user *v1beta1.HeadscaleUser) { user.Status.Adopted, user.Finalizers
 
 // creating has an object note that its user is about to be created.
 func creating(user *v1beta1.HeadscaleUser) {
-	metav1.SetMetaDataAnnotation(&user.ObjectMeta, v1beta1.AnnotationCreating, creatingMark(user))
+	metav1.SetMetaDataAnnotation(&user.ObjectMeta, v1beta1.AnnotationCreating, creatingValue(user))
 	user.Finalizers = []string{v1beta1.FinalizerUser}
 }
 
@@ -185,7 +185,7 @@ func TestDecideWhoseUserItIs(t *testing.T) {
 		"adopted before":           {object: object("bob", has(1), adopted), users: []headscale.User{userNamed(1, "bob")}, want: outcome{action: keep, id: 1, adopted: true}},
 		"one that existed":         {object: object("bob"), users: []headscale.User{userNamed(1, "bob")}, want: outcome{action: keep, id: 1, adopted: true}},
 		"one that the CLI made":    {object: object("bob"), users: []headscale.User{{ID: 1, Name: "bob", Provider: "cli", CreatedAt: at(1)}}, want: outcome{action: keep, id: 1, adopted: true}},
-		"of an identity provider":  {object: object("bob"), users: []headscale.User{foreign(1, "bob")}, want: outcome{action: keep, err: "made by an identity provider", reason: v1beta1.ReasonConflict}},
+		"of an identity provider":  {object: object("bob"), users: []headscale.User{foreign(1, "bob")}, want: outcome{action: keep, err: "created by an identity provider", reason: v1beta1.ReasonConflict}},
 		"of a provider, by the id": {object: object("bob", has(1)), users: []headscale.User{foreign(1, "olga")}, want: outcome{action: create, name: "bob"}},
 		"both":                     {object: object("bob"), users: []headscale.User{foreign(1, "bob"), userNamed(2, "bob")}, want: outcome{action: keep, id: 2, adopted: true}},
 		"created, and then killed": {object: object("bob", creating), users: []headscale.User{userNamed(1, "bob")}, want: outcome{action: keep, id: 1}},

@@ -1,4 +1,4 @@
-// Package user reconciles HeadscaleUsers with the users of their Headscales. What is to be done
-// is decided by a function of the object, of what Headscale has and of what other HeadscaleUsers
-// want (decide.go); each step is then one call.
+// Package user reconciles HeadscaleUsers with the users of their Headscales. A pure function of the
+// object, the snapshot of Headscale and the other HeadscaleUsers decides what to do (decide.go); each
+// action is then one call.
 package user

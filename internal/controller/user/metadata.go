@@ -22,10 +22,10 @@ func (r *Reconciler) noteCreation(ctx context.Context, s *scope) (first bool, er
 		if !sameCreation(user, s.user) {
 			return errOutdated
 		}
-		first = s.user.Retained() || markOf(user) != creatingMark(s.user)
+		first = s.user.Retained() || markOf(user) != creatingValue(s.user)
 		if !s.user.Retained() { // Else it is left alone whoever made it.
 			controllerutil.AddFinalizer(user, v1beta1.FinalizerUser)
-			metav1.SetMetaDataAnnotation(&user.ObjectMeta, v1beta1.AnnotationCreating, creatingMark(s.user))
+			metav1.SetMetaDataAnnotation(&user.ObjectMeta, v1beta1.AnnotationCreating, creatingValue(s.user))
 		}
 		return nil
 	})
@@ -51,14 +51,14 @@ func markOf(user *v1beta1.HeadscaleUser) string {
 // cache may have one that was taken back because the user was somebody else's.
 func (r *Reconciler) checkMark(ctx context.Context, s *scope) error {
 	own := s.done.user
-	if own.ID == 0 || s.done.adopted || hasNoted(s.user, &own) {
+	if own.ID == 0 || s.done.adopted || hasRecorded(s.user, &own) {
 		return nil
 	}
 	live := &v1beta1.HeadscaleUser{}
 	if err := r.Live.Get(ctx, keyOf(s.user), live); err != nil {
 		return goneIsOutdated(err, "reading the HeadscaleUser to see whether a user is its own")
 	}
-	if live.UID != s.user.UID || !hasNoted(live, &own) && markOf(live) != markOf(s.user) {
+	if live.UID != s.user.UID || !hasRecorded(live, &own) && markOf(live) != markOf(s.user) {
 		return errOutdated
 	}
 	return nil

@@ -69,7 +69,7 @@ type scope struct {
 	done decision
 }
 
-// Reconcile brings one user of a Headscale to its desired state, and reports on it.
+// Reconcile reconciles one HeadscaleUser with its user, and reports in its status.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	s, err := r.fetch(ctx, request)
 	if s == nil {
@@ -173,7 +173,7 @@ func headscaleOf(user *v1beta1.HeadscaleUser) client.ObjectKey {
 	return client.ObjectKey{Namespace: user.HeadscaleNamespace(), Name: user.Spec.HeadscaleRef}
 }
 
-// needsNodes reports whether what becomes of an object depends on nodes.
+// needsNodes reports whether decisions about an object depend on nodes.
 func needsNodes(user *v1beta1.HeadscaleUser) bool {
 	return !user.DeletionTimestamp.IsZero() && controllerutil.ContainsFinalizer(user, v1beta1.FinalizerUser) && !user.Retained()
 }
@@ -217,7 +217,7 @@ func (r *Reconciler) rename(ctx context.Context, s *scope, f *facts) error {
 	if err != nil {
 		return err
 	}
-	r.tell(s, v1beta1.EventUserRenamed, "Renamed user %s (id %d) to %s", s.done.user.Name, before.ID, s.done.name)
+	r.recordEvent(s, v1beta1.EventUserRenamed, "Renamed user %s (id %d) to %s", s.done.user.Name, before.ID, s.done.name)
 	r.kind.Enqueue(ctx, objects(f.peers.wanting(s.done.user.Name))...)
 	s.done.user = before
 	if s.done.name != s.user.Spec.Username {
@@ -244,7 +244,7 @@ func (r *Reconciler) remove(ctx context.Context, s *scope, f *facts) error {
 		}
 		return err
 	}
-	r.tell(s, v1beta1.EventUserDeleted, "Deleted user %s (id %d)", gone.Name, gone.ID)
+	r.recordEvent(s, v1beta1.EventUserDeleted, "Deleted user %s (id %d)", gone.Name, gone.ID)
 	r.kind.Enqueue(ctx, objects(f.peers.wanting(gone.Name))...)
 	return errors.Join(r.wakeDeleted(ctx, s, f), r.release(ctx, s))
 }
@@ -263,7 +263,7 @@ func (r *Reconciler) wakeDeleted(ctx context.Context, s *scope, f *facts) error 
 // release lets go of an object that is being deleted.
 func (r *Reconciler) release(ctx context.Context, s *scope) error {
 	if s.done.left != "" {
-		r.warn(s, v1beta1.EventUserLeft, "User %s stays in Headscale, although its HeadscaleUser goes: %s", s.user.Spec.Username, s.done.left)
+		r.recordWarning(s, v1beta1.EventUserLeft, "User %s stays in Headscale, although its HeadscaleUser is deleted: %s", s.user.Spec.Username, s.done.left)
 	}
 	err := r.patchMetadata(ctx, s, func(user *v1beta1.HeadscaleUser) {
 		controllerutil.RemoveFinalizer(user, v1beta1.FinalizerUser)
@@ -335,8 +335,8 @@ func removalRefusal(gone *headscale.User, snapshot *instance.Snapshot, atRisk bo
 	if !errors.Is(err, headscale.ErrUserHasNodes) {
 		return refusal(fmt.Sprintf("delete user %s (id %d)", gone.Name, gone.ID), err)
 	}
-	message := fmt.Sprintf("User %s (id %d) is not deleted, because Headscale finds nodes that it has, of which its list tells nothing: %v. "+
-		"These are probably nodes with tags", gone.Name, gone.ID, err)
+	message := fmt.Sprintf("User %s (id %d) is not deleted, because Headscale reports that it still has nodes, but does not list them as its own: %v. "+
+		"They are probably tagged nodes", gone.Name, gone.ID, err)
 	if tagged := snapshot.TaggedNodes(); len(tagged) > 0 {
 		message += ", one or more of " + nodeNames(tagged)
 	}

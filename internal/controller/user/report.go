@@ -31,7 +31,7 @@ var warningReasons = []string{
 	v1beta1.ReasonHasNodes, v1beta1.ReasonKeysAtRisk,
 }
 
-// report writes what came of a reconcile to the status, and decides when to reconcile again.
+// report writes the result of a reconcile to the status, and returns when to reconcile again.
 func (r *Reconciler) report(ctx context.Context, s *scope, err error) (reconcile.Result, error) {
 	failed := status.Classify(err)
 	switch {
@@ -85,21 +85,21 @@ func (r *Reconciler) patchStatus(ctx context.Context, s *scope, ready status.Con
 	}
 	faultpoint(stepReport)
 	if failed == nil || failed.Transient == nil {
-		// Else the error is logged by whoever retries.
+		// Otherwise controller-runtime logs the error.
 		logChange(ctx, &before.Status, &after.Status)
 	}
 	status.Record(r.Events, after, eventsOf(s, &before.Status, &after.Status)...)
 	return nil
 }
 
-// describeStatus sets the fields of a status to what was found. What the object had stays where
-// it is not known what it has.
+// describeStatus sets the fields of a status to what was observed. A field whose value is unknown
+// stays as it was.
 func describeStatus(reported *v1beta1.HeadscaleUserStatus, s *scope, ready status.Condition, failed *status.Failure) {
 	reported.ObservedGeneration = s.user.Generation
 	if own := s.done.user; own.ID != 0 {
 		createdAt := metav1.NewTime(own.CreatedAt.Truncate(time.Second))
 		if reported.UserID != own.ID || !reported.CreatedAt.Equal(&createdAt) {
-			reported.Adopted = s.done.adopted // What is noted of a user stays: a cache may be behind.
+			reported.Adopted = s.done.adopted // Recorded once for each user, as the cache may be stale.
 		}
 		reported.UserID, reported.CreatedAt = own.ID, &createdAt
 	}
@@ -120,16 +120,16 @@ func eventsOf(s *scope, before, after *v1beta1.HeadscaleUserStatus) []status.Eve
 	own := s.done.user
 	made := status.Event{Reason: v1beta1.EventUserCreated, Note: "Created user " + describe(own.Name, own.ID)}
 	if after.Adopted {
-		made = status.Event{Reason: v1beta1.EventUserAdopted, Note: fmt.Sprintf("User %s existed before, and is taken over%s", describe(own.Name, own.ID), staysUnlessDelete(s))}
+		made = status.Event{Reason: v1beta1.EventUserAdopted, Note: fmt.Sprintf("User %s existed before, and was taken over%s", describe(own.Name, own.ID), staysUnlessDelete(s))}
 	}
 	if before.UserID == 0 {
 		return append(events, made)
 	}
 	return append(events, status.Event{Warning: true, Reason: v1beta1.EventUserReplaced, Note: fmt.Sprintf(
-		"User %s is not there any more: somebody deleted it, or Headscale has another database. %s", describe(s.user.Spec.Username, before.UserID), made.Note)})
+		"User %s no longer exists: somebody deleted it, or Headscale has another database. %s", describe(s.user.Spec.Username, before.UserID), made.Note)})
 }
 
-// staysUnlessDelete says what becomes of a user that was taken over.
+// staysUnlessDelete says what happens to a user that was taken over when its object is deleted.
 func staysUnlessDelete(s *scope) string {
 	if isRetained(s) {
 		return "; it stays in Headscale when the HeadscaleUser is deleted, unless spec.deletionPolicy is set to Delete"
@@ -137,13 +137,13 @@ func staysUnlessDelete(s *scope) string {
 	return ""
 }
 
-// tell records an event of a change that was made.
-func (r *Reconciler) tell(s *scope, reason, format string, arguments ...any) {
+// recordEvent records an event of a change.
+func (r *Reconciler) recordEvent(s *scope, reason, format string, arguments ...any) {
 	status.Record(r.Events, s.user, status.Event{Action: status.ActionReconcile, Reason: reason, Note: fmt.Sprintf(format, arguments...)})
 }
 
-// warn records an event of something that is not as one would expect.
-func (r *Reconciler) warn(s *scope, reason, format string, arguments ...any) {
+// recordWarning records a warning event.
+func (r *Reconciler) recordWarning(s *scope, reason, format string, arguments ...any) {
 	status.Record(r.Events, s.user, status.Event{Warning: true, Action: status.ActionReconcile, Reason: reason, Note: fmt.Sprintf(format, arguments...)})
 }
 

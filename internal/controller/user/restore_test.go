@@ -234,7 +234,7 @@ var _ = Describe("A HeadscaleUser", func() {
 
 			By("leaving alone who logged in, also where an object has that name")
 			want("olga", "olga")
-			Eventually(condition(ctx, namespace, "olga")).WithContext(ctx).Should(And(HavePrefix("False Conflict: "), ContainSubstring("was made by an identity provider, and such users are not taken over")))
+			Eventually(condition(ctx, namespace, "olga")).WithContext(ctx).Should(And(HavePrefix("False Conflict: "), ContainSubstring("was created by an identity provider, and such users are not taken over")))
 			Expect(get(ctx, namespace, "olga")(NewWithT(GinkgoT())).Finalizers).To(BeEmpty())
 			namesake := people.logIn(ctx, hs, s, "third")
 			Consistently(condition(ctx, namespace, "third")).WithContext(ctx).Should(HavePrefix("True Ready: User third "))

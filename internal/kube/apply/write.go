@@ -57,7 +57,7 @@ func (c *change[C, T, O]) check(ctx context.Context) error {
 	return c.pass(ctx)
 }
 
-// pass asks the gate.
+// pass calls the gate.
 func (c *change[C, T, O]) pass(ctx context.Context) error {
 	if c.spec.Gate == nil {
 		return nil

@@ -11,7 +11,7 @@ import (
 	"infrado.cloud/headscale-operator/internal/redact"
 )
 
-// maxPanic is how much of what a panic says stands in a condition, in bytes.
+// maxPanic is how many bytes of a panic's message a condition quotes.
 const maxPanic = 500
 
 // Recovered runs a step of the reconcile of an object of a kind, and makes an error of a panic: it is

@@ -13,22 +13,22 @@ import (
 	"infrado.cloud/headscale-operator/internal/kube/status"
 )
 
-// lookTimeout ends a look that hangs: one that waits for others, and makes four calls, of which the one
-// that lists pre-auth keys may take longer than the others.
-const lookTimeout = (5 + headscale.MaxListTimeouts) * callTimeout
+// pollTimeout ends a poll that hangs: it waits for other calls, and makes four calls, of which the
+// one that lists pre-auth keys may take longer than the others.
+const pollTimeout = (5 + headscale.MaxListTimeouts) * callTimeout
 
-// lookSafely is look, of which no panic ends the operator: it looks again later.
-func (in *Instances) lookSafely(s *shared) {
-	ctx, cancel := context.WithTimeout(in.ctx, lookTimeout)
+// pollSafely is poll that recovers from a panic: it polls again later.
+func (in *Instances) pollSafely(s *shared) {
+	ctx, cancel := context.WithTimeout(in.ctx, pollTimeout)
 	defer cancel()
-	if err := status.Recovered(ctx, v1beta1.Kind, func() error { in.look(ctx, s); return nil }); err != nil {
+	if err := status.Recovered(ctx, v1beta1.Kind, func() error { in.poll(ctx, s); return nil }); err != nil {
 		s.again(in, in.MaxAge)
 	}
 }
 
-// look reads a Headscale again while objects refer to it, and has those reconciled for which it
-// makes a difference. It is what the timer does.
-func (in *Instances) look(ctx context.Context, s *shared) {
+// poll reads a Headscale again while objects refer to it, and enqueues those that the difference
+// concerns. The timer calls it.
+func (in *Instances) poll(ctx context.Context, s *shared) {
 	referring, err := in.referring(ctx, s.name)
 	switch {
 	case in.ctx.Err() != nil:
@@ -43,7 +43,7 @@ func (in *Instances) look(ctx context.Context, s *shared) {
 	}
 	hs := &v1beta1.Headscale{}
 	if err := in.Client.Get(ctx, s.name, hs); err != nil || problemOf(s.name, hs) != nil {
-		in.forget(s.name) // a watch reports when there is one to be asked
+		in.forget(s.name) // a watch reports when it can be called
 		return
 	}
 	at, err := in.locate(ctx, hs)
@@ -93,7 +93,7 @@ func (r referring) none() bool {
 	return true
 }
 
-// need is what the objects are about besides users.
+// need is what the objects need besides users.
 func (r referring) need() need {
 	var all need
 	for i := range r {
@@ -110,14 +110,14 @@ func (r referring) need() need {
 type change struct {
 	// before and after are the snapshots; nil: there was none.
 	before, after *Snapshot
-	// failedBefore and failedAfter are why there was none; nil: there was one, or nobody had looked.
+	// failedBefore and failedAfter are why there was none; nil: there was one, or it was not read yet.
 	failedBefore, failedAfter error
-	// uncertain is whether objects may have reported a problem that a call had in between.
+	// uncertain is whether objects may have reported a problem of a call since then.
 	uncertain bool
 }
 
-// concerns returns the objects for which it makes a difference what was read, or that nothing could
-// be read, or can be again.
+// concerns returns the objects to reconcile: those that differ between the snapshots, or all if the
+// Headscale became readable or unreadable.
 func (c *change) concerns(all referring) referring {
 	concerned, isForAll := make(referring, len(all)), c.isForAll()
 	for i := range all {
@@ -131,8 +131,8 @@ func (c *change) concerns(all referring) referring {
 	return concerned
 }
 
-// isForAll reports whether it concerns all objects: the Headscale cannot be asked any more, or for
-// another reason than before, or can be again. Whoever is first to ask learns the answer itself.
+// isForAll reports whether the change concerns all objects: the Headscale can no longer be called, or
+// for another reason than before, or can be called again. The first reconcile gets the result itself.
 func (c *change) isForAll() bool {
 	if c.before == nil && c.failedBefore == nil {
 		return c.uncertain
@@ -141,16 +141,16 @@ func (c *change) isForAll() bool {
 	return c.uncertain || (was == nil) != (is == nil) || was != nil && was.Reason != is.Reason
 }
 
-// tell has the objects reconciled.
-func (r referring) tell(ctx context.Context) {
+// enqueue enqueues the objects.
+func (r referring) enqueue(ctx context.Context) {
 	for i := range r {
 		r[i].kind.Enqueue(ctx, r[i].objects...)
 	}
 }
 
-// tellOf has the objects reconciled that what was noted in a snapshot concerns: the next one does not
-// differ by it.
-func (in *Instances) tellOf(name client.ObjectKey, changes Changes) {
+// enqueueConcerned enqueues the objects that changes of the operator itself concern: the snapshot
+// already has these, so the next one does not differ.
+func (in *Instances) enqueueConcerned(name client.ObjectKey, changes Changes) {
 	for _, kind := range in.kinds {
 		if kind.Concerns == nil {
 			continue

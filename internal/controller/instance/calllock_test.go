@@ -20,36 +20,36 @@ func TestTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := NewWithT(t)
 		ctx := context.Background()
-		turn := newTurn()
-		g.Expect(turn.try(ctx, time.Now)).To(Succeed())
+		calls := newCallLock()
+		g.Expect(calls.tryWait(ctx, time.Now)).To(Succeed())
 		pass(slowAfter / 2)
 
 		// Who waits for one that takes long is told so, unless it is patient, and no later than that.
 		began := time.Now()
 		results := make(chan error, 1)
-		go func() { results <- turn.wait(ctx, time.Now) }()
-		g.Expect(turn.try(ctx, time.Now)).To(MatchError(errBusy))
+		go func() { results <- calls.wait(ctx, time.Now) }()
+		g.Expect(calls.tryWait(ctx, time.Now)).To(MatchError(errBusy))
 		g.Expect(time.Since(began)).To(Equal(slowAfter / 2))
-		g.Expect(turn.try(ctx, time.Now)).To(MatchError(errBusy))
+		g.Expect(calls.tryWait(ctx, time.Now)).To(MatchError(errBusy))
 		g.Expect(time.Since(began)).To(Equal(slowAfter / 2))
 		pass(time.Hour)
-		turn.give(time.Now())
+		calls.release(time.Now())
 		g.Expect(<-results).To(Succeed())
 
 		// A context ends either.
 		limited, cancel := context.WithTimeout(ctx, time.Second/2)
 		defer cancel()
-		g.Expect(turn.try(limited, time.Now)).To(MatchError(context.DeadlineExceeded))
-		g.Expect(turn.wait(limited, time.Now)).To(MatchError(context.DeadlineExceeded))
+		g.Expect(calls.tryWait(limited, time.Now)).To(MatchError(context.DeadlineExceeded))
+		g.Expect(calls.wait(limited, time.Now)).To(MatchError(context.DeadlineExceeded))
 
 		// It is slow until it was quick for some times.
-		turn.give(time.Now())
-		for range quickTurns - 1 {
-			g.Expect(turn.isSlow(time.Now())).To(BeTrue())
-			g.Expect(turn.try(ctx, time.Now)).To(Succeed())
-			turn.give(time.Now())
+		calls.release(time.Now())
+		for range quickCalls - 1 {
+			g.Expect(calls.isSlow(time.Now())).To(BeTrue())
+			g.Expect(calls.tryWait(ctx, time.Now)).To(Succeed())
+			calls.release(time.Now())
 		}
-		g.Expect(turn.isSlow(time.Now())).To(BeFalse())
+		g.Expect(calls.isSlow(time.Now())).To(BeFalse())
 	})
 }
 
@@ -57,14 +57,14 @@ func TestTurn(t *testing.T) {
 func TestManyQuickTurnsAreWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := NewWithT(t)
-		turn := newTurn()
+		calls := newCallLock()
 		results := make(chan error)
 		for range 100 {
 			go func() {
-				err := turn.try(context.Background(), time.Now)
+				err := calls.tryWait(context.Background(), time.Now)
 				if err == nil {
 					<-time.After(slowAfter / 2)
-					turn.give(time.Now())
+					calls.release(time.Now())
 				}
 				results <- err
 			}()
@@ -213,7 +213,7 @@ func TestSlowHeadscalesLeaveWorkers(t *testing.T) {
 			for namespace := range slow {
 				g.Expect(done[fmt.Sprint("slow-", namespace)]).To(HaveLen(objects))
 			}
-			g.Expect(q.kind.lines).To(BeEmpty(), "nothing is kept of those that are done")
+			g.Expect(q.kind.queues).To(BeEmpty(), "nothing is kept of those that are done")
 		})
 	})
 }
@@ -242,7 +242,7 @@ func TestOnlyPlaceIsPatient(t *testing.T) {
 			g.Expect(found.shared().calls.wait(ctx, time.Now)).To(Succeed())
 			q.pending <- named("slow", number+2)
 			pass(2 * time.Second)
-			found.shared().giveTurn(q.in)
+			found.shared().releaseCalls(q.in)
 			pass(2 * time.Second)
 			g.Expect(done).To(Equal(number + 2))
 		}
@@ -285,10 +285,10 @@ func TestLookThatHadNoTimeIsTriedAgain(t *testing.T) {
 		w.createAll(g, in)
 		s := w.find(g, in).shared()
 		g.Expect(s.calls.wait(ctx, time.Now)).To(Succeed())
-		pass(in.MaxAge + lookTimeout + time.Second)
+		pass(in.MaxAge + pollTimeout + time.Second)
 		before := 0
 		w.do(func() { before = w.lists })
-		s.giveTurn(in)
+		s.releaseCalls(in)
 		pass(in.MaxAge)
 		w.do(func() {
 			g.Expect(w.lists).To(Equal(before + 1))
