@@ -11,6 +11,10 @@ import (
 // KindPolicy is the kind of a policy of a Headscale, or of a part of one.
 const KindPolicy = "HeadscalePolicy"
 
+// ConditionContested is true from the moment at which the operator stops putting right a policy that somebody else
+// changes again and again, until Headscale has that of the HeadscalePolicies again.
+const ConditionContested = "Contested"
+
 // HeadscalePolicySpec defines the desired state of a HeadscalePolicy.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.policy) != has(self.hujson)",message="exactly one of policy and hujson must be set"
@@ -82,7 +86,7 @@ type HeadscalePolicyStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// Conditions: Ready; Reconciling and Stalled are there only while they are true.
+	// Conditions: Ready; Reconciling, Stalled and Contested are there only while they are true.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

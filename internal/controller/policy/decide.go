@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -8,11 +9,11 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/controller/instance"
-	"infrado.cloud/headscale-operator/internal/kube/status"
 	"infrado.cloud/headscale-operator/internal/policy"
 	"infrado.cloud/headscale-operator/internal/resources"
 )
@@ -36,9 +37,9 @@ type facts struct {
 	problem error
 	// inForce is the policy that Headscale has; "": none.
 	inForce string
-	// refused is what Headscale refused last; nil: nothing.
-	refused *refusal
-	now     time.Time
+	// memory is what is known of Headscale besides that.
+	memory memory
+	now    time.Time
 }
 
 // refusal is that Headscale refused a policy.
@@ -80,6 +81,8 @@ type decision struct {
 	notes map[types.UID][]string
 	// sections are those in which the policies differ.
 	sections []string
+	// inForce is whether Headscale has the joined policy, stored and in memory.
+	inForce bool
 	// foreign says that what is in force, and stays, was set by somebody else, or allows everything; "": it does not.
 	foreign string
 }
@@ -197,7 +200,7 @@ func (d *decision) held(policies []*v1beta1.HeadscalePolicy) bool {
 // stay leaves in force what is.
 func (d *decision) stay(f *facts) *decision {
 	d.noteForeign(f)
-	if sending(f.policies) != "" && strings.TrimSpace(f.inForce) != "" {
+	if f.sending() != "" && strings.TrimSpace(f.inForce) != "" {
 		d.action = restore
 	}
 	return d
@@ -218,7 +221,7 @@ func (d *decision) noteForeign(f *facts) {
 	for _, object := range f.policies {
 		accepted := object.Status.PolicyDigest
 		known = known || accepted != ""
-		if inForce != "" && (inForce == accepted || inForce == object.Status.SendingDigest) {
+		if inForce != "" && (inForce == accepted || inForce == object.Status.SendingDigest || inForce == f.memory.sent) {
 			return
 		}
 	}
@@ -229,6 +232,9 @@ func (d *decision) noteForeign(f *facts) {
 }
 
 // sending is the digest of a policy of which it is not known what became of it; "": there is none.
+func (f *facts) sending() string { return cmp.Or(sending(f.policies), f.memory.sent) }
+
+// sending is the digest of such a policy by the status of objects.
 func sending(policies []*v1beta1.HeadscalePolicy) string {
 	for _, object := range policies {
 		if object.Status.SendingDigest != "" {
@@ -258,13 +264,14 @@ func (d *decision) compare(f *facts, accepted []policy.Part) *decision {
 	d.digest, d.sections = wanted.Digest(), policy.Differing(inForce, wanted)
 	switch {
 	case inForce != nil && len(d.sections) == 0 && d.isInMemory(f):
+		d.inForce = true
 		return d
 	case policy.MayHaveRules(f.inForce) && wanted.AllowsAll():
 		d.refuseAll(d.joined, problem(v1beta1.ReasonWouldAllowAll, "Without any acls or grants Headscale allows everything, and what is in force has some, or cannot be read: "+
 			"it stays. Write acls: [] to allow nothing, or an entry that allows all, if that is wanted"))
 		return d.stay(f)
 	case d.isRefused(f):
-		d.blame(f.refused)
+		d.blame(f.memory.refused)
 		return d.stay(f)
 	case d.isDrift(f, inForce):
 		return d.decideDrift(f, wanted)
@@ -276,7 +283,7 @@ func (d *decision) compare(f *facts, accepted []policy.Part) *decision {
 
 // isRefused reports whether Headscale has just refused the policy.
 func (d *decision) isRefused(f *facts) bool {
-	r := f.refused
+	r := f.memory.refused
 	return r != nil && r.digest == d.digest && r.version == f.headscale.Status.Version && f.now.Before(r.until)
 }
 
@@ -290,17 +297,20 @@ func (d *decision) isRefused(f *facts) bool {
 // Where another one was sent, v0.29.3 may have that in memory, though it is not stored: what is stored is sent
 // again. So it is where this one was refused, which may have happened after it was stored.
 func (d *decision) isInMemory(f *facts) bool {
-	unanswered := sending(f.policies)
+	unanswered := f.sending()
 	return unanswered == "" || unanswered == d.digest && !d.isRefused(f)
 }
 
 // isDrift reports whether Headscale had accepted the policy: then somebody else has changed it, unless
-// what it has is what an operator sent that did not come to report it.
+// what it has is what an operator sent that did not come to report it, or not to all objects.
 func (d *decision) isDrift(f *facts, inForce *policy.Document) bool {
-	if inForce != nil && inForce.Digest() == sending(f.policies) {
+	accepted := func(digest string) bool {
+		return slices.ContainsFunc(d.joined, func(object *v1beta1.HeadscalePolicy) bool { return object.Status.PolicyDigest == digest })
+	}
+	if inForce != nil && inForce.Digest() != d.digest && (inForce.Digest() == f.sending() || accepted(inForce.Digest())) {
 		return false
 	}
-	return len(d.sections) > 0 && slices.ContainsFunc(d.joined, func(object *v1beta1.HeadscalePolicy) bool { return object.Status.PolicyDigest == d.digest })
+	return len(d.sections) > 0 && accepted(d.digest)
 }
 
 // decideDrift puts right what somebody else has changed, unless that one does not give up. It does not give
@@ -308,7 +318,9 @@ func (d *decision) isDrift(f *facts, inForce *policy.Document) bool {
 // such as where the database was lost.
 func (d *decision) decideDrift(f *facts, wanted *policy.Document) *decision {
 	opened := !policy.MayHaveRules(f.inForce) && !wanted.AllowsAll()
-	contested := status.ReasonOf(d.joined[0].Status.Conditions, v1beta1.ConditionReady) == v1beta1.ReasonContested
+	contested := slices.ContainsFunc(d.joined, func(object *v1beta1.HeadscalePolicy) bool {
+		return meta.IsStatusConditionTrue(object.Status.Conditions, v1beta1.ConditionContested)
+	})
 	if opened || !contested && corrections(d.joined, f.now) < mostCorrections {
 		d.action = correct
 		return d

@@ -7,6 +7,7 @@ import (
 
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -61,8 +62,12 @@ func sendingOf(whole string) func(*v1beta1.HeadscalePolicy) {
 	return func(p *v1beta1.HeadscalePolicy) { p.Status.SendingDigest = digestOf(whole) }
 }
 
+// isContested is an object that gives way, in an outage of its Headscale.
 func isContested(p *v1beta1.HeadscalePolicy) {
-	p.Status.Conditions = []metav1.Condition{{Type: v1beta1.ConditionReady, Reason: v1beta1.ReasonContested}}
+	p.Status.Conditions = []metav1.Condition{
+		{Type: v1beta1.ConditionReady, Reason: v1beta1.ReasonEndpointUnreachable},
+		{Type: v1beta1.ConditionContested, Status: metav1.ConditionTrue, Reason: v1beta1.ReasonContested},
+	}
 }
 
 // headscaleWith is a Headscale with a config.
@@ -81,6 +86,7 @@ const (
 	groupA = `{"groups": {"group:g": ["a@"]}}`
 	groupB = `{"groups": {"group:g": ["b@"]}}`
 	open   = `{"groups": {"group:g": ["a@"]}, "acls": null}`
+	both   = `{"groups": {"group:g": ["a@"]}, "acls": [{"action": "accept", "src": ["a@"], "dst": ["*:1"]}]}`
 )
 
 func TestDecide(t *testing.T) {
@@ -93,6 +99,7 @@ func TestDecide(t *testing.T) {
 		problem  error
 		inForce  string
 		refused  *refusal
+		sent     string
 
 		action  action
 		reasons map[string]string
@@ -113,6 +120,7 @@ func TestDecide(t *testing.T) {
 		"no rules give way to a third change by hand":      {policies: []*v1beta1.HeadscalePolicy{object("a", 0, groupA, applied(groupA, groupA), corrected(2, time.Minute))}, inForce: "{}", action: keep, reasons: map[string]string{"a": v1beta1.ReasonContested}},
 		"another row after an hour":                        {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(some, some), corrected(2, time.Hour))}, inForce: byHand, action: correct},
 		"contested it stays":                               {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(some, some), corrected(2, time.Hour), isContested)}, inForce: byHand, action: keep, reasons: map[string]string{"a": v1beta1.ReasonContested}},
+		"contested it stays by any object that says so":    {policies: []*v1beta1.HeadscalePolicy{object("a", 0, groupA, applied(groupA, both)), object("b", 0, some, applied(some, both), corrected(2, time.Hour), isContested)}, inForce: byHand, action: keep, reasons: map[string]string{"a": v1beta1.ReasonContested, "b": v1beta1.ReasonContested}},
 		"a changed object ends the contest":                {policies: []*v1beta1.HeadscalePolicy{object("a", 0, closed, applied(some, some), corrected(2, time.Minute), isContested)}, inForce: byHand, action: apply},
 		"put back by hand ends the contest":                {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(some, some), corrected(2, time.Minute), isContested)}, inForce: some, action: keep},
 		"no rules any more would open":                     {policies: []*v1beta1.HeadscalePolicy{object("a", 0, groupA, applied(some, some))}, inForce: some, action: keep, reasons: map[string]string{"a": v1beta1.ReasonWouldAllowAll}},
@@ -145,6 +153,9 @@ func TestDecide(t *testing.T) {
 		"another release may take it":                      {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some)}, inForce: closed, refused: &refusal{digest: digestOf(some), until: noon.Add(time.Minute), version: "v0.1"}, action: apply},
 		"what was sent before an end is no change by hand": {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(some, some), sendingOf(closed))}, inForce: closed, action: apply, means: some},
 		"after an end in between it is sent again":         {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, sent)}, inForce: some, action: apply, means: some},
+		"what some objects say was accepted is no drift":   {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(closed, closed)), object("b", 0, groupA, applied(groupA, both))}, inForce: closed, action: apply},
+		"a note that went with its object is known":        {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(some, some))}, sent: "x", inForce: some, action: apply, means: some},
+		"one that went while something is refused":         {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some)}, sent: "x", inForce: closed, refused: refused, action: restore, reasons: map[string]string{"a": v1beta1.ReasonRefused}},
 		"after a refusal in between the old one is":        {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, sent)}, inForce: closed, refused: refused, action: restore, reasons: map[string]string{"a": v1beta1.ReasonRefused}},
 		"an unanswered one that is stored is in force":     {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(closed, closed), sendingOf(some))}, inForce: some, action: keep, means: some},
 		"an unanswered one that is not stored is sent":     {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(closed, closed), sendingOf(some))}, inForce: closed, action: apply, means: some},
@@ -160,7 +171,7 @@ func TestDecide(t *testing.T) {
 			if config == "" {
 				config = `{"policy": {"mode": "database"}}`
 			}
-			d := decide(&facts{headscale: headscaleWith(config), policies: test.policies, problem: test.problem, inForce: test.inForce, refused: test.refused, now: noon})
+			d := decide(&facts{headscale: headscaleWith(config), policies: test.policies, problem: test.problem, inForce: test.inForce, memory: memory{test.refused, test.sent}, now: noon})
 			g.Expect(d.action).To(Equal(test.action), fmt.Sprint(d.problems))
 			reasons := map[string]string{}
 			for uid, err := range d.problems {
@@ -175,6 +186,29 @@ func TestDecide(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What is given way to is known after an outage, and is over when Headscale has the policy.
+func TestAContestIsKeptInTheStatus(t *testing.T) {
+	g := NewWithT(t)
+	a := object("a", 0, some, applied(some, some), corrected(2, time.Minute))
+	reconciled := func(at time.Time, problem error, inForce string) bool {
+		f := &facts{headscale: headscaleWith(`{"policy": {"mode": "database"}}`), policies: []*v1beta1.HeadscalePolicy{a}, problem: problem, inForce: inForce, now: at}
+		s := &scope{policies: f.policies, now: at, done: decide(f)}
+		failed := status.Classify(s.done.problems["a"])
+		describeStatus(&a.Status, s, a, readiness(s, a, failed), failed)
+		return meta.IsStatusConditionTrue(a.Status.Conditions, v1beta1.ConditionContested)
+	}
+	g.Expect(reconciled(noon, nil, byHand)).To(BeTrue())
+	contested := a.Status.DeepCopy()
+	g.Expect(reconciled(noon.Add(time.Minute), nil, byHand)).To(BeTrue())
+	g.Expect(a.Status).To(Equal(*contested), "nothing is written at rest")
+	g.Expect(reconciled(noon.Add(2*time.Hour), &instance.Problem{Because: v1beta1.ReasonEndpointUnreachable}, "")).To(BeTrue())
+	g.Expect(status.ReasonOf(a.Status.Conditions, v1beta1.ConditionReady)).To(Equal(v1beta1.ReasonEndpointUnreachable))
+	g.Expect(reconciled(noon.Add(2*time.Hour), nil, byHand)).To(BeTrue())
+	g.Expect(status.ReasonOf(a.Status.Conditions, v1beta1.ConditionReady)).To(Equal(v1beta1.ReasonContested))
+	g.Expect(reconciled(noon.Add(2*time.Hour), nil, some)).To(BeFalse(), "set back by hand")
+	g.Expect(status.ReasonOf(a.Status.Conditions, v1beta1.ConditionReady)).To(Equal(v1beta1.ReasonReady))
 }
 
 // Who changed what Headscale refuses is told its words; the others wait.
@@ -213,7 +247,7 @@ func TestAChangeByHandThatStaysIsNamed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
 			s := &scope{policies: test.policies, now: noon}
-			s.done = decide(&facts{headscale: headscaleWith(`{"policy": {"mode": "database"}}`), policies: test.policies, inForce: test.inForce, refused: refused, now: noon})
+			s.done = decide(&facts{headscale: headscaleWith(`{"policy": {"mode": "database"}}`), policies: test.policies, inForce: test.inForce, memory: memory{refused: refused}, now: noon})
 			message := readiness(s, test.policies[0], status.Classify(s.done.problems["a"])).Message
 			if test.named {
 				g.Expect(message).To(ContainSubstring("; what is in force is not what was accepted last: probably somebody else has set it"))
@@ -243,7 +277,7 @@ func TestWhatAllowsEverythingIsNamed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
 			s := &scope{policies: test.policies, now: noon}
-			s.done = decide(&facts{headscale: headscaleWith(`{"policy": {"mode": "database"}}`), policies: test.policies, inForce: test.inForce, refused: refused, now: noon})
+			s.done = decide(&facts{headscale: headscaleWith(`{"policy": {"mode": "database"}}`), policies: test.policies, inForce: test.inForce, memory: memory{refused: refused}, now: noon})
 			message := readiness(s, test.policies[0], status.Classify(s.done.problems["a"])).Message
 			words := ContainSubstring("; what is in force now has no rules, and so allows everything, until a policy is accepted")
 			if !test.named {

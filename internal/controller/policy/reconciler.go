@@ -62,9 +62,8 @@ type Reconciler struct {
 	kind *instance.Kind
 
 	lock sync.Mutex
-	// known are the Headscales that have, or just had, HeadscalePolicies, with what they refused
-	// last.
-	known map[client.ObjectKey]*refusal
+	// known are the Headscales that have, or just had, HeadscalePolicies.
+	known map[client.ObjectKey]memory
 }
 
 // scope is what one reconcile is about.
@@ -72,14 +71,16 @@ type scope struct {
 	key      client.ObjectKey
 	now      time.Time
 	instance *instance.Instance
+	memory   memory
 	// place is that among those that wait for the Headscale; nil: there is none.
 	place    *instance.Place
 	policies []*v1beta1.HeadscalePolicy
 	// done is what was decided, and came of it.
 	done *decision
 	// unknown is whether it is not known what became of a policy that was sent, or what is stored was refused
-	// when it was sent again: v0.29.3 may have another one in memory. It is sent again later.
-	unknown bool
+	// when it was sent again: v0.29.3 may have another one in memory. It is sent again later. Known is that
+	// it has in memory what it has stored.
+	unknown, known bool
 	// corrected is whether a change by hand was put right.
 	corrected bool
 }
@@ -91,9 +92,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		return reconcile.Result{}, err
 	}
 	if len(s.policies) == 0 {
-		return reconcile.Result{}, r.leave(ctx, s.key)
+		return r.leave(ctx, s)
 	}
-	r.remember(s.key, r.refused(s.key))
+	s.memory = r.recall(s)
 	if s.instance, err = r.Instances.Find(ctx, s.key.Namespace, s.key); err != nil {
 		return reconcile.Result{}, err
 	}
@@ -130,19 +131,33 @@ func (r *Reconciler) sync(ctx context.Context, s *scope) error {
 			return err
 		}
 	}
+	err := r.act(ctx, s, f)
+	switch {
+	case s.known:
+		s.memory.sent = ""
+	case s.unknown:
+		s.memory.sent = f.sending()
+	}
+	r.remember(s.key, s.memory)
+	return err
+}
+
+// act does what was decided.
+func (r *Reconciler) act(ctx context.Context, s *scope, f *facts) error {
 	switch s.done.action {
 	case apply, correct:
 		return r.apply(ctx, s, f)
 	case restore:
 		return r.restore(ctx, s, f)
 	default:
+		s.known = s.done.inForce
 		return nil
 	}
 }
 
 // gather finds out what a decision depends on.
 func (r *Reconciler) gather(ctx context.Context, s *scope) *facts {
-	f := &facts{headscale: s.instance.Headscale, policies: s.policies, refused: r.refused(s.key), now: s.now}
+	f := &facts{headscale: s.instance.Headscale, policies: s.policies, memory: s.memory, now: s.now}
 	if f.problem = s.instance.CheckHeadscale(); f.problem != nil || checkMode(f.headscale) != nil {
 		return f
 	}
@@ -166,6 +181,7 @@ func (r *Reconciler) apply(ctx context.Context, s *scope, f *facts) error {
 	if err := r.checkCurrent(ctx, s); err != nil {
 		return err
 	}
+	doubtful := f.sending() != ""
 	if len(s.done.sections) > 0 {
 		if err := r.noteSending(ctx, s); err != nil {
 			return err
@@ -184,7 +200,7 @@ func (r *Reconciler) apply(ctx context.Context, s *scope, f *facts) error {
 		if readsFile = errors.Is(err, headscale.ErrPolicyMode); readsFile {
 			return nil
 		}
-		if refused = r.refusalOf(s, err); refused == nil || !refused.read {
+		if refused = r.refusalOf(s, err); refused == nil || !refused.read && !doubtful {
 			return refused.or(err)
 		}
 		stored, err := resend(ctx, api, snapshot.Policy().Text)
@@ -197,14 +213,15 @@ func (r *Reconciler) apply(ctx context.Context, s *scope, f *facts) error {
 	case readsFile:
 		s.done.refuseAll(s.done.joined, stillReadsFile(s.key.Name))
 	case refused != nil:
-		r.remember(s.key, refused)
+		s.memory.refused = refused
 		s.done.blame(refused)
 		s.done.noteForeign(f)
 	case err == nil:
-		r.remember(s.key, nil)
-		s.corrected = s.done.action == correct
+		s.memory.refused = nil
+		s.corrected, s.done.inForce = s.done.action == correct, true
 	}
 	s.unknown = err != nil && !isOutdated(err) || refusedStored
+	s.known = err == nil && !refusedStored
 	return err
 }
 
@@ -244,6 +261,7 @@ func (r *Reconciler) restore(ctx context.Context, s *scope, f *facts) error {
 		return err
 	})
 	s.unknown = err != nil || refused != nil
+	s.known = !s.unknown
 	return err
 }
 
@@ -333,56 +351,6 @@ func (r *refusal) or(err error) error {
 	if r == nil {
 		return err
 	}
-	return nil
-}
-
-// refused is what a Headscale refused last; nil: nothing.
-func (r *Reconciler) refused(key client.ObjectKey) *refusal {
-	r.lock.Lock()
-	defer r.lock.Unlock()
-	return r.known[key]
-}
-
-// remember notes what a Headscale refused last.
-func (r *Reconciler) remember(key client.ObjectKey, refused *refusal) {
-	r.lock.Lock()
-	defer r.lock.Unlock()
-	if r.known == nil {
-		r.known = map[client.ObjectKey]*refusal{}
-	}
-	r.known[key] = refused
-}
-
-// noteJoined notes at a Headscale whether HeadscalePolicies were joined for it, and reports whether that
-// is another than before.
-func (r *Reconciler) noteJoined(ctx context.Context, hs *v1beta1.Headscale, joined bool) (bool, error) {
-	statusOf := func(hs *v1beta1.Headscale) any { return &hs.Status }
-	changed, _, err := status.Patch(ctx, r.Live, r.Client, hs, fieldManager, statusOf, func(hs *v1beta1.Headscale) {
-		hs.Status.HasPolicies = joined
-	})
-	return changed != nil, err
-}
-
-// leave reports, once, that the last HeadscalePolicy of a Headscale is gone, whether or not an operator ran
-// at that moment.
-func (r *Reconciler) leave(ctx context.Context, key client.ObjectKey) error {
-	r.lock.Lock()
-	_, had := r.known[key]
-	delete(r.known, key)
-	r.lock.Unlock()
-	reader := client.Reader(r.Client)
-	if had {
-		reader = r.Live // the cache may not have what was noted
-	}
-	hs := &v1beta1.Headscale{}
-	if err := reader.Get(ctx, key, hs); err != nil || !hs.DeletionTimestamp.IsZero() {
-		return client.IgnoreNotFound(err)
-	}
-	if changed, err := r.noteJoined(ctx, hs, false); err != nil || !changed {
-		return err
-	}
-	status.Record(r.Events, hs, status.Event{Warning: true, Action: status.ActionReconcile, Reason: v1beta1.EventPolicyLeft,
-		Note: "The last HeadscalePolicy is gone. What is in force stays, since an empty policy allows everything: create another HeadscalePolicy to change it"})
 	return nil
 }
 

@@ -34,22 +34,25 @@ var warningReasons = []string{
 	v1beta1.ReasonPolicyMode, v1beta1.ReasonTooLarge, v1beta1.ReasonWouldAllowAll, v1beta1.ReasonContested,
 }
 
-// noteSending notes at the first object that a policy is about to be sent.
+// noteSending notes at an object that a policy is about to be sent. Of those that have changed, one is likely to
+// be deleted where Headscale refuses it, and the note with it: another one has it, if there is one.
 func (r *Reconciler) noteSending(ctx context.Context, s *scope) error {
-	first := s.done.joined[0]
+	at := max(0, slices.IndexFunc(s.done.joined, func(object *v1beta1.HeadscalePolicy) bool {
+		return object.Status.AppliedDigest == s.done.digests[object.UID]
+	}))
+	bearer := s.done.joined[at]
 	statusOf := func(object *v1beta1.HeadscalePolicy) any { return &object.Status }
-	_, _, err := status.Patch(ctx, r.Live, r.Client, first, fieldManager, statusOf, func(object *v1beta1.HeadscalePolicy) {
+	_, _, err := status.Patch(ctx, r.Live, r.Client, bearer, fieldManager, statusOf, func(object *v1beta1.HeadscalePolicy) {
 		object.Status.SendingDigest = s.done.digest
 	})
 	if err != nil {
 		return err
 	}
 	// The cache may not have it when it is taken back.
-	noted := *first
+	noted := *bearer
 	noted.Status.SendingDigest = s.done.digest
-	s.policies = slices.Clone(s.policies)
-	s.policies[slices.Index(s.policies, first)] = &noted
-	s.done.joined = append([]*v1beta1.HeadscalePolicy{&noted}, s.done.joined[1:]...)
+	s.policies, s.done.joined = slices.Clone(s.policies), slices.Clone(s.done.joined)
+	s.policies[slices.Index(s.policies, bearer)], s.done.joined[at] = &noted, &noted
 	return nil
 }
 
@@ -82,7 +85,7 @@ func (r *Reconciler) report(ctx context.Context, s *scope, err error) (reconcile
 	if err := errors.Join(errs...); err != nil {
 		return reconcile.Result{}, err
 	}
-	return r.withRefusal(s, result), nil
+	return withRefusal(s, result), nil
 }
 
 // transient is the error of a failure that is retried with backoff.
@@ -94,11 +97,11 @@ func transient(failed *status.Failure) error {
 }
 
 // withRefusal has a policy tried again that was refused.
-func (r *Reconciler) withRefusal(s *scope, result reconcile.Result) reconcile.Result {
+func withRefusal(s *scope, result reconcile.Result) reconcile.Result {
 	if s.unknown && (result.RequeueAfter == 0 || result.RequeueAfter > refusedRetry) {
 		result.RequeueAfter = refusedRetry
 	}
-	refused := r.refused(s.key)
+	refused := s.memory.refused
 	if refused == nil || refused.digest != s.done.digest {
 		return result
 	}
@@ -163,18 +166,30 @@ func warnings(s *scope, object *v1beta1.HeadscalePolicy) string {
 // describeStatus sets the fields of a status to what was found.
 func describeStatus(reported *v1beta1.HeadscalePolicyStatus, s *scope, object *v1beta1.HeadscalePolicy, ready status.Condition, failed *status.Failure) {
 	reported.ObservedGeneration = object.Generation
-	if !s.unknown && (failed == nil || s.done.digest != "" || s.done.action == restore) {
+	if s.known {
 		reported.SendingDigest = ""
 	}
 	if failed == nil {
 		describeApplied(reported, s, object)
 	}
+	describeContest(reported, s, object, ready)
 	status.Set(&reported.Conditions, v1beta1.ConditionReady, ready, object.Generation, s.now)
 	message := status.Condition{Reason: ready.Reason, Message: ready.Message}
 	message.True = failed != nil && !ready.Stalled
 	status.SetWhileTrue(&reported.Conditions, v1beta1.ConditionReconciling, message, object.Generation, s.now)
 	message.True = ready.Stalled
 	status.SetWhileTrue(&reported.Conditions, v1beta1.ConditionStalled, message, object.Generation, s.now)
+}
+
+// describeContest notes whether somebody else is given way to. What else may be wrong meanwhile, such as that Headscale
+// cannot be asked, does not end that.
+func describeContest(reported *v1beta1.HeadscalePolicyStatus, s *scope, object *v1beta1.HeadscalePolicy, ready status.Condition) {
+	switch {
+	case s.done.inForce:
+		meta.RemoveStatusCondition(&reported.Conditions, v1beta1.ConditionContested)
+	case ready.Reason == v1beta1.ReasonContested:
+		status.Set(&reported.Conditions, v1beta1.ConditionContested, status.True(ready.Reason, ready.Message), object.Generation, s.now)
+	}
 }
 
 // describeApplied notes that Headscale has the object in its policy.
