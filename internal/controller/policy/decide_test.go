@@ -211,6 +211,28 @@ func TestAContestIsKeptInTheStatus(t *testing.T) {
 	g.Expect(status.ReasonOf(a.Status.Conditions, v1beta1.ConditionReady)).To(Equal(v1beta1.ReasonReady))
 }
 
+// That a change by hand was put right is said once, also where the first object is not joined.
+func TestACorrectionIsSaidOnce(t *testing.T) {
+	g := NewWithT(t)
+	f := &facts{headscale: headscaleWith(`{"policy": {"mode": "database"}}`), inForce: byHand, now: noon, policies: []*v1beta1.HeadscalePolicy{
+		object("a", 0, "x"), object("b", 0, some, applied(some, both)), object("c", 0, groupA, applied(groupA, both)),
+	}}
+	s := &scope{policies: f.policies, now: noon, done: decide(f), corrected: true}
+	g.Expect(s.done.action).To(Equal(correct))
+	var said []string
+	for _, object := range s.policies {
+		before := object.Status.DeepCopy()
+		failed := status.Classify(s.done.problems[object.UID])
+		describeStatus(&object.Status, s, object, readiness(s, object, failed), failed)
+		for _, event := range eventsOf(s, object, before, &object.Status) {
+			if event.Reason == v1beta1.EventPolicyCorrected {
+				said = append(said, object.Name)
+			}
+		}
+	}
+	g.Expect(said).To(Equal([]string{"b"}))
+}
+
 // Who changed what Headscale refuses is told its words; the others wait.
 func TestBlame(t *testing.T) {
 	g := NewWithT(t)

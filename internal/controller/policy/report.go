@@ -220,7 +220,7 @@ func eventsOf(s *scope, object *v1beta1.HeadscalePolicy, before, after *v1beta1.
 		}
 		events = append(events, status.Event{Reason: v1beta1.EventPolicyApplied, Note: note})
 	}
-	if after.CorrectedAt != nil && !after.CorrectedAt.Equal(before.CorrectedAt) && object == s.policies[0] {
+	if after.CorrectedAt != nil && !after.CorrectedAt.Equal(before.CorrectedAt) && object == s.done.joined[0] {
 		events = append(events, status.Event{Warning: true, Reason: v1beta1.EventPolicyCorrected,
 			Note: "Somebody else changed the policy, which was put right; changed sections: " + sections})
 	}
