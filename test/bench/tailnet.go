@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -54,7 +55,8 @@ func measureTailnet(ctx context.Context, settings *settings) (rows []row) {
 		t.pod, stop = podrunner.StartInWorld(l.World, client.ObjectKeyFromObject(t.headscale), l.output)
 		defer stop()
 		t.awaitReady(ctx)
-		t.socket = headscale.NewClient(headscale.UnixSocket(t.pod.HostPath("apikey-manager", v1beta1.DefaultSocketPath)))
+		// Of many calls at once, each waits for those before it.
+		t.socket = headscale.NewClient(headscale.UnixSocket(t.pod.HostPath("apikey-manager", v1beta1.DefaultSocketPath)), headscale.WithCallTimeout(limit))
 		defer func() { _ = t.socket.Close() }()
 
 		users := t.measureKind(ctx, "HeadscaleUser", userEntry, 0.3, 70)
@@ -158,11 +160,8 @@ func (t *tailnet) measureKind(ctx context.Context, kind string, entryOf entry, s
 	made := ready.await(ctx, "", t.settings.runs+many).Sub(began)
 	check(creating.Wait())
 	used, calls := t.awaitIdle(ctx).since(before), t.requests(ctx)-asked
-	say("%s: at rest for %s", kind, t.settings.rest)
-	asked = t.requests(ctx)
-	rest := t.watchRest(ctx, t.settings.rest, t.Operator.Process())
 	t.rows = append(t.rows, kindFigures{
-		kind: kind, many: many, took: took, made: made, making: used, calls: calls, rest: rest, restCalls: t.requests(ctx) - asked,
+		kind: kind, many: many, took: took, made: made, making: used, calls: calls, rest: t.measureRest(ctx, kind),
 		manager: must(t.pod.Process("apikey-manager").Usage()).Proportional,
 	}.rows(seconds, memory)...)
 	return made
@@ -175,24 +174,45 @@ type kindFigures struct {
 	// took is how long each of some took, one after another, and made how long many at once.
 	took []time.Duration
 	made time.Duration
-	// making and calls are what many cost of Kubernetes and of Headscale, rest and restCalls what
-	// all cost at rest, and manager is the memory of the API Key Manager then.
-	making, rest     usage
-	calls, restCalls int
-	manager          float64
+	// making and calls are what many cost of Kubernetes and of Headscale, rest is what all cost at
+	// rest, and manager is the memory of the API Key Manager then.
+	making  usage
+	calls   int
+	rest    restFigures
+	manager float64
 }
 
 func (f kindFigures) rows(seconds, memory float64) []row {
 	each := func(total int) float64 { return float64(total) / float64(f.many) }
-	return []row{
+	return slices.Concat([]row{
 		atMost(f.kind+", applied until Ready, median", "%.2f s", quantile(0.5, f.took).Seconds(), seconds),
 		noted(fmt.Sprintf("%d %ss at once, Ready after", f.many, f.kind), "%.1f s", f.made.Seconds()),
 		noted("requests to Kubernetes for each "+f.kind+", and of these writes", "%.1f and %.1f", each(f.making.All), each(f.making.Writes)),
 		noted("requests to Headscale for each "+f.kind, "%.2f", each(f.calls)),
-		noted("requests to Headscale in 30 s at rest, with all "+f.kind+"s", "%.1f", 30*float64(f.restCalls)/f.rest.took.Seconds()),
-		atMost("requests to Kubernetes at rest, with all "+f.kind+"s", "%.0f", float64(f.rest.All), 0),
+	}, f.rest.rows("all "+f.kind+"s"), []row{
 		atMost("operator's memory (PSS) with the "+f.kind+"s, too", "%.1f MiB", f.rest.Proportional, memory),
 		atMost("API Key Manager's memory (PSS) with the operator as its client, "+f.kind+"s", "%.1f MiB", f.manager, 22),
+	})
+}
+
+// restFigures are what all that there is costs at rest: the operator's usage, and its calls of Headscale.
+type restFigures struct {
+	usage
+	calls int
+}
+
+// measureRest measures while nothing happens.
+func (t *tailnet) measureRest(ctx context.Context, kind string) restFigures {
+	say("%s: at rest for %s", kind, t.settings.rest)
+	asked := t.requests(ctx)
+	rest := t.watchRest(ctx, t.settings.rest, t.Operator.Process())
+	return restFigures{rest, t.requests(ctx) - asked}
+}
+
+func (f restFigures) rows(with string) []row {
+	return []row{
+		noted("requests to Headscale in 30 s at rest, with "+with, "%.1f", 30*float64(f.calls)/f.took.Seconds()),
+		atMost("requests to Kubernetes at rest, with "+with, "%.0f", float64(f.All), 0),
 	}
 }
 
@@ -208,7 +228,7 @@ func (t *tailnet) requests(ctx context.Context) (total int) {
 	return total
 }
 
-// measurePolicy measures changes of a policy: over the socket, and of a HeadscalePolicy.
+// measurePolicy measures changes of a policy: over the socket, and of a HeadscalePolicy; and that one at rest.
 func (t *tailnet) measurePolicy(ctx context.Context) {
 	say("HeadscalePolicy: %d changes", t.settings.runs)
 	var plain, took []time.Duration
@@ -229,16 +249,17 @@ func (t *tailnet) measurePolicy(ctx context.Context) {
 		check(t.Admin.Patch(ctx, policy.DeepCopy(), client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"hujson":%q}}`, policyText(i)))))
 		took = append(took, ready.await(ctx, policy.Name, 0).Sub(began))
 	}
-	t.rows = append(t.rows, policyRows(plain, took)...)
+	t.awaitIdle(ctx)
+	t.rows = append(t.rows, policyRows(plain, took, t.measureRest(ctx, "HeadscalePolicy"))...)
 }
 
-// policyRows are about changes of the policy: over the socket, and of a HeadscalePolicy.
-func policyRows(plain, took []time.Duration) []row {
+// policyRows are about changes of the policy, over the socket and of a HeadscalePolicy, and about that one at rest.
+func policyRows(plain, took []time.Duration, rest restFigures) []row {
 	put := quantile(0.5, plain)
-	return []row{
+	return append([]row{
 		noted("a policy's PUT over the socket, median", "%.3f s", put.Seconds()),
 		atMost("HeadscalePolicy, changed until in force, beyond that, median", "%.3f s", (quantile(0.5, took) - put).Seconds(), 0.2),
-	}
+	}, rest.rows("the HeadscalePolicy, too")...)
 }
 
 func policyText(i int) string {
