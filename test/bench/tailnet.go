@@ -174,8 +174,7 @@ type kindFigures struct {
 	// took is how long each of some took, one after another, and made how long many at once.
 	took []time.Duration
 	made time.Duration
-	// making and calls are what many cost of Kubernetes and of Headscale, rest is what all cost at
-	// rest, and manager is the memory of the API Key Manager then.
+	// making and calls are what many cost, rest what all cost at rest, manager the API Key Manager's memory then.
 	making  usage
 	calls   int
 	rest    restFigures
@@ -205,8 +204,7 @@ type restFigures struct {
 func (t *tailnet) measureRest(ctx context.Context, kind string) restFigures {
 	say("%s: at rest for %s", kind, t.settings.rest)
 	asked := t.requests(ctx)
-	rest := t.watchRest(ctx, t.settings.rest, t.Operator.Process())
-	return restFigures{rest, t.requests(ctx) - asked}
+	return restFigures{t.watchRest(ctx, t.settings.rest, t.Operator.Process()), t.requests(ctx) - asked}
 }
 
 func (f restFigures) rows(with string) []row {
