@@ -255,6 +255,9 @@ type BackupVerification struct {
 	// When the last verification that passed began: everything that was replicated then can be restored.
 	// +optional
 	VerifiedAt *metav1.Time `json:"verified_at,omitempty"`
+	// Rows of the database that was restored then, as far as they could be counted.
+	// +optional
+	Rows *BackupRows `json:"rows,omitempty"`
 	// How many verifications in a row have not passed.
 	// +optional
 	Attempts int32 `json:"attempts,omitempty"`
@@ -262,4 +265,31 @@ type BackupVerification struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	Job string `json:"job,omitempty"`
+}
+
+// BackupRows are how many rows tables of a database have. Left out: a table that it does not have.
+type BackupRows struct {
+	// Users of Headscale.
+	// +optional
+	Users *int64 `json:"users,omitempty"`
+	// Nodes, also those that are expired.
+	// +optional
+	Nodes *int64 `json:"nodes,omitempty"`
+	// Pre-auth keys, also those that are used or expired.
+	// +optional
+	PreAuthKeys *int64 `json:"pre_auth_keys,omitempty"`
+	// API keys, also those that are expired.
+	// +optional
+	APIKeys *int64 `json:"api_keys,omitempty"`
+}
+
+// BackupReport is what the count of a restored database's rows reports to the operator, as JSON in the
+// last words of its container.
+//
+// +kubebuilder:object:generate=false
+type BackupReport struct {
+	Rows BackupRows `json:"rows"`
+	// HasAPIKey is whether the database has the API key that it was asked for, nil where it was asked
+	// for none.
+	HasAPIKey *bool `json:"hasAPIKey,omitempty"`
 }

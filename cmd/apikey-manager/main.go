@@ -57,8 +57,15 @@ func main() {
 }
 
 func run(arguments []string) error {
-	if len(arguments) > 0 && arguments[0] == apikey.RestoreIdentityCommand {
-		return apikey.RestoreIdentity(arguments[1:], os.Stderr)
+	if len(arguments) > 0 {
+		switch arguments[0] {
+		case apikey.RestoreIdentityCommand:
+			return apikey.RestoreIdentity(arguments[1:], os.Stderr)
+		case apikey.CheckVolumeCommand:
+			return apikey.CheckVolume(arguments[1:], os.Stderr)
+		case apikey.CountRowsCommand:
+			return apikey.CountRows(arguments[1:])
+		}
 	}
 	options, err := apikey.ParseOptions(arguments, apikey.DefaultNamespace, os.Stdout)
 	switch {

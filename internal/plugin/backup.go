@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,8 +36,18 @@ type backupReport struct {
 	// it began empty, and no time for the newest state.
 	RestoredFrom string `json:"restoredFrom,omitempty"`
 	RestoredTo   string `json:"restoredTo,omitempty"`
+	// Verification is the last restore of the backup into an empty directory.
+	Verification *backupVerified `json:"verification,omitempty"`
 	// Condition is BackedUp, if the operator sets it.
 	Condition *metav1.Condition `json:"condition,omitempty"`
+}
+
+// backupVerified says what the last verification of a backup has shown.
+type backupVerified struct {
+	Outcome v1beta1.VerificationOutcome `json:"outcome"`
+	// VerifiedAt is when the last one that passed began, and Rows what the database had then.
+	VerifiedAt *metav1.Time        `json:"verifiedAt,omitempty"`
+	Rows       *v1beta1.BackupRows `json:"rows,omitempty"`
 }
 
 // backupCommand is kubectl headscale backup.
@@ -91,6 +102,9 @@ func describeBackup(hs *v1beta1.Headscale) *backupReport {
 	if backup := hs.Status.Backup; backup != nil {
 		report.Incarnation, report.StartedAt, report.Previous = backup.Incarnation, backup.StartedAt, backup.Previous
 		report.RestoredFrom, report.RestoredTo = backup.RestoredFrom, backup.RestoredTo
+	}
+	if last := hs.Status.BackupVerification; last != nil {
+		report.Verification = &backupVerified{Outcome: last.Outcome, VerifiedAt: last.VerifiedAt, Rows: last.Rows}
 	}
 	switch {
 	case hs.Spec.Backup == nil && hs.Status.Backup == nil:
@@ -185,10 +199,41 @@ func (s screen) showBackup(out io.Writer, b *backupReport, now time.Time) {
 	} else {
 		all = append(all, field{"Started", "not yet: Headscale was not ready with it", yellow})
 	}
-	s.fields(out, append(all, field{"Previous", orDash(b.Previous), plain}, field{"Restored", b.restored(), plain}))
+	all = append(all, field{"Previous", orDash(b.Previous), plain}, field{"Restored", b.restored(), plain})
+	if b.Verification != nil {
+		all = append(all, b.Verification.field(now))
+	}
+	s.fields(out, all)
 	if b.Condition != nil {
 		s.conditions(out, []metav1.Condition{*b.Condition}, now)
 	}
+}
+
+// field says what the last verification has shown, and what the last one that passed has counted.
+func (v *backupVerified) field(now time.Time) field {
+	text, as := string(v.Outcome), yellow
+	switch v.Outcome {
+	case v1beta1.VerificationPassed:
+		as = green
+	case v1beta1.VerificationFailed:
+		as = red
+	}
+	if v.VerifiedAt != nil {
+		text += fmt.Sprintf(", last passed %s ago", span(now.Sub(v.VerifiedAt.Time)))
+	}
+	if v.Rows == nil {
+		return field{"Verified", text, as}
+	}
+	var rows []string
+	for _, table := range []struct {
+		rows *int64
+		name string
+	}{{v.Rows.Users, "users"}, {v.Rows.Nodes, "nodes"}, {v.Rows.PreAuthKeys, "pre-auth keys"}, {v.Rows.APIKeys, "API keys"}} {
+		if table.rows != nil {
+			rows = append(rows, fmt.Sprintf("%s: %d", table.name, *table.rows))
+		}
+	}
+	return field{"Verified", fmt.Sprintf("%s (%s)", text, strings.Join(rows, ", ")), as}
 }
 
 // showBackupRows prints the backups of several Headscales in a table.

@@ -9,6 +9,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
@@ -32,13 +33,20 @@ func backupsShown() []*backupReport {
 		RestoredTo: "2026-11-20T12:00:00Z", StartedAt: &started, RestoreDone: "2026-11-20T12:00:00Z",
 	}
 	failing := condition(v1beta1.ConditionBackedUp, false, "BackupFailing", "the replica does not answer:\x1b[2J access denied")
+	verified := func(outcome v1beta1.VerificationOutcome, rows *v1beta1.BackupRows) func(*v1beta1.Headscale) {
+		passed := at(-time.Hour)
+		return func(hs *v1beta1.Headscale) {
+			hs.Status.BackupVerification = &v1beta1.BackupVerification{Outcome: outcome, VerifiedAt: &passed, Rows: rows}
+		}
+	}
 	return []*backupReport{
 		describeBackup(headscaleNamed("off")),
 		describeBackup(headscaleNamed("new", backedUp(nil))),
 		describeBackup(headscaleNamed("starting", backedUp(&v1beta1.BackupStatus{Incarnation: "20261127t115900z-0123abcd", Previous: "20261124t120000z-0123abcd", RestoredFrom: "20261124t120000z-0123abcd"}))),
 		describeBackup(headscaleNamed("on", backedUp(first))),
-		describeBackup(headscaleNamed("restored", backedUp(restored, condition(v1beta1.ConditionBackedUp, true, "Verified", "The backup was restored and read at 2026-11-27T11:00:00Z")))),
-		describeBackup(headscaleNamed("failing", backedUp(first, failing))),
+		describeBackup(headscaleNamed("restored", backedUp(restored, condition(v1beta1.ConditionBackedUp, true, "Verified", "The backup was restored and read at 2026-11-27T11:00:00Z")),
+			verified(v1beta1.VerificationPassed, &v1beta1.BackupRows{Users: ptr.To[int64](12), Nodes: ptr.To[int64](40), PreAuthKeys: ptr.To[int64](0)}))),
+		describeBackup(headscaleNamed("failing", backedUp(first, failing), verified(v1beta1.VerificationFailed, nil))),
 	}
 }
 

@@ -21,8 +21,11 @@ import (
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
 
-// Names of the containers of a backup: both run before Headscale, and the second goes on running.
+// Names of the containers of a backup: all run before Headscale, and the last one goes on running.
 const (
+	// ContainerVolume is the name of the container that removes an empty file in the place of the
+	// database, which Litestream would take for one.
+	ContainerVolume = "check-volume"
 	// ContainerRestore is the name of the container that lets no pod start without a database
 	// unless it may begin with an empty one.
 	ContainerRestore = "restore"
@@ -89,14 +92,14 @@ const (
 
 // ContainerNames are the names of all containers that the operator runs.
 func ContainerNames() []string {
-	return []string{ContainerHeadscale, ContainerManager, ContainerRestore, ContainerIdentity, ContainerBackup}
+	return []string{ContainerHeadscale, ContainerManager, ContainerVolume, ContainerRestore, ContainerIdentity, ContainerBackup, ContainerCount}
 }
 
 // BackupName is the name of the ConfigMap of a backup.
 func BackupName(headscale *v1beta1.Headscale) string { return headscale.Name + backupSuffix }
 
 // addBackup adds the backup to the objects of a Headscale that has one.
-func addBackup(objects *Objects, pod *corev1ac.PodTemplateSpecApplyConfiguration, config document, headscale *v1beta1.Headscale, l *layout, state *v1beta1.BackupStatus) error {
+func addBackup(objects *Objects, pod *corev1ac.PodTemplateSpecApplyConfiguration, config document, headscale *v1beta1.Headscale, l *layout, state *v1beta1.BackupStatus, operatorsImage string) error {
 	spec := headscale.Spec.Backup
 	if spec == nil {
 		return nil
@@ -127,7 +130,11 @@ func addBackup(objects *Objects, pod *corev1ac.PodTemplateSpecApplyConfiguration
 	digest := sha256.Sum256([]byte(text))
 	pod.WithAnnotations(map[string]string{AnnotationBackupHash: hex.EncodeToString(digest[:])})
 	addBackupContainers(pod.Spec, headscale, l, database)
-	return shareMounts(pod.Spec, headscale)
+	if err := shareMounts(pod.Spec, headscale); err != nil {
+		return err
+	}
+	addVolumeCheck(pod.Spec, headscale, l, database, operatorsImage)
+	return nil
 }
 
 // IsEmptyVolume reports whether Litestream printed that a sealed volume has no database.
@@ -324,6 +331,24 @@ func addBackupContainers(pod *corev1ac.PodSpecApplyConfiguration, headscale *v1b
 	if files := headscale.Spec.Backup.Files; len(files) > 0 {
 		pod.WithVolumes(backupFiles(files))
 	}
+}
+
+// addVolumeCheck has the operator's image of the API Key Manager, where the pod needs it anyway, look
+// at the volume before Litestream does: its image need not have a shell.
+func addVolumeCheck(pod *corev1ac.PodSpecApplyConfiguration, headscale *v1beta1.Headscale, l *layout, database, operatorsImage string) {
+	if !headscale.Spec.APIKey.Managed() || managerIsPinned(headscale, operatorsImage) {
+		return
+	}
+	check := corev1ac.Container().
+		WithName(ContainerVolume).
+		WithImage(operatorsImage).
+		WithImagePullPolicy(corev1.PullIfNotPresent).
+		WithArgs("check-volume", "--database="+database).
+		WithSecurityContext(containerSecurity()).
+		WithResources(resourcesOf(headscale.Spec.Pod.ManagerResources, defaultManagerResources())).
+		WithTerminationMessagePolicy(corev1.TerminationMessageFallbackToLogsOnError).
+		WithVolumeMounts(mount(volumeData, l.dataDir))
+	pod.InitContainers = slices.Insert(pod.InitContainers, 0, *check)
 }
 
 // litestream is a container of Litestream, whose replica ends with an incarnation.

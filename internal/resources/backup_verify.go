@@ -19,6 +19,9 @@ const AnnotationVerifyIncarnation = v1beta1.GroupName + "/verify-incarnation"
 // VerifyDeadline is how long a verification may take in seconds, the pull of the image included.
 const VerifyDeadline = 1800
 
+// ContainerCount is the name of the container that counts the rows of a backup that was restored.
+const ContainerCount = "count-rows"
+
 const (
 	// verifySuffix ends the name of the Job, and componentVerify is the value of the component label.
 	verifySuffix, componentVerify = "-verify", "verify"
@@ -56,11 +59,23 @@ func HeadscaleOfVerification(labels map[string]string) string {
 	return labels[LabelHeadscale]
 }
 
+// Verification is what the verification of a backup depends on besides the objects of a Headscale.
+type Verification struct {
+	// Incarnation is the one that is restored.
+	Incarnation string
+	// Node is where the pod of the Headscale runs, or "".
+	Node string
+	// OperatorsImage is that of the API Key Manager.
+	OperatorsImage string
+	// KeyPrefix is that of an API key which the database must have, or "".
+	KeyPrefix string
+}
+
 // NewVerification returns the Job that restores the newest state of a backup into an empty
 // directory and checks it, best on a node: with the image that is there, and a claim that can be
-// used on one node only. Nothing of the Headscale is in its pod but Litestream's config and
-// credentials.
-func NewVerification(headscale *v1beta1.Headscale, objects *Objects, incarnation, node string) (*batchv1ac.JobApplyConfiguration, error) {
+// used on one node only. Then the operator's image of the API Key Manager counts its rows. Nothing of
+// the Headscale is in its pod but Litestream's config and credentials.
+func NewVerification(headscale *v1beta1.Headscale, objects *Objects, v Verification) (*batchv1ac.JobApplyConfiguration, error) {
 	pod := corev1ac.PodTemplateSpec()
 	if err := convert("pod", objects.StatefulSet.Spec.Template, pod); err != nil {
 		return nil, err
@@ -73,17 +88,21 @@ func NewVerification(headscale *v1beta1.Headscale, objects *Objects, incarnation
 		return nil, fmt.Errorf("the pod has no container %s", ContainerBackup)
 	}
 	database := containers[gate].Args[len(containers[gate].Args)-1]
-	spec.Containers, spec.InitContainers = []corev1ac.ContainerApplyConfiguration{verifyContainer(containers[at], database)}, nil
-	spec.Volumes = verifyVolumes(headscale, spec.Volumes, spec.Containers[0].VolumeMounts)
+	restore := verifyContainer(containers[at], database)
+	spec.Containers, spec.InitContainers = []corev1ac.ContainerApplyConfiguration{restore}, nil
+	spec.Volumes = verifyVolumes(headscale, spec.Volumes, restore.VolumeMounts)
+	if v.OperatorsImage != "" && !managerIsPinned(headscale, v.OperatorsImage) {
+		spec.Containers, spec.InitContainers = []corev1ac.ContainerApplyConfiguration{*countContainer(headscale, database, &v)}, spec.Containers
+	}
 	spec.WithRestartPolicy(corev1.RestartPolicyNever).WithTerminationGracePeriodSeconds(verifyGrace).WithAutomountServiceAccountToken(false).
 		WithReadinessGates(corev1ac.PodReadinessGate().WithConditionType(preflightGate))
 	delete(pod.Labels, labelInstance)
 	delete(pod.Annotations, annotationDefaultContainer)
 	pod.WithLabels(VerifyLabels(headscale))
-	preferNode(spec, node)
+	preferNode(spec, v.Node)
 	return batchv1ac.Job(VerifyName(headscale), headscale.Namespace).
 		WithLabels(labels(headscale, componentVerify)).
-		WithAnnotations(map[string]string{AnnotationVerifyIncarnation: incarnation}).
+		WithAnnotations(map[string]string{AnnotationVerifyIncarnation: v.Incarnation}).
 		WithOwnerReferences(owner(headscale)).
 		WithSpec(batchv1ac.JobSpec().
 			WithBackoffLimit(0).
@@ -106,6 +125,23 @@ func verifyContainer(container corev1ac.ContainerApplyConfiguration, database st
 		}
 	}
 	container.WithName(ContainerRestore).WithVolumeMounts(mount(volumeVerify, verifyDir))
+	return container
+}
+
+// countContainer counts the rows of what was restored, which it says in its last words.
+func countContainer(headscale *v1beta1.Headscale, database string, v *Verification) *corev1ac.ContainerApplyConfiguration {
+	container := corev1ac.Container().
+		WithName(ContainerCount).
+		WithImage(v.OperatorsImage).
+		WithImagePullPolicy(corev1.PullIfNotPresent).
+		WithArgs("count-rows", "--database="+path.Join(verifyDir, path.Base(database)), "--report="+corev1.TerminationMessagePathDefault).
+		WithSecurityContext(containerSecurity()).
+		WithResources(resourcesOf(headscale.Spec.Pod.ManagerResources, defaultManagerResources())).
+		WithTerminationMessagePolicy(corev1.TerminationMessageFallbackToLogsOnError).
+		WithVolumeMounts(mount(volumeVerify, verifyDir).WithReadOnly(true))
+	if v.KeyPrefix != "" {
+		container.WithArgs("--api-key-prefix=" + v.KeyPrefix)
+	}
 	return container
 }
 

@@ -3,6 +3,7 @@ package resources
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -30,7 +31,7 @@ pod:
 `)
 	objects, err := Build(headscale, backedUp(v1beta1.BackupStatus{Incarnation: "0000-1111-1"}))
 	g.Expect(err).NotTo(HaveOccurred())
-	job, err := NewVerification(headscale, objects, "0000-1111-1", "node-1")
+	job, err := NewVerification(headscale, objects, Verification{Incarnation: "0000-1111-1", Node: "node-1", OperatorsImage: operatorOptions.ManagerImage, KeyPrefix: "AbCdEfGhIjKl"})
 	g.Expect(err).NotTo(HaveOccurred())
 	got, err := yaml.Marshal(job)
 	g.Expect(err).NotTo(HaveOccurred())
@@ -44,7 +45,7 @@ pod:
 
 	pod := job.Spec.Template
 	g.Expect(*pod.Spec.AutomountServiceAccountToken).To(BeFalse())
-	for _, m := range pod.Spec.Containers[0].VolumeMounts {
+	for _, m := range slices.Concat(pod.Spec.InitContainers[0].VolumeMounts, pod.Spec.Containers[0].VolumeMounts) {
 		g.Expect(*m.Name).NotTo(BeElementOf(volumeData, volumeToken, volumeSocket), "it must not reach the database")
 	}
 	for _, selector := range []map[string]string{objects.Service.Spec.Selector, objects.MetricsService.Spec.Selector, objects.StatefulSet.Spec.Selector.MatchLabels} {
@@ -59,6 +60,6 @@ pod:
 
 	objects, err = Build(headscaleOf(t, shortSpec("")), operatorOptions)
 	g.Expect(err).NotTo(HaveOccurred())
-	_, err = NewVerification(headscale, objects, "a", "")
+	_, err = NewVerification(headscale, objects, Verification{Incarnation: "a"})
 	g.Expect(err).To(MatchError(ContainSubstring("has no container litestream")))
 }

@@ -75,7 +75,7 @@ func TestOnlyTheIdentityContainerHasTheSecretAndNoToken(t *testing.T) {
 		}
 		g.Expect(mounts(&pod.InitContainers[i])).NotTo(ContainElement(HavePrefix("identity")))
 	}
-	g.Expect(order).To(Equal([]string{ContainerRestore, ContainerIdentity, ContainerBackup}), "before Headscale, and after the database")
+	g.Expect(order).To(Equal([]string{ContainerVolume, ContainerRestore, ContainerIdentity, ContainerBackup}), "before Headscale, and after the database")
 	g.Expect(mounts(&pod.Containers[0])).NotTo(ContainElement(HavePrefix("identity")))
 	g.Expect(mounts(&pod.Containers[1])).To(ConsistOf(volumeSocket, volumeToken, volumeIdentity), "the API Key Manager does not read the data volume")
 }

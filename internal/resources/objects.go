@@ -135,7 +135,7 @@ func (d *Draft) Build(options Options) (*Objects, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := addBackup(objects, pod, d.config, headscale, &plan, &options.Backup); err != nil {
+	if err := addBackup(objects, pod, d.config, headscale, &plan, &options.Backup, options.ManagerImage); err != nil {
 		return nil, err
 	}
 	if err := addIdentity(objects, pod.Spec, d.config, headscale, &plan, &options); err != nil {

@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
@@ -376,6 +377,9 @@ var _ = Describe("A Headscale with a backup", func() {
 		hs.awaitReady(ctx)
 		hs.addUser(ctx, "ada-lovelace")
 		hs.awaitVerified(ctx, v1beta1.VerificationPassed, "")
+		one, none := ptr.To[int64](1), ptr.To[int64](0)
+		Eventually(func() *v1beta1.BackupRows { return hs.get(ctx).Status.BackupVerification.Rows }).WithTimeout(time.Minute).Should(
+			HaveValue(Equal(v1beta1.BackupRows{Users: one, Nodes: none, PreAuthKeys: none, APIKeys: one})))
 		hs.awaitBackedUp(ctx, metav1.ConditionTrue, v1beta1.ReasonReplicating)
 
 		By("a file of the backup that somebody damages")

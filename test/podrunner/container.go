@@ -53,12 +53,16 @@ func (c *container) resolveArgs(variables map[string]string) (err error) {
 		for name, value := range variables {
 			arg = strings.ReplaceAll(arg, "$("+name+")", value)
 		}
+		arg = strings.ReplaceAll(arg, corev1.TerminationMessagePathDefault, c.lastWords())
 		if c.args[i], err = moveBindAddress(c.mounts.rewrite(arg), &c.pod.runner.ports); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// lastWords is the path of the file that a container may write its termination message to.
+func (c *container) lastWords() string { return filepath.Join(c.home, "termination-log") }
 
 // resolveEnv makes the whole environment: what an image would bring, what the
 // template says, and what a process needs that is no container.

@@ -2,6 +2,7 @@ package podrunner
 
 import (
 	"context"
+	"os"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -126,6 +127,9 @@ func (c *container) noteEnd(p *process.Process) {
 	}
 	if end.ExitCode != 0 {
 		end.Reason, end.Message = "Error", log[max(0, len(log)-terminationMessage):]
+	}
+	if words, err := os.ReadFile(c.lastWords()); err == nil {
+		end.Message = string(words)
 	}
 	c.mutex.Lock()
 	defer c.mutex.Unlock()

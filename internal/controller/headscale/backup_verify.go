@@ -3,6 +3,7 @@ package headscale
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
@@ -31,6 +32,8 @@ const (
 	// extraVerification is how long after the last one, at least, one begins that is not due: because
 	// the storage went away, or came back.
 	extraVerification = time.Hour
+	// keyReplicated is how long after its creation an API key must be in the backup.
+	keyReplicated = time.Minute
 	// verifyPoll is how often the events of a Job without a pod are looked at.
 	verifyPoll = time.Minute
 	// verifyEnds is how long after its creation a Job has ended, or nobody runs it.
@@ -65,6 +68,8 @@ type verifyFacts struct {
 type verifyResult struct {
 	outcome v1beta1.VerificationOutcome
 	message string
+	// rows are those of the database that was restored, nil where they could not be counted.
+	rows *v1beta1.BackupRows
 }
 
 // verifyDecision says what is to be done about a verification.
@@ -151,13 +156,13 @@ func concluded(f *verifyFacts, last *v1beta1.BackupVerification) *v1beta1.Backup
 		Message: redact.Line(f.result.message, maxPreflightMessage),
 	}
 	if last != nil {
-		next.VerifiedAt = last.VerifiedAt
+		next.VerifiedAt, next.Rows = last.VerifiedAt, last.Rows
 	}
 	switch {
 	case f.result.outcome == v1beta1.VerificationPassed:
 		// It has everything that was replicated when it began.
 		began := f.job.CreationTimestamp.Rfc3339Copy()
-		next.VerifiedAt, next.Attempts = &began, 0
+		next.VerifiedAt, next.Rows, next.Attempts = &began, f.result.rows, 0
 		return next
 	case last != nil:
 		next.Attempts = last.Attempts + 1
@@ -182,7 +187,7 @@ func judgeVerification(job *batchv1.Job, pod *corev1.Pod, failedCreate string, n
 	case pod == nil && failedCreate != "":
 		return unknown("Kubernetes refuses to create its pod: " + failedCreate)
 	case container != nil && container.State.Terminated != nil && container.State.Terminated.ExitCode == 0:
-		return verifyResult{outcome: v1beta1.VerificationPassed}
+		return judgeCount(job, pod, now)
 	case pod != nil && disrupted(pod):
 		return unknown(fmt.Sprintf("Kubernetes ended pod %s: %s", pod.Name, said(cmp.Or(pod.Status.Reason, "it is being deleted"), pod.Status.Message)))
 	case container != nil && container.State.Terminated != nil:
@@ -197,6 +202,42 @@ func judgeVerification(job *batchv1.Job, pod *corev1.Pod, failedCreate string, n
 	}
 	if now.Sub(job.CreationTimestamp.Time) > verifyEnds {
 		return unknown(fmt.Sprintf("Job %s has not ended within %v", job.Name, verifyEnds) + whyPending(pod))
+	}
+	return verifyResult{}
+}
+
+// judgeCount judges a verification that restored the backup: it has passed, whatever becomes of the
+// count of its rows.
+func judgeCount(job *batchv1.Job, pod *corev1.Pod, now time.Time) verifyResult {
+	passed := verifyResult{outcome: v1beta1.VerificationPassed}
+	if !slices.ContainsFunc(pod.Status.InitContainerStatuses, func(c corev1.ContainerStatus) bool { return c.Name == resources.ContainerRestore }) {
+		return passed
+	}
+	uncounted := func(why string) verifyResult {
+		passed.message = "its rows were not counted: " + why
+		return passed
+	}
+	container := containerStatus(pod, resources.ContainerCount)
+	switch {
+	case container != nil && container.State.Terminated != nil && container.State.Terminated.ExitCode == 0:
+		var report v1beta1.BackupReport
+		if err := json.Unmarshal([]byte(container.State.Terminated.Message), &report); err != nil {
+			return uncounted("what counts them printed something else")
+		}
+		if report.HasAPIKey != nil && !*report.HasAPIKey {
+			return verifyResult{outcome: v1beta1.VerificationFailed, message: "the restored database does not have the API key of Headscale's, so it is another database, or an old one. " +
+				"Does something else write to this path? Name another path in spec.backup.replica, where the whole database is replicated anew"}
+		}
+		passed.rows = &report.Rows
+		return passed
+	case disrupted(pod):
+		return uncounted(fmt.Sprintf("Kubernetes ended pod %s", pod.Name))
+	case container != nil && container.State.Terminated != nil:
+		return uncounted(said(container.State.Terminated.Reason, redact.LastWords(container.State.Terminated.Message)))
+	case container != nil && container.State.Waiting != nil && cannotStart(container.State.Waiting.Reason):
+		return uncounted("its container cannot be started: " + said(container.State.Waiting.Reason, container.State.Waiting.Message))
+	case now.Sub(job.CreationTimestamp.Time) > verifyEnds:
+		return uncounted(fmt.Sprintf("Job %s has not ended within %v", job.Name, verifyEnds))
 	}
 	return verifyResult{}
 }
@@ -250,7 +291,9 @@ func (r *Reconciler) verifyBackup(ctx context.Context, s scope, o *observed, wan
 
 // startVerification creates the Job. That the API server refuses it is an attempt that could not run.
 func (r *Reconciler) startVerification(ctx context.Context, s scope, o *observed, want *resources.Objects, facts *verifyFacts) error {
-	job, err := resources.NewVerification(s.headscale, want, facts.incarnation, o.pod.Spec.NodeName)
+	job, err := resources.NewVerification(s.headscale, want, resources.Verification{
+		Incarnation: facts.incarnation, Node: o.pod.Spec.NodeName, OperatorsImage: r.Options.ManagerImage, KeyPrefix: replicatedKey(s, o),
+	})
 	if err != nil {
 		return fmt.Errorf("building the verification of the backup: %w", err)
 	}
@@ -264,6 +307,20 @@ func (r *Reconciler) startVerification(ctx context.Context, s scope, o *observed
 	facts.job = nil
 	o.verifyAt = dueAt(facts, o.verification)
 	return nil
+}
+
+// replicatedKey is the prefix of an API key that the backup must have, or "" where none is known: a
+// Litestream of somebody else's that writes to the same path brings another database there, which is
+// whole.
+func replicatedKey(s scope, o *observed) string {
+	if o.secret == nil || status.ReasonOf(s.headscale.Status.Conditions, v1beta1.ConditionAPIKeyReady) != v1beta1.ReasonKeyValid {
+		return ""
+	}
+	created, err := time.Parse(time.RFC3339, o.secret.Annotations[v1beta1.AnnotationCreatedAt])
+	if err != nil || s.now.Sub(created) < keyReplicated {
+		return ""
+	}
+	return o.secret.Annotations[v1beta1.AnnotationKeyPrefix]
 }
 
 // verifyFacts reads what is known of a verification. There is none of a database that is not

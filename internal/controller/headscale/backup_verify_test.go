@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/resources"
@@ -161,6 +162,49 @@ func TestJudgeVerification(t *testing.T) {
 			g.Expect(got.message).To(ContainSubstring(test.message))
 			g.Expect(got.message).NotTo(ContainSubstring("time="), "what changes with every attempt")
 			g.Expect(strings.Contains(got.message, "abcdefgh1234567890")).To(BeFalse(), "a credential")
+		})
+	}
+}
+
+func TestJudgeCount(t *testing.T) {
+	now := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
+	ended := func(code int32, message string) corev1.ContainerState {
+		return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: "Error", Message: message}}
+	}
+	for name, test := range map[string]struct {
+		restore, count corev1.ContainerState
+		age            time.Duration
+		phase          corev1.PodPhase
+		outcome        v1beta1.VerificationOutcome
+		message        string
+		rows           *v1beta1.BackupRows
+	}{
+		"rows":                 {count: ended(0, `{"rows":{"users":2,"api_keys":0},"hasAPIKey":true}`), outcome: v1beta1.VerificationPassed, rows: &v1beta1.BackupRows{Users: ptr.To[int64](2), APIKeys: ptr.To[int64](0)}},
+		"not counted yet":      {count: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reasonInitializing}}},
+		"no restore":           {restore: ended(1, "no matching backup files available"), count: ended(2, "no such file"), outcome: v1beta1.VerificationFailed, message: "no matching backup files"},
+		"no database of ours":  {count: ended(2, "apikey-manager: counting the rows of the database: it is damaged"), outcome: v1beta1.VerificationPassed, message: "its rows were not counted: "},
+		"another database":     {count: ended(0, `{"rows":{"users":9},"hasAPIKey":false}`), outcome: v1beta1.VerificationFailed, message: "does not have the API key of Headscale's"},
+		"something else":       {count: ended(0, "hello"), outcome: v1beta1.VerificationPassed, message: "printed something else"},
+		"no image":             {count: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}}, outcome: v1beta1.VerificationPassed, message: "ImagePullBackOff"},
+		"an eviction after it": {phase: corev1.PodFailed, outcome: v1beta1.VerificationPassed, message: "ended pod"},
+		"nobody counts":        {age: verifyEnds + time.Second, outcome: v1beta1.VerificationPassed, message: "has not ended within"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			if test.restore.Terminated == nil {
+				test.restore = ended(0, "")
+			}
+			pod := &corev1.Pod{Status: corev1.PodStatus{
+				Phase: test.phase, InitContainerStatuses: []corev1.ContainerStatus{{Name: resources.ContainerRestore, State: test.restore}},
+				ContainerStatuses: []corev1.ContainerStatus{{Name: resources.ContainerCount, State: test.count}},
+			}}
+			if test.phase != "" {
+				pod.Status.Reason = "Evicted"
+			}
+			got := judgeVerification(verifyJob("1", "a", now.Add(-test.age)), pod, "", now)
+			g.Expect(got.outcome).To(Equal(test.outcome))
+			g.Expect(got.message).To(ContainSubstring(test.message))
+			g.Expect(got.rows).To(Equal(test.rows))
 		})
 	}
 }

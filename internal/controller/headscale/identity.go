@@ -89,9 +89,9 @@ func identityState(secret *metav1.PartialObjectMetadata, entry string) string {
 	return ""
 }
 
-// stateOfIdentity says why a pod waits for its private keys, or nil.
-func stateOfIdentity(pod *corev1.Pod, container *corev1.ContainerStatus) *status.Condition {
-	trouble := stateOfContainer(pod.Name, "The restore of the private keys", container)
+// stateOfRestorer says why a pod waits for a container that prepares its volume, or nil.
+func stateOfRestorer(pod *corev1.Pod, what string, container *corev1.ContainerStatus) *status.Condition {
+	trouble := stateOfContainer(pod.Name, what, container)
 	if trouble != nil && trouble.Reason == v1beta1.ReasonCrashing {
 		trouble.Reason = v1beta1.ReasonRestoreFailed
 	}

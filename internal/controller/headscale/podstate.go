@@ -81,14 +81,17 @@ func stateOfInit(pod *corev1.Pod, headscale *corev1.ContainerStatus) *status.Con
 	if waiting := headscale.State.Waiting; waiting == nil || waiting.Reason != reasonInitializing {
 		return nil
 	}
-	for _, name := range []string{resources.ContainerRestore, resources.ContainerIdentity, resources.ContainerBackup} {
+	for _, name := range []string{resources.ContainerVolume, resources.ContainerRestore, resources.ContainerIdentity, resources.ContainerBackup} {
 		container := containerStatus(pod, name)
 		if container == nil || container.State.Terminated != nil && container.State.Terminated.ExitCode == 0 {
 			continue
 		}
 		trouble := stateOfContainer(pod.Name, "Litestream", container)
-		if name == resources.ContainerIdentity {
-			trouble = stateOfIdentity(pod, container)
+		switch name {
+		case resources.ContainerVolume:
+			trouble = stateOfRestorer(pod, "The check of the data volume", container)
+		case resources.ContainerIdentity:
+			trouble = stateOfRestorer(pod, "The restore of the private keys", container)
 		}
 		if trouble != nil {
 			return stallOf(trouble, container)
