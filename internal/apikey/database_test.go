@@ -32,7 +32,7 @@ var _ = Describe("The count of a database's rows", func() {
 		Expect(err).NotTo(HaveOccurred())
 		file, err := newTableFile(opened, info.Size())
 		Expect(err).NotTo(HaveOccurred())
-		Expect(file.contains(tableUsers, "u799")).To(BeTrue())
+		Expect(file.contains(tableUsers, "u798")).To(BeTrue())
 		Expect(file.contains(tableUsers, "u800")).To(BeFalse())
 	})
 
@@ -70,7 +70,7 @@ func FuzzCountRows(f *testing.F) {
 		}
 		for _, table := range []string{"users", "nodes"} {
 			_, _, _ = file.count(table)
-			_, _ = file.contains(table, "u799")
+			_, _ = file.contains(table, "u798")
 		}
 	})
 }
