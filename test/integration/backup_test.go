@@ -354,6 +354,8 @@ var _ = Describe("A Headscale with a backup", func() {
 		began := time.Now()
 		hs.awaitBackedUp(ctx, metav1.ConditionFalse, v1beta1.ReasonNotReplicating)
 		Expect(time.Since(began)).To(BeNumerically("<", time.Minute))
+		Expect(meta.FindStatusCondition(hs.get(ctx).Status.Conditions, v1beta1.ConditionBackedUp).Message).To(
+			ContainSubstring("kubectl logs headscale-0 -c litestream tells more"), "why is in Litestream's log alone")
 		hs.awaitReady(ctx)
 		s3.start(ctx)
 		hs.awaitBackedUp(ctx, metav1.ConditionTrue, v1beta1.ReasonReplicating)
