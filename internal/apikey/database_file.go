@@ -30,9 +30,9 @@ var errNoTables = errors.New("the file is no database, or it is damaged")
 type tableFile struct {
 	from             io.ReaderAt
 	pageSize, usable int
-	pages            uint32
+	pages            int64
 	// left is how many pages may still be read: a damaged file may lead in circles.
-	left uint32
+	left int64
 }
 
 // newTableFile reads the header of a file of a size.
@@ -48,7 +48,7 @@ func newTableFile(from io.ReaderAt, size int64) (*tableFile, error) {
 	if pageSize < 512 || pageSize&(pageSize-1) != 0 {
 		return nil, errNoTables
 	}
-	return &tableFile{from: from, pageSize: pageSize, usable: pageSize - int(header[20]), pages: uint32(min(size/int64(pageSize), 1<<32-2))}, nil
+	return &tableFile{from: from, pageSize: pageSize, usable: pageSize - int(header[20]), pages: size / int64(pageSize)}, nil
 }
 
 // count counts the rows of a table. It reports false where there is no such table.
@@ -117,7 +117,7 @@ func (f *tableFile) walk(root uint32, leaf func(page []byte, header, cells int) 
 
 // descend is walk below a page.
 func (f *tableFile) descend(number uint32, depth int, leaf func(page []byte, header, cells int) error) error {
-	if number == 0 || number > f.pages || depth > maxTableDepth || f.left == 0 {
+	if number == 0 || int64(number) > f.pages || depth > maxTableDepth || f.left == 0 {
 		return errNoTables
 	}
 	f.left--
@@ -155,11 +155,12 @@ func (f *tableFile) descend(number uint32, depth int, leaf func(page []byte, hea
 
 // schemaRow reads what a row of the schema says: "table", its name, and the first page of its tree.
 func schemaRow(payload []byte) (kind, name string, root uint32, err error) {
+	// The header of a row of the schema is so short that its size is one byte.
 	headerSize, at := varint(payload, 0)
-	if at == 0 || headerSize > uint64(len(payload)) {
+	if at != 1 || headerSize > uint64(len(payload)) {
 		return "", "", 0, errNoTables
 	}
-	body := int(headerSize)
+	body := int(payload[0])
 	var texts [schemaColumns]string
 	for column := range schemaColumns {
 		serial, next := varint(payload[:headerSize], at)

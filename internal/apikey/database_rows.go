@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
@@ -53,7 +54,7 @@ func examine(database, prefix string) (report v1beta1.BackupReport, err error) {
 	if log, err := os.Stat(database + "-wal"); err == nil && log.Size() > 0 {
 		return report, errors.New("it has a write-ahead log, so somebody may be writing to it")
 	}
-	opened, err := os.Open(database)
+	opened, err := os.OpenInRoot(filepath.Dir(database), filepath.Base(database))
 	if err != nil {
 		return report, err
 	}

@@ -40,7 +40,7 @@ var _ = Describe("The count of a database's rows", func() {
 		good, err := os.ReadFile(rowsFile)
 		Expect(err).NotTo(HaveOccurred())
 		file := filepath.Join(GinkgoT().TempDir(), "db.sqlite")
-		for _, content := range [][]byte{nil, []byte("no database"), good[:1000], good[:5000], bytes.Repeat([]byte{0}, 4096)} {
+		for _, content := range [][]byte{nil, []byte("no database"), good[:1000], good[:5000], make([]byte, 4096)} {
 			Expect(os.WriteFile(file, content, 0o600)).To(Succeed())
 			Expect(CountRows([]string{"--database=" + file, "--report=" + file + ".report"})).To(MatchError(ContainSubstring("counting the rows of the database")))
 			Expect(file + ".report").NotTo(BeAnExistingFile())
