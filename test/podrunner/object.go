@@ -112,6 +112,8 @@ func (c *container) status() corev1.ContainerStatus {
 		status.State.Terminated = c.ended
 	case c.ended != nil:
 		status.State.Waiting = &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}
+	case len(c.pod.template.Spec.InitContainers) > 0:
+		status.State.Waiting = &corev1.ContainerStateWaiting{Reason: "PodInitializing"}
 	default:
 		status.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}
 	}
