@@ -69,7 +69,7 @@ plugin: ## Build kubectl headscale into bin/: kubectl finds it on the PATH.
 test: ## Build the servers and run all tests on them. PKG=./internal/... selects packages.
 	@assets=$$($(SERVERS) --headscale $(HEADSCALE_VERSIONS) --program =./cmd/... --print) || exit 1; \
 	echo "go test $(RACE) $(PKG)"; \
-	KUBEBUILDER_ASSETS="$$assets" go test $(RACE) -count=1 -p $(PARALLEL) -timeout 40m $(TEST_FLAGS) $(PKG)
+	KUBEBUILDER_ASSETS="$$assets" go test $(RACE) -count=1 -p $(PARALLEL) -timeout 60m $(TEST_FLAGS) $(PKG)
 
 # Needs neither Headscale nor the race detector.
 .PHONY: test-oldest
