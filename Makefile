@@ -20,8 +20,8 @@ DATE ?= $(shell git log -1 --format=%cI 2>/dev/null || echo unknown)
 
 # Versions of Headscale that the tests run against, separated by commas, or all.
 HEADSCALE_VERSIONS ?= all
-# Packages and further flags of `make test`. They start in this order: the longest first, so that they do not end last.
-PKG ?= ./test/integration ./test/reliability/... ./...
+# Packages and further flags of `make test`.
+PKG ?= ./...
 # How many packages are tested side by side. They wait for most of their time, so twice the processors of a small machine.
 PARALLEL ?= 4
 TEST_FLAGS ?=

@@ -9,6 +9,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -110,11 +111,25 @@ func person(ctx context.Context, namespace string, roles ...string) string {
 		})).To(Succeed())
 		granted := &rbacv1.ClusterRole{}
 		Expect(admin.Get(ctx, client.ObjectKey{Name: role}, granted)).To(Succeed())
-		Expect(env.AwaitRights(ctx, admin, "system:serviceaccount:"+namespace+":"+account.Name, namespace, granted.Rules)).To(Succeed())
+		awaitRights(ctx, "system:serviceaccount:"+namespace+":"+account.Name, namespace, granted.Rules)
 	}
 	kubeconfig, err := plane.ServiceAccountKubeconfig(ctx, admin, account, GinkgoT().TempDir())
 	Expect(err).NotTo(HaveOccurred())
 	return kubeconfig
+}
+
+// awaitRights waits until the API server's authorizer knows that a user has the rights of a role, which
+// it learns a moment after the binding was made. Of each rule it asks for the first verb and resource.
+func awaitRights(ctx context.Context, user, namespace string, role []rbacv1.PolicyRule) {
+	GinkgoHelper()
+	for _, rule := range role {
+		Eventually(func() (bool, error) {
+			review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: user, ResourceAttributes: &authorizationv1.ResourceAttributes{
+				Namespace: namespace, Verb: rule.Verbs[0], Group: rule.APIGroups[0], Resource: rule.Resources[0]}}}
+			err := admin.Create(ctx, review)
+			return review.Status.Allowed, err
+		}).WithContext(ctx).WithTimeout(time.Minute).Should(BeTrue())
+	}
 }
 
 // Roles of persons. The cluster's own edit and view are put together of the first two of

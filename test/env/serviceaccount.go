@@ -9,12 +9,9 @@ import (
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
-	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
@@ -65,24 +62,6 @@ func (c *ControlPlane) ServiceAccountKubeconfig(
 	}
 	return path, errors.Join(
 		os.WriteFile(tokenFile, []byte(token), 0o600), WriteKubeconfig(path, c.config, serviceAccount.Namespace, tokenFile))
-}
-
-// AwaitRights waits until the API server's authorizer knows that a user has the rights of a
-// role, which it learns a moment after the binding was made. Of each rule it asks for the
-// first verb and resource.
-func AwaitRights(ctx context.Context, admin client.Client, user, namespace string, role []rbacv1.PolicyRule) error {
-	for _, rule := range role {
-		wanted := &authorizationv1.ResourceAttributes{
-			Namespace: namespace, Verb: rule.Verbs[0], Group: rule.APIGroups[0], Resource: rule.Resources[0]}
-		if err := wait.PollUntilContextTimeout(ctx, 10*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
-			review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: user, ResourceAttributes: wanted}}
-			err := admin.Create(ctx, review)
-			return review.Status.Allowed, err
-		}); err != nil {
-			return fmt.Errorf("waiting until %s may %s %s in namespace %s: %w", user, wanted.Verb, wanted.Resource, namespace, err)
-		}
-	}
-	return nil
 }
 
 // GrantManager applies what the operator makes for the identity of the API Key Manager of a

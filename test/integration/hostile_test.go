@@ -194,6 +194,11 @@ func createHostile(ctx context.Context, namespace string) (stored int) {
 		took := timed(func() {
 			for i := range hostileEach {
 				err := sendHostile(ctx, namespace, kind, hostileManifest(kind, i))
+				for apierrors.IsTimeout(err) && ctx.Err() == nil { // The API server is busy, and may have stored it.
+					if err = sendHostile(ctx, namespace, kind, hostileManifest(kind, i)); apierrors.IsAlreadyExists(err) {
+						err = nil
+					}
+				}
 				Expect(unlessRefused(err)).To(Succeed(), kind)
 				if err == nil {
 					accepted++

@@ -22,7 +22,6 @@ import (
 	"infrado.cloud/headscale-operator/internal/headscale"
 	"infrado.cloud/headscale-operator/internal/headscale/nodetest"
 	"infrado.cloud/headscale-operator/internal/plugin/plugintest"
-	"infrado.cloud/headscale-operator/test/env"
 	"infrado.cloud/headscale-operator/test/serverbuild"
 )
 
@@ -146,17 +145,19 @@ var _ = Describe("kubectl headscale", Ordered, func() {
 	It("has the key replaced for somebody who may not read Secrets", func(ctx SpecContext) {
 		const name = "rotator"
 		Expect(admin.Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}})).To(Succeed())
-		rules := []rbacv1.PolicyRule{{APIGroups: []string{v1beta1.GroupName}, Resources: []string{"headscales"}, Verbs: []string{"get", "patch"}}}
-		Expect(admin.Create(ctx, &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Rules: rules})).To(Succeed())
+		Expect(admin.Create(ctx, &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Rules: []rbacv1.PolicyRule{
+			{APIGroups: []string{v1beta1.GroupName}, Resources: []string{"headscales"}, Verbs: []string{"get", "patch"}},
+		}})).To(Succeed())
 		Expect(admin.Create(ctx, &rbacv1.RoleBinding{
 			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name},
 			Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: namespace, Name: name}},
 		})).To(Succeed())
-		Expect(env.AwaitRights(ctx, admin, "system:serviceaccount:"+namespace+":"+name, namespace, rules)).To(Succeed())
 		config, err := plane.ServiceAccountKubeconfig(ctx, admin, client.ObjectKey{Namespace: namespace, Name: name}, GinkgoT().TempDir())
 		Expect(err).NotTo(HaveOccurred())
 		hs.awaitReady(ctx)
+		// The API server's authorizer learns of a RoleBinding a moment after it was made.
+		Eventually(func() int { return kubectl(ctx, dir, config, "auth", "can-i", "patch", "headscales").Status }).Should(BeZero())
 		old := prefixOf(ctx)
 		got := kubectl(ctx, dir, config, "headscale", "rotate", "headscale")
 		Expect(got.Status).To(BeZero(), got.Stderr)

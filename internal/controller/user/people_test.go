@@ -15,7 +15,6 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
-	"infrado.cloud/headscale-operator/test/env"
 )
 
 // person is somebody who has a role of config/rbac in a namespace, and the role's labels.
@@ -32,11 +31,12 @@ func person(ctx context.Context, namespace, file string) (client.Client, map[str
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
 		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: role.Name}},
 	})).To(Succeed())
-	Expect(env.AwaitRights(ctx, admin, role.Name, namespace, role.Rules)).To(Succeed())
 	config := rest.CopyConfig(cluster.Config)
 	config.Impersonate = rest.ImpersonationConfig{UserName: role.Name}
 	acts, err := client.New(config, client.Options{Scheme: cluster.Scheme})
 	Expect(err).NotTo(HaveOccurred())
+	// The API server's authorizer learns of a RoleBinding a moment after it was made.
+	Eventually(func() error { return acts.List(ctx, &v1beta1.HeadscaleUserList{}, client.InNamespace(namespace)) }).WithContext(ctx).Should(Succeed())
 	return acts, role.Labels
 }
 
