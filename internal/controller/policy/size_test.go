@@ -15,7 +15,7 @@ import (
 )
 
 // slow is how long what is large may take on a busy machine.
-const slow = 2 * time.Minute
+const slow = 4 * time.Minute
 
 // createPolicies creates HeadscalePolicies with a text for each.
 func createPolicies(ctx context.Context, namespace string, texts ...string) {
