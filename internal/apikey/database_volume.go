@@ -65,7 +65,7 @@ func checkVolume(root *os.Root, name string, printed io.Writer) error {
 			empty = append(empty, name+suffix)
 		default:
 			return fmt.Errorf("%s on the data volume is empty or not there, but %s has %d bytes of a database that was, which SQLite would delete, or add to another database. "+
-				"Nothing is touched: put the database back, or move %[2]s away, and one is restored", name, name+suffix, log.Size())
+				"Nothing is touched: put the database back, or move %[2]s away, too: the volume counts as empty then (spec.backup.restore says what happens)", name, name+suffix, log.Size())
 		}
 	}
 	if there {

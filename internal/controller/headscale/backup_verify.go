@@ -225,8 +225,8 @@ func judgeCount(job *batchv1.Job, pod *corev1.Pod, now time.Time) verifyResult {
 			return uncounted("what counts them printed something else")
 		}
 		if report.HasAPIKey != nil && !*report.HasAPIKey {
-			return verifyResult{outcome: v1beta1.VerificationFailed, message: "the restored database does not have the API key of Headscale's, so it is another database, or an old one. " +
-				"Does something else write to this path? Name another path in spec.backup.replica, where the whole database is replicated anew"}
+			return verifyResult{outcome: v1beta1.VerificationFailed, message: "the restored database does not have the API key of Headscale's, so it is an old one, as where the storage is full, or another database. " +
+				"Does something else write to this path? Then name another path in spec.backup.replica, where the whole database is replicated anew"}
 		}
 		passed.rows = &report.Rows
 		return passed
@@ -311,9 +311,11 @@ func (r *Reconciler) startVerification(ctx context.Context, s scope, o *observed
 
 // replicatedKey is the prefix of an API key that the backup must have, or "" where none is known: a
 // Litestream of somebody else's that writes to the same path brings another database there, which is
-// whole.
+// whole. While nothing reaches the storage, what is there may be older than the key.
 func replicatedKey(s scope, o *observed) string {
-	if o.secret == nil || status.ReasonOf(s.headscale.Status.Conditions, v1beta1.ConditionAPIKeyReady) != v1beta1.ReasonKeyValid {
+	conditions := s.headscale.Status.Conditions
+	if o.secret == nil || status.ReasonOf(conditions, v1beta1.ConditionAPIKeyReady) != v1beta1.ReasonKeyValid ||
+		status.ReasonOf(conditions, v1beta1.ConditionBackedUp) == v1beta1.ReasonNotReplicating {
 		return ""
 	}
 	created, err := time.Parse(time.RFC3339, o.secret.Annotations[v1beta1.AnnotationCreatedAt])
