@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -41,10 +42,11 @@ func (r *Reconciler) leave(ctx context.Context, s *scope) (reconcile.Result, err
 	}
 	hs := &v1beta1.Headscale{}
 	err := reader.Get(ctx, s.key, hs)
-	if client.IgnoreNotFound(err) != nil {
+	gone := apierrors.IsNotFound(err)
+	if err != nil && !gone {
 		return reconcile.Result{}, err
 	}
-	if err != nil || !hs.DeletionTimestamp.IsZero() || !hs.Status.HasPolicies {
+	if gone || !hs.DeletionTimestamp.IsZero() || !hs.Status.HasPolicies {
 		r.forget(s.key)
 		return reconcile.Result{}, nil
 	}
@@ -74,7 +76,7 @@ func (r *Reconciler) restoreLeft(ctx context.Context, s *scope) error {
 		return err
 	}
 	if s.instance.CheckHeadscale() != nil || checkMode(s.instance.Headscale) != nil {
-		return nil
+		return nil //nolint:nilerr // there is no policy to send: the Headscale itself says why
 	}
 	return s.instance.TryWrite(ctx, func(ctx context.Context, api instance.API, snapshot *instance.Snapshot) error {
 		stored, err := api.GetPolicy(ctx)
