@@ -17,9 +17,13 @@ import (
 // slow is how long what is large may take on a busy machine.
 const slow = 4 * time.Minute
 
-// createPolicies creates HeadscalePolicies with a text for each.
+// createPolicies creates HeadscalePolicies with a text for each, in a namespace whose HeadscalePolicies are deleted
+// after the spec: what reads all of a cluster would take seconds for them in every later one.
 func createPolicies(ctx context.Context, namespace string, texts ...string) {
 	GinkgoHelper()
+	DeferCleanup(func(ctx SpecContext) {
+		Expect(admin.DeleteAllOf(ctx, &v1beta1.HeadscalePolicy{}, client.InNamespace(namespace))).To(Succeed())
+	})
 	for i, text := range texts {
 		object := &v1beta1.HeadscalePolicy{Spec: v1beta1.HeadscalePolicySpec{HeadscaleRef: "headscale", HuJSON: text}}
 		object.Namespace, object.Name = namespace, fmt.Sprintf("part-%03d", i)
