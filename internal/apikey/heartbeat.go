@@ -33,7 +33,7 @@ func (p *heartbeat) check(now time.Time) error {
 	}
 	if silence := now.Sub(*last); silence > stuckAfter {
 		return fmt.Errorf("the API Key Manager has been stuck for %s: its last activity was at %s",
-			silence.Truncate(time.Second), rotation.FormatTime(last.Truncate(time.Second)))
+			silence.Truncate(time.Second), rotation.ShowTime(*last))
 	}
 	return nil
 }

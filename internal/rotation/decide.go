@@ -110,7 +110,7 @@ func (v View[F]) nextChange() string {
 	if key == nil {
 		return fmt.Sprintf("there is no %s, and none is to be created", v.Rules.Noun)
 	}
-	return fmt.Sprintf("the %s is valid until %s and will be replaced at %s", v.Rules.Noun, FormatTime(key.Expiration), FormatTime(v.Due()))
+	return fmt.Sprintf("the %s is valid until %s and will be replaced at %s", v.Rules.Noun, ShowTime(key.Expiration), ShowTime(v.Due()))
 }
 
 // finish continues what was begun: a credential that is not saved yet, pending and

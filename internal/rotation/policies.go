@@ -95,20 +95,20 @@ func NeverExpires[F any](v View[F]) (Reason, string, bool) {
 // Expired is violated from the instant on at which the credential expires.
 func Expired[F any](v View[F]) (Reason, string, bool) {
 	key := v.Stored()
-	return ReasonKeyExpired, fmt.Sprintf("the %s %s expired at %s", v.Rules.Noun, key.ID, FormatTime(key.Expiration)), !v.Now.Before(key.Expiration)
+	return ReasonKeyExpired, fmt.Sprintf("the %s %s expired at %s", v.Rules.Noun, key.ID, ShowTime(key.Expiration)), !v.Now.Before(key.Expiration)
 }
 
 // Due is violated from the instant on at which the credential is to be replaced.
 func Due[F any](v View[F]) (Reason, string, bool) {
 	key := v.Stored()
-	return ReasonDue, fmt.Sprintf("the %s %s expires at %s and is replaced %s before", v.Rules.Noun, key.ID, FormatTime(key.Expiration), v.Settings.RotationBuffer), !v.Now.Before(v.Due())
+	return ReasonDue, fmt.Sprintf("the %s %s expires at %s and is replaced %s before", v.Rules.Noun, key.ID, ShowTime(key.Expiration), v.Settings.RotationBuffer), !v.Now.Before(v.Due())
 }
 
 // Outlives is violated by a credential that would live longer than the settings allow.
 func Outlives[F any](v View[F]) (Reason, string, bool) {
 	key := v.Stored()
 	return ReasonLifetimeShortened,
-		fmt.Sprintf("the %s %s would live until %s, longer than the %s that are set now", v.Rules.Noun, key.ID, FormatTime(key.Expiration), v.Settings.Expiration),
+		fmt.Sprintf("the %s %s would live until %s, longer than the %s that are set now", v.Rules.Noun, key.ID, ShowTime(key.Expiration), v.Settings.Expiration),
 		key.Expiration.Sub(v.Now) > v.Settings.Expiration+maxClockSkew
 }
 

@@ -149,3 +149,6 @@ func FormatTime(instant time.Time) string {
 	}
 	return instant.UTC().Format(time.RFC3339Nano)
 }
+
+// ShowTime writes a time to the second, for a message.
+func ShowTime(instant time.Time) string { return FormatTime(instant.Truncate(time.Second)) }

@@ -59,7 +59,7 @@ type ThrottledError struct {
 
 func (e *ThrottledError) Error() string {
 	return fmt.Sprintf("a new %s is needed (%s), and %ss were created too often lately; the next one is created at %s",
-		e.Noun, e.Cause.Message, e.Noun, FormatTime(e.Until.Truncate(time.Second)))
+		e.Noun, e.Cause.Message, e.Noun, ShowTime(e.Until))
 }
 
 // Observer is notified of what a Rotator does.

@@ -299,9 +299,9 @@ func withVerification(condition *metav1.Condition, last *v1beta1.BackupVerificat
 	case last == nil:
 	case last.Outcome == v1beta1.VerificationFailed && slices.Contains([]string{v1beta1.ReasonReplicating, v1beta1.ReasonNotMeasured}, condition.Reason):
 		return &metav1.Condition{Status: metav1.ConditionFalse, Reason: v1beta1.ReasonVerificationFailed, Message: fmt.Sprintf(
-			"The backup cannot be restored: %s. It is tried again; do not delete the volume, nor an older backup", last.Message)}
+			"The last verification of the backup failed: %s. It is tried again; do not delete the volume, nor an older backup", last.Message)}
 	case last.Outcome == v1beta1.VerificationFailed && condition.Reason == v1beta1.ReasonNotReplicating:
-		condition.Message += ". A restore of it failed: " + last.Message
+		condition.Message += ". The last verification of the backup failed, too: " + last.Message
 	case last.Outcome == v1beta1.VerificationPassed && condition.Reason == v1beta1.ReasonNotMeasured:
 		return &metav1.Condition{Status: metav1.ConditionTrue, Reason: v1beta1.ReasonVerified, Message: fmt.Sprintf(
 			"The backup was restored and checked at %s. %s", text(last.EndedAt.Time), condition.Message)}

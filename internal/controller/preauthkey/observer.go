@@ -44,7 +44,7 @@ func (o *observer) Did(event rotation.Event) {
 		reason = v1beta1.EventKeyStored
 	}
 	o.r.recordEvent(o.s, false, reason, "Secret %s has a new pre-auth key, valid until %s: %s",
-		o.s.key.EffectiveSecretName(), rotation.FormatTime(event.Expiration), event.Message)
+		o.s.key.EffectiveSecretName(), rotation.ShowTime(event.Expiration), event.Message)
 }
 
 // Failed reports a key that stays valid for now. It is tried again.

@@ -61,7 +61,7 @@ func (r *Reconciler) revoke(ctx context.Context, s *scope) error {
 	}
 	if appearsUntil.After(r.Now()) {
 		return status.Later(rotation.PendingInterval, &instance.Problem{Because: v1beta1.ReasonNotReady, Message: fmt.Sprintf(
-			"A pre-auth key that was requested from Headscale may still appear; waiting until %s", rotation.FormatTime(appearsUntil))})
+			"A pre-auth key that was requested from Headscale may still appear; waiting until %s", rotation.ShowTime(appearsUntil))})
 	}
 	return nil
 }

@@ -69,12 +69,12 @@ func readiness(s *scope, failed *status.Failure) status.Condition {
 	if stored == nil {
 		return status.False(v1beta1.ReasonReconcileFailed, "There is no pre-auth key in the Secret: "+s.decision.Message).Until(s.decision.Next)
 	}
-	message := fmt.Sprintf("Pre-auth key %d is in Secret %s, valid until %s", stored.Facts.ID, s.key.EffectiveSecretName(), shown(stored.Expiration))
+	message := fmt.Sprintf("Pre-auth key %d is in Secret %s, valid until %s", stored.Facts.ID, s.key.EffectiveSecretName(), rotation.ShowTime(stored.Expiration))
 	changesAt := s.decision.Next
 	if s.want.once {
 		changesAt = status.Soonest(changesAt, stored.Expiration)
 	} else {
-		message += ", and will be replaced at " + shown(s.view.Due())
+		message += ", and will be replaced at " + rotation.ShowTime(s.view.Due())
 	}
 	return status.True(v1beta1.ReasonReady, message+s.warning).Until(changesAt)
 }
@@ -96,9 +96,6 @@ func overAt(key *v1beta1.HeadscalePreAuthKey, now time.Time) time.Time {
 	}
 	return key.Status.Expiration.Time
 }
-
-// shown is a time to the second.
-func shown(t time.Time) string { return rotation.FormatTime(t.Truncate(time.Second)) }
 
 // patchStatus writes the status if it differs from what was found, and reports the change.
 func (r *Reconciler) patchStatus(ctx context.Context, s *scope, ready status.Condition, failed *status.Failure) error {
