@@ -67,16 +67,16 @@ func newStorage(ctx context.Context) *storage {
 	return s
 }
 
-// start starts the server and waits until it answers.
-func (s *storage) start(ctx context.Context) {
+// start starts the server, with some more flags, and waits until it answers.
+func (s *storage) start(ctx context.Context, flags ...string) {
 	GinkgoHelper()
 	var err error
 	s.server, err = process.Start(process.Command{
 		Name: "versitygw", Path: s.program, Dir: s.dir, Output: GinkgoWriter, Guard: guard,
-		Args: []string{
+		Args: append(flags,
 			"--quiet", "--port", s.address, "--access", accessKey, "--secret", secretKey, "--region", "us-east-1",
 			"posix", "--sidecar", filepath.Join(s.dir, "metadata"), filepath.Join(s.dir, "objects"),
-		},
+		),
 	})
 	Expect(err).NotTo(HaveOccurred())
 	Eventually(func() error {
@@ -384,6 +384,18 @@ var _ = Describe("A Headscale with a backup", func() {
 			HaveValue(Equal(v1beta1.BackupRows{Users: one, Nodes: none, PreAuthKeys: none, APIKeys: one})))
 		hs.awaitBackedUp(ctx, metav1.ConditionTrue, v1beta1.ReasonReplicating)
 
+		By("a storage that takes no writes any more")
+		s3.server.Kill()
+		s3.start(ctx, "--readonly")
+		hs.addUser(ctx, "grace-hopper")
+		hs.awaitBackedUp(ctx, metav1.ConditionFalse, v1beta1.ReasonNotReplicating)
+		Eventually(func() string {
+			return meta.FindStatusCondition(hs.get(ctx).Status.Conditions, v1beta1.ConditionBackedUp).Message
+		}).WithTimeout(time.Minute).Should(ContainSubstring("the storage could be read, so it is full, or these credentials may not write"))
+		s3.server.Kill()
+		s3.start(ctx)
+		hs.awaitBackedUp(ctx, metav1.ConditionTrue, v1beta1.ReasonReplicating)
+
 		By("a file of the backup that somebody damages")
 		spoil := func() {
 			damaged := 0
@@ -412,7 +424,7 @@ var _ = Describe("A Headscale with a backup", func() {
 		hs.patch(ctx, `{"spec":{"backup":{"replica":{"path":"elsewhere"}}}}`)
 		hs.awaitVerified(ctx, v1beta1.VerificationPassed, "")
 		hs.awaitBackedUp(ctx, metav1.ConditionTrue, v1beta1.ReasonReplicating)
-		Expect(hs.users(ctx)).To(ConsistOf("ada-lovelace"))
+		Expect(hs.users(ctx)).To(ConsistOf("ada-lovelace", "grace-hopper"))
 	})
 
 	It("begins empty only by a written word, and leaves the backup as it is", func(ctx SpecContext) {

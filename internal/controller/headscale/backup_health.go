@@ -293,8 +293,9 @@ func sinceOf(at time.Time, otherwise string) string {
 	return "since " + text(at)
 }
 
-// withVerification is the condition with what a restore of the backup has shown.
-func withVerification(condition *metav1.Condition, last *v1beta1.BackupVerification) *metav1.Condition {
+// withVerification is the condition with what a restore of the backup has shown. failed is when it was first seen that
+// changes do not reach the storage; zero: that is not known.
+func withVerification(condition *metav1.Condition, last *v1beta1.BackupVerification, failed time.Time) *metav1.Condition {
 	switch {
 	case last == nil:
 	case last.Outcome == v1beta1.VerificationFailed && slices.Contains([]string{v1beta1.ReasonReplicating, v1beta1.ReasonNotMeasured}, condition.Reason):
@@ -302,6 +303,10 @@ func withVerification(condition *metav1.Condition, last *v1beta1.BackupVerificat
 			"The last verification of the backup failed: %s. It is tried again; do not delete the volume, nor an older backup", last.Message)}
 	case last.Outcome == v1beta1.VerificationFailed && condition.Reason == v1beta1.ReasonNotReplicating:
 		condition.Message += ". The last verification of the backup failed, too: " + last.Message
+	case last.Outcome == v1beta1.VerificationPassed && condition.Reason == v1beta1.ReasonNotReplicating:
+		if !failed.IsZero() && last.VerifiedAt != nil && last.VerifiedAt.After(failed) {
+			condition.Message += fmt.Sprintf(". At %s the storage could be read, so it is full, or these credentials may not write", text(last.VerifiedAt.Time))
+		}
 	case last.Outcome == v1beta1.VerificationPassed && condition.Reason == v1beta1.ReasonNotMeasured:
 		return &metav1.Condition{Status: metav1.ConditionTrue, Reason: v1beta1.ReasonVerified, Message: fmt.Sprintf(
 			"The backup was restored and checked at %s. %s", text(last.EndedAt.Time), condition.Message)}
@@ -318,7 +323,7 @@ func setBackedUp(conditions *[]metav1.Condition, verification *v1beta1.BackupVer
 		meta.RemoveStatusCondition(conditions, v1beta1.ConditionBackedUp)
 		return
 	}
-	condition = withVerification(condition, verification)
+	condition = withVerification(condition, verification, o.replication.trouble())
 	if said := meta.FindStatusCondition(*conditions, v1beta1.ConditionBackedUp); said != nil && notAskedYet(o) && slices.Contains(measuredReasons, said.Reason) {
 		condition = said.DeepCopy()
 	}

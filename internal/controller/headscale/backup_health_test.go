@@ -99,8 +99,21 @@ var _ = Describe("The condition BackedUp", func() {
 
 	It("says that a restore could not be tried", func() {
 		last := &v1beta1.BackupVerification{Outcome: v1beta1.VerificationUnknown, Message: "Job headscale-verify exists already"}
-		condition := withVerification(&metav1.Condition{Status: metav1.ConditionTrue, Reason: v1beta1.ReasonReplicating, Message: "It replicates"}, last)
+		condition := withVerification(&metav1.Condition{Status: metav1.ConditionTrue, Reason: v1beta1.ReasonReplicating, Message: "It replicates"}, last, time.Time{})
 		Expect(condition).To(HaveValue(be("True", v1beta1.ReasonReplicating, "It replicates. It could not be verified that it can be restored: Job headscale-verify exists already")))
+	})
+
+	It("says what a verification since then tells of a storage that is not written to", func() {
+		verified := func(after time.Duration) string {
+			began := metav1.NewTime(at.Add(after))
+			last := &v1beta1.BackupVerification{Outcome: v1beta1.VerificationPassed, VerifiedAt: &began}
+			return withVerification(&metav1.Condition{Reason: v1beta1.ReasonNotReplicating, Message: "It fails"}, last, at).Message
+		}
+		Expect(verified(time.Minute)).To(Equal("It fails. At 2026-11-27T12:01:00Z the storage could be read, so it is full, or these credentials may not write"))
+		Expect(verified(-time.Minute)).To(Equal("It fails"))
+		failed := &v1beta1.BackupVerification{Outcome: v1beta1.VerificationFailed, Message: "InvalidAccessKeyId"}
+		Expect(withVerification(&metav1.Condition{Reason: v1beta1.ReasonNotReplicating, Message: "It fails"}, failed, at).Message).To(
+			Equal("It fails. The last verification of the backup failed, too: InvalidAccessKeyId"))
 	})
 
 	It("stays what it was until this operator has asked", func() {

@@ -124,6 +124,14 @@ func doubt(since time.Time) backupTrack {
 	return backupTrack{state: backupBehind, complete: since}
 }
 
+// trouble is since when changes do not reach the storage, or zero.
+func (t *backupTrack) trouble() time.Time {
+	if t.state != backupBehind {
+		return time.Time{}
+	}
+	return t.failed
+}
+
 // read takes over what Litestream has told.
 func (t *backupTrack) read(r backupReading) {
 	t.silent = time.Time{}

@@ -338,10 +338,7 @@ func (r *Reconciler) verifyFacts(ctx context.Context, s scope, o *observed) (*ve
 		facts.interval = interval
 	}
 	if track := r.backups.known(client.ObjectKeyFromObject(s.headscale)); facts.interval > 0 && resources.CountsUploads(s.headscale.Spec.Backup.Replica.Type) {
-		facts.recovered = track.recovered
-		if track.state == backupBehind {
-			facts.trouble = track.failed
-		}
+		facts.trouble, facts.recovered = track.trouble(), track.recovered
 	}
 	job := &batchv1.Job{}
 	err := r.Client.Get(ctx, client.ObjectKey{Namespace: s.headscale.Namespace, Name: resources.VerifyName(s.headscale)}, job)
