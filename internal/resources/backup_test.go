@@ -92,6 +92,18 @@ func TestReplicaIsPassedThroughWhole(t *testing.T) {
 
 // TestCredentialsAreNoYAML has values in Litestream's config that would be something else in YAML:
 // it puts them there before it parses the config.
+func TestSyncInterval(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		`{"type": "s3"}`: 0, `{"type": "s3", "sync-interval": "1m30s"}`: 90 * time.Second,
+		`{"type": "s3", "sync-interval": "soon"}`: 0, `{"type": "s3", "sync-interval": "-1m"}`: 0, `{"type": "s3", "sync-interval": 5}`: 0,
+	} {
+		g := NewWithT(t)
+		replica := &v1beta1.BackupReplica{}
+		g.Expect(yaml.Unmarshal([]byte(text), replica)).To(Succeed())
+		g.Expect(SyncInterval(replica)).To(Equal(want), text)
+	}
+}
+
 func TestCredentialsAreNoYAML(t *testing.T) {
 	objects, err := Build(headscaleOf(t, withReplica(`{type: sftp, host: h, user: "${SFTP_USER}", password: "${SFTP_PASSWORD}", concurrent-writes: "${WRITES}"}`)),
 		backedUp(v1beta1.BackupStatus{Incarnation: "a-1"}))

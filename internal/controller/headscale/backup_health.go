@@ -78,8 +78,8 @@ func newBackupWatcher(ctx context.Context, now func() time.Time) *backupWatcher 
 }
 
 // about returns what is known of the Litestream in a pod, which is asked from now on. said is the
-// condition that the Headscale has.
-func (w *backupWatcher) about(headscale client.ObjectKey, pod *corev1.Pod, said *metav1.Condition) backupTrack {
+// condition that the Headscale has, and syncInterval how long Litestream waits between two files.
+func (w *backupWatcher) about(headscale client.ObjectKey, pod *corev1.Pod, said *metav1.Condition, syncInterval time.Duration) backupTrack {
 	if w == nil {
 		return backupTrack{}
 	}
@@ -97,6 +97,7 @@ func (w *backupWatcher) about(headscale client.ObjectKey, pod *corev1.Pod, said 
 	if known == nil && said != nil && said.Reason == v1beta1.ReasonNotReplicating {
 		watched.track = doubt(said.LastTransitionTime.Time)
 	}
+	watched.track.syncInterval = syncInterval
 	var ctx context.Context
 	ctx, watched.cancel = context.WithCancel(w.ctx)
 	w.watched[headscale] = watched
@@ -208,7 +209,16 @@ func (r *Reconciler) observeBackup(s scope, o *observed) {
 		r.backups.forget(key)
 		return
 	}
-	o.replication = r.backups.about(key, o.pod, meta.FindStatusCondition(s.headscale.Status.Conditions, v1beta1.ConditionBackedUp))
+	said := meta.FindStatusCondition(s.headscale.Status.Conditions, v1beta1.ConditionBackedUp)
+	o.replication = r.backups.about(key, o.pod, said, syncIntervalOf(s.headscale))
+}
+
+// syncIntervalOf is how long Litestream waits between two files; zero: not longer than it does by default.
+func syncIntervalOf(headscale *v1beta1.Headscale) time.Duration {
+	if headscale.Spec.Backup == nil {
+		return 0
+	}
+	return resources.SyncInterval(&headscale.Spec.Backup.Replica)
 }
 
 // litestreamRuns reports whether Litestream replicates in a pod.

@@ -88,8 +88,8 @@ const (
 // Times by which a replication is judged. Together with backupInterval and backupRecheck a
 // storage that is away is reported within a minute of the next change.
 const (
-	// behindLimit is how long a change may take to the replica before the replication has failed.
-	// Litestream usually needs two seconds, and some hundred milliseconds for each further file.
+	// behindLimit is how long a change may take to the replica before the replication has failed, besides
+	// the sync interval. Litestream usually needs two seconds, and some hundred milliseconds for each further file.
 	behindLimit = 30 * time.Second
 	// beginLimit is the same for the first file after a start, which has the whole database.
 	beginLimit = time.Minute
@@ -102,7 +102,9 @@ const (
 // change it writes a file, and from time to time one that joins others, so the number of files
 // less that of changes never falls while all is well.
 type backupTrack struct {
-	last backupReading
+	// syncInterval is how long Litestream waits between two files.
+	syncInterval time.Duration
+	last         backupReading
 	// balance is the most that uploads was ahead of transactions.
 	balance float64
 	// since is when the present state of affairs was first seen: that nothing is written, or read.
@@ -164,7 +166,7 @@ func (t *backupTrack) begin(r backupReading) {
 	case first && t.state == backupBehind && r.uploads > 0:
 		// What was missing then still is, until something is written.
 		t.balance++
-		t.last, t.since = r, r.at.Add(-behindLimit)
+		t.last, t.since = r, r.at.Add(-behindLimit-t.syncInterval)
 	case first || other:
 		t.last, t.since = backupReading{}, r.at
 	}
@@ -174,7 +176,7 @@ func (t *backupTrack) begin(r backupReading) {
 func (t *backupTrack) judge(r backupReading, missing bool) {
 	lasted := r.at.Sub(t.since)
 	switch {
-	case r.uploads == 0 && lasted >= beginLimit, r.uploads > 0 && missing && lasted >= behindLimit:
+	case r.uploads == 0 && lasted >= beginLimit, r.uploads > 0 && missing && lasted >= behindLimit+t.syncInterval:
 		if t.state != backupBehind {
 			t.failed = r.at
 		}

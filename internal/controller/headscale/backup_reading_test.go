@@ -70,6 +70,10 @@ func TestBackupTrack(t *testing.T) {
 			{30, 1, 5, 3, 65, backupBehind},
 			{600, 1, 9, 3, 600, backupBehind},
 		}, pending: 6},
+		"one that is written to every five minutes": {track: backupTrack{syncInterval: 5 * time.Minute}, steps: []step{
+			{0, 1, 3, 3, 35, backupReplicates}, {20, 1, 5, 3, 55, backupReplicates}, {290, 1, 9, 3, 325, backupReplicates},
+			{300, 1, 9, 9, 335, backupReplicates}, {320, 1, 10, 9, 355, backupReplicates}, {630, 1, 10, 9, 665, backupBehind},
+		}, pending: 1},
 		"and that is back": {steps: []step{
 			{0, 1, 3, 3, 35, backupReplicates}, {20, 1, 5, 3, 55, backupReplicates}, {60, 1, 5, 3, 95, backupBehind},
 			{65, 1, 5, 4, 100, backupBehind}, {70, 1, 5, 5, 105, backupReplicates},

@@ -32,7 +32,7 @@ const (
 	// extraVerification is how long after the last one, at least, one begins that is not due: because
 	// the storage went away, or came back.
 	extraVerification = time.Hour
-	// keyReplicated is how long after its creation an API key must be in the backup.
+	// keyReplicated is how long after its creation an API key must be in the backup, besides the sync interval.
 	keyReplicated = time.Minute
 	// verifyPoll is how often the events of a Job without a pod are looked at.
 	verifyPoll = time.Minute
@@ -319,7 +319,7 @@ func replicatedKey(s scope, o *observed) string {
 		return ""
 	}
 	created, err := time.Parse(time.RFC3339, o.secret.Annotations[v1beta1.AnnotationCreatedAt])
-	if err != nil || s.now.Sub(created) < keyReplicated {
+	if err != nil || s.now.Sub(created) < keyReplicated+syncIntervalOf(s.headscale) {
 		return ""
 	}
 	return o.secret.Annotations[v1beta1.AnnotationKeyPrefix]
