@@ -64,6 +64,22 @@ func (r *Reconciler) checkMark(ctx context.Context, s *scope) error {
 	return nil
 }
 
+// checkNone asks the API server whether an object that is released because it has no user still has none. A cache
+// may lack the status that the reconcile before has written, and the user would stay in Headscale.
+func (r *Reconciler) checkNone(ctx context.Context, s *scope) error {
+	if s.done.action != release || s.done.user.ID != 0 || s.user.Retained() {
+		return nil
+	}
+	live := &v1beta1.HeadscaleUser{}
+	if err := r.Live.Get(ctx, keyOf(s.user), live); err != nil {
+		return goneIsOutdated(err, "reading the HeadscaleUser to see whether it has a user")
+	}
+	if live.UID != s.user.UID || live.Status.UserID != s.user.Status.UserID || markOf(live) != markOf(s.user) {
+		return errOutdated
+	}
+	return nil
+}
+
 // forgetCreation takes back what noteCreation noted: there is no user.
 func (r *Reconciler) forgetCreation(ctx context.Context, s *scope) error {
 	return r.patchMetadata(ctx, s, func(user *v1beta1.HeadscaleUser) {

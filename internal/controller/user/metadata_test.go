@@ -86,6 +86,36 @@ func TestCheckMark(t *testing.T) {
 	}
 }
 
+// TestCheckNone has no object released by a cache that does not have its user yet.
+func TestCheckNone(t *testing.T) {
+	retained := func(user *v1beta1.HeadscaleUser) { user.Spec.DeletionPolicy = v1beta1.DeletionPolicyRetain }
+	another := func(user *v1beta1.HeadscaleUser) { user.UID = "another" }
+	none := decision{action: release}
+	for name, test := range map[string]struct {
+		cached, live *v1beta1.HeadscaleUser
+		done         decision
+		outdated     bool
+	}{
+		"it has none":                        {object("bob"), object("bob"), none, false},
+		"the one that it had is gone":        {object("bob", has(1)), object("bob", has(1)), none, false},
+		"the status is newer than the cache": {object("bob"), object("bob", has(1)), none, true},
+		"one is being created":               {object("bob"), object("bob", creating), none, true},
+		"gone":                               {object("bob"), nil, none, true},
+		"another of the name":                {object("bob"), object("bob", another), none, true},
+		"a user that stays":                  {object("bob", retained), nil, none, false},
+		"its user belongs to another one":    {object("bob"), nil, decision{action: release, user: userNamed(1, "bob")}, false},
+		"something else is done":             {object("bob"), nil, decision{action: create}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			r := &Reconciler{Live: liveUser{user: test.live}}
+			err := r.checkNone(t.Context(), &scope{user: test.cached, done: test.done})
+			g.Expect(isOutdated(err)).To(Equal(test.outdated), "%v", err)
+			g.Expect(err != nil).To(Equal(test.outdated))
+		})
+	}
+}
+
 // TestAdoptedStays has what is noted of a user not be changed by a reconcile that is behind.
 func TestAdoptedStays(t *testing.T) {
 	g := NewWithT(t)

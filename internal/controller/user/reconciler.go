@@ -104,6 +104,9 @@ func (r *Reconciler) sync(ctx context.Context, s *scope) error {
 	if err := r.checkMark(ctx, s); err != nil {
 		return err
 	}
+	if err := r.checkNone(ctx, s); err != nil {
+		return err
+	}
 	switch s.done.action {
 	case create:
 		return r.create(ctx, s, f)
