@@ -20,7 +20,7 @@ func SyncInterval(replica *v1beta1.BackupReplica) time.Duration {
 	if err != nil {
 		return 0
 	}
-	text, _ := document["sync-interval"].(string)
+	text, _ := document[settingSyncInterval].(string)
 	interval, err := time.ParseDuration(text)
 	if err != nil {
 		return 0
