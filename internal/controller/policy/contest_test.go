@@ -80,7 +80,9 @@ var _ = Describe("A policy that somebody else changes again and again", func() {
 		s.SetRefused(nil)
 		staysContested(ctx)
 		stop()
+		asked := s.Lists.Load()
 		startOperator(namespace)
+		Eventually(s.Lists.Load).Should(BeNumerically(">", asked))
 		staysContested(ctx)
 
 		s.byHand(ctx, "{"+rules(22)+"}")

@@ -234,6 +234,15 @@ func (d *decision) noteForeign(f *facts) {
 // sending is the digest of a policy of which it is not known what became of it; "": there is none.
 func (f *facts) sending() string { return cmp.Or(sending(f.policies), f.memory.sent) }
 
+// acceptedUnanswered is sending where Headscale has stored that policy, and so has accepted it; "" where not.
+func (f *facts) acceptedUnanswered() string {
+	stored, err := policy.Parse(f.inForce)
+	if err != nil || stored.Digest() != f.sending() {
+		return ""
+	}
+	return f.sending()
+}
+
 // sending is the digest of such a policy by the status of objects.
 func sending(policies []*v1beta1.HeadscalePolicy) string {
 	for _, object := range policies {
@@ -326,7 +335,7 @@ func (d *decision) decideDrift(f *facts, wanted *policy.Document) *decision {
 		return d
 	}
 	d.refuseAll(d.joined, problem(v1beta1.ReasonContested, "Somebody else changes the policy again and again (now: %s), and it is not put right any more; "+
-		"kubectl headscale policy %s -n %s shows the difference. Find out who does, with the log of Headscale; then change a HeadscalePolicy, "+
+		"kubectl headscale policy %s -n %s shows the difference. Find out who does, with the log of Headscale; then change what a HeadscalePolicy says (a comment does not count), "+
 		"or set the policy by hand to what the HeadscalePolicies say", named(d.sections), f.headscale.Name, f.headscale.Namespace))
 	return d.stay(f)
 }

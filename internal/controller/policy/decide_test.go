@@ -188,6 +188,21 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+// What was sent without an answer, and is stored, is no change by hand either once it is noted that another one is sent.
+func TestDecideAfterTheNote(t *testing.T) {
+	g := NewWithT(t)
+	a := object("a", 0, some, applied(some, some), sendingOf(closed))
+	f := &facts{headscale: headscaleWith(`{"policy": {"mode": "database"}}`), policies: []*v1beta1.HeadscalePolicy{a}, inForce: closed, now: noon}
+	g.Expect(decide(f).action).To(Equal(apply))
+	g.Expect(f.acceptedUnanswered()).To(Equal(digestOf(closed)))
+
+	a.Status.PolicyDigest, a.Status.SendingDigest = f.acceptedUnanswered(), digestOf(some)
+	g.Expect(decide(f).action).To(Equal(apply))
+	g.Expect(f.acceptedUnanswered()).To(BeEmpty(), "it is not stored yet")
+	f.inForce = "x"
+	g.Expect(f.acceptedUnanswered()).To(BeEmpty())
+}
+
 // What is given way to is known after an outage, and is over when Headscale has the policy.
 func TestAContestIsKeptInTheStatus(t *testing.T) {
 	g := NewWithT(t)

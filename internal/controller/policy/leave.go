@@ -8,6 +8,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
@@ -52,8 +53,14 @@ func (r *Reconciler) leave(ctx context.Context, s *scope) (reconcile.Result, err
 	}
 	if !had || known.sent != "" {
 		if failed := status.Classify(r.restoreLeft(ctx, s)); failed != nil {
-			return reconcile.Result{RequeueAfter: cmp.Or(failed.RetryAfter, leftRetry)}, failed.Transient
+			return retryLeft(ctx, failed)
 		}
+	}
+	// That may have taken its time. A HeadscalePolicy that is created meanwhile has a reconcile of its own.
+	if err := r.checkCurrent(ctx, s); isOutdated(err) {
+		return reconcile.Result{RequeueAfter: lateRetry}, nil
+	} else if err != nil {
+		return reconcile.Result{}, err
 	}
 	changed, err := r.noteJoined(ctx, hs, false)
 	if err != nil {
@@ -67,9 +74,19 @@ func (r *Reconciler) leave(ctx context.Context, s *scope) (reconcile.Result, err
 	return reconcile.Result{}, nil
 }
 
+// retryLeft has it tried again. No object is left that could say why.
+func retryLeft(ctx context.Context, failed *status.Failure) (reconcile.Result, error) {
+	if failed.Transient != nil {
+		return reconcile.Result{}, failed.Transient
+	}
+	wait := cmp.Or(failed.RetryAfter, leftRetry)
+	log.FromContext(ctx).Info("The last HeadscalePolicy is gone, and what is in force cannot be sent again yet", "reason", failed.Reason, "message", failed.Message, "retryAfter", wait)
+	return reconcile.Result{RequeueAfter: wait}, nil
+}
+
 // restoreLeft sends what Headscale has stored once more, after the last HeadscalePolicy is gone: v0.29.3 may have in
 // memory what it refused of it, and nothing else would ever replace that. What does not run has nothing in memory, and
-// what Headscale refuses is left to it.
+// what Headscale refuses, reads from a file or finds too large is left to it.
 func (r *Reconciler) restoreLeft(ctx context.Context, s *scope) error {
 	var err error
 	if s.instance, err = r.Instances.Find(ctx, s.key.Namespace, s.key); err != nil {
@@ -87,7 +104,9 @@ func (r *Reconciler) restoreLeft(ctx context.Context, s *scope) error {
 			return err
 		}
 		snapshot.PutPolicy(stored)
-		_, err = resend(ctx, api, stored.Text)
+		if _, err = resend(ctx, api, stored.Text); errors.Is(err, headscale.ErrPolicyMode) || errors.Is(err, headscale.ErrTooLarge) {
+			return nil
+		}
 		return err
 	})
 }

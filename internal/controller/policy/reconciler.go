@@ -183,7 +183,7 @@ func (r *Reconciler) apply(ctx context.Context, s *scope, f *facts) error {
 	}
 	doubtful := f.sending() != ""
 	if len(s.done.sections) > 0 {
-		if err := r.noteSending(ctx, s); err != nil {
+		if err := r.noteSending(ctx, s, f.acceptedUnanswered()); err != nil {
 			return err
 		}
 	}
@@ -191,6 +191,7 @@ func (r *Reconciler) apply(ctx context.Context, s *scope, f *facts) error {
 	var refused *refusal
 	var readsFile, refusedStored bool
 	err := r.write(ctx, s, f, func(ctx context.Context, api instance.API, snapshot *instance.Snapshot) error {
+		refused, readsFile, refusedStored = nil, false, false // It is called again where the credentials have changed.
 		accepted, err := api.SetPolicy(ctx, s.done.text)
 		if err == nil {
 			accepted.Text = cmp.Or(accepted.Text, s.done.text)
@@ -300,7 +301,7 @@ func resend(ctx context.Context, api instance.API, inForce string) (*headscale.R
 		return refused, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("sending again what was in force after a refusal: %w", err)
+		return nil, fmt.Errorf("sending again what Headscale has stored: %w", err)
 	}
 	return nil, nil
 }

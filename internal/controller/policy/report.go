@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,22 +36,25 @@ var warningReasons = []string{
 }
 
 // noteSending notes at an object that a policy is about to be sent. Of those that have changed, one is likely to
-// be deleted where Headscale refuses it, and the note with it: another one has it, if there is one.
-func (r *Reconciler) noteSending(ctx context.Context, s *scope) error {
+// be deleted where Headscale refuses it, and the note with it: another one has it, if there is one. What was noted
+// before, and is stored, goes on being known as accepted, else it would be taken for a change by hand. It is "" where
+// there is none.
+func (r *Reconciler) noteSending(ctx context.Context, s *scope, accepted string) error {
 	at := max(0, slices.IndexFunc(s.done.joined, func(object *v1beta1.HeadscalePolicy) bool {
 		return object.Status.AppliedDigest == s.done.digests[object.UID]
 	}))
 	bearer := s.done.joined[at]
 	statusOf := func(object *v1beta1.HeadscalePolicy) any { return &object.Status }
-	_, _, err := status.Patch(ctx, r.Live, r.Client, bearer, fieldManager, statusOf, func(object *v1beta1.HeadscalePolicy) {
+	note := func(object *v1beta1.HeadscalePolicy) {
 		object.Status.SendingDigest = s.done.digest
-	})
-	if err != nil {
+		object.Status.PolicyDigest = cmp.Or(accepted, object.Status.PolicyDigest)
+	}
+	if _, _, err := status.Patch(ctx, r.Live, r.Client, bearer, fieldManager, statusOf, note); err != nil {
 		return err
 	}
 	// The cache may not have it when it is taken back.
 	noted := *bearer
-	noted.Status.SendingDigest = s.done.digest
+	note(&noted)
 	s.policies, s.done.joined = slices.Clone(s.policies), slices.Clone(s.done.joined)
 	s.policies[slices.Index(s.policies, bearer)], s.done.joined[at] = &noted, &noted
 	return nil
