@@ -194,17 +194,3 @@ func TestBackupRefuses(t *testing.T) {
 		})
 	}
 }
-
-func TestBackupIsNoPartOfAPreflight(t *testing.T) {
-	g := NewWithT(t)
-	headscale := headscaleOf(t, withBackup("", ", files: [{name: key, secret: {name: sftp, key: key}}]"))
-	objects, err := Build(headscale, backedUp(v1beta1.BackupStatus{Incarnation: "a-1"}))
-	g.Expect(err).NotTo(HaveOccurred())
-	made, err := NewPreflight(headscale, objects, Attempt{Number: 1})
-	g.Expect(err).NotTo(HaveOccurred())
-	pod := made.Job.Spec.Template.Spec
-	g.Expect(pod.InitContainers).To(BeEmpty())
-	for i := range pod.Volumes {
-		g.Expect(*pod.Volumes[i].Name).NotTo(Or(HavePrefix("backup"), HavePrefix("identity")))
-	}
-}

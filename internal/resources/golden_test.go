@@ -17,6 +17,20 @@ import (
 // go test ./internal/resources -run Golden -update
 var update = flag.Bool("update", false, "write the golden files in testdata")
 
+// withDirectory is a spec with a backup in a directory, with all that belongs to Litestream.
+const withDirectory = `
+version: v0.29.3
+config: {server_url: "http://headscale.example.com"}
+backup:
+  replica: {type: file, path: /backups/headscale}
+  credentials: {name: backup-credentials}
+  files: [{name: key, secret: {name: sftp, key: id}}, {name: hosts, config_map: {name: hosts, key: hosts}}]
+pod:
+  backup_resources: {limits: {memory: 64Mi}}
+  volumes: [{name: backups, persistentVolumeClaim: {claimName: backups}}]
+  volume_mounts: [{name: backups, mountPath: /backups}]
+`
+
 // TestGolden shows every object of some Headscales in full, so that a change of one
 // is seen by whoever reviews it.
 func TestGolden(t *testing.T) {
@@ -29,18 +43,7 @@ version: v0.29.3
 config: {server_url: "http://headscale.example.com", metrics_listen_addr: ""}
 api_key: {auto_manage: false}
 `,
-		"backup": `
-version: v0.29.3
-config: {server_url: "http://headscale.example.com"}
-backup:
-  replica: {type: file, path: /backups/headscale}
-  credentials: {name: backup-credentials}
-  files: [{name: key, secret: {name: sftp, key: id}}, {name: hosts, config_map: {name: hosts, key: hosts}}]
-pod:
-  backup_resources: {limits: {memory: 64Mi}}
-  volumes: [{name: backups, persistentVolumeClaim: {claimName: backups}}]
-  volume_mounts: [{name: backups, mountPath: /backups}]
-`,
+		"backup": withDirectory,
 		"everything": `
 version: v0.28.0
 image: registry.example:5000/team/headscale

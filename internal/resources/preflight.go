@@ -43,6 +43,9 @@ const (
 	preflightKept = 600
 	// preferredWeight is the most that a preference for a node may weigh.
 	preferredWeight = 100
+	// preflightIncarnation is what Litestream's config has for the incarnation: a place that no
+	// backup is at.
+	preflightIncarnation = componentPreflight
 	// preflightGate is a condition that nobody sets, so that the pod is never ready: whatever
 	// labels it has, no Service sends anyone to a Headscale with an empty database.
 	preflightGate = v1beta1.GroupName + "/never-ready"
@@ -53,7 +56,8 @@ const (
 var preflightDataLimit = resource.MustParse("256Mi")
 
 // Preflight is how the pod of a Headscale is checked: its container is started once, on a
-// copy of the config and an empty database.
+// copy of the config and an empty database, after Litestream has read its config, where there is a
+// backup.
 type Preflight struct {
 	// Digest is that of all that is checked.
 	Digest string
@@ -109,6 +113,9 @@ func NewPreflight(headscale *v1beta1.Headscale, objects *Objects, attempt Attemp
 	preferNode(pod.Spec, attempt.Node)
 	config := configMap(headscale, objects.ConfigMap.Data[ConfigFile]).WithName(PreflightName(headscale)).
 		WithLabels(map[string]string{v1beta1.LabelComponent: componentPreflight})
+	if objects.BackupConfigMap != nil {
+		config.WithData(map[string]string{backupConfig: objects.BackupConfigMap.Data[backupConfig]})
+	}
 	if attempt.Policy != "" {
 		config.WithData(map[string]string{policyFile: attempt.Policy})
 		readPolicy(pod.Spec)
@@ -123,6 +130,15 @@ func NewPreflight(headscale *v1beta1.Headscale, objects *Objects, attempt Attemp
 			WithTTLSecondsAfterFinished(preflightKept).
 			WithTemplate(pod))
 	return &Preflight{Digest: digest, ConfigMap: config, Job: job}, nil
+}
+
+// PreflightSize is how much the ConfigMap of a preflight holds besides a policy, in bytes.
+func (o *Objects) PreflightSize() int {
+	size := len(o.ConfigMap.Data[ConfigFile])
+	if o.BackupConfigMap != nil {
+		size += len(o.BackupConfigMap.Data[backupConfig])
+	}
+	return size
 }
 
 // readPolicy has Headscale read the policy from the ConfigMap of the preflight: its database has
@@ -178,7 +194,8 @@ func preferNode(pod *corev1ac.PodSpecApplyConfiguration, node string) {
 }
 
 // preflightPod is the pod of a Headscale without what it must not reach and does not need: the
-// data, the API key, the rights on it, and those who would be sent to it.
+// data, the API key, the rights on it, and those who would be sent to it. Litestream, if there is a
+// backup, reads its config first.
 func preflightPod(headscale *v1beta1.Headscale, objects *Objects) (*corev1ac.PodTemplateSpecApplyConfiguration, error) {
 	pod := corev1ac.PodTemplateSpec()
 	if err := convert("pod", objects.StatefulSet.Spec.Template, pod); err != nil {
@@ -188,27 +205,51 @@ func preflightPod(headscale *v1beta1.Headscale, objects *Objects) (*corev1ac.Pod
 	pod.WithLabels(PreflightLabels(headscale))
 	spec := pod.Spec
 	spec.Containers = slices.DeleteFunc(spec.Containers, func(c corev1ac.ContainerApplyConfiguration) bool { return *c.Name != ContainerHeadscale })
-	spec.InitContainers = nil
+	spec.InitContainers = slices.DeleteFunc(spec.InitContainers, func(c corev1ac.ContainerApplyConfiguration) bool { return *c.Name != ContainerBackup })
 	spec.Volumes = preflightVolumes(headscale, spec.Volumes)
+	for i := range spec.InitContainers {
+		readBackupConfig(&spec.InitContainers[i], spec.Volumes)
+	}
 	spec.WithRestartPolicy(corev1.RestartPolicyNever).
 		WithTerminationGracePeriodSeconds(preflightGrace).
 		WithReadinessGates(corev1ac.PodReadinessGate().WithConditionType(preflightGate))
 	return pod, preflightContainer(&spec.Containers[0], spec.Volumes)
 }
 
-// preflightContainer gives a container an empty SQLite database, whatever its config says, and
-// has the kubelet ask soon whether it answers.
-func preflightContainer(container *corev1ac.ContainerApplyConfiguration, volumes []corev1ac.VolumeApplyConfiguration) error {
-	dataDir := ""
+// readBackupConfig has Litestream read its config, make of it the database and the replica that it
+// would replicate, and end. It asks no storage, and looks for no database. Litestream reads the
+// same config in the same way before it replicates.
+func readBackupConfig(container *corev1ac.ContainerApplyConfiguration, volumes []corev1ac.VolumeApplyConfiguration) {
+	container.RestartPolicy, container.LivenessProbe, container.Ports = nil, nil, nil
+	container.Args = []string{"databases", "-config=" + backupDir + "/" + backupConfig}
+	for i := range container.Env {
+		if *container.Env[i].Name == variablePath {
+			container.Env[i] = *corev1ac.EnvVar().WithName(variablePath).WithValue(preflightIncarnation)
+		}
+	}
+	readClaims(container, volumes)
+}
+
+// readClaims has a container no more than read the claims.
+func readClaims(container *corev1ac.ContainerApplyConfiguration, volumes []corev1ac.VolumeApplyConfiguration) {
 	for i := range container.VolumeMounts {
 		m := &container.VolumeMounts[i]
-		if *m.Name == volumeData {
-			dataDir = *m.MountPath
-		}
 		if slices.ContainsFunc(volumes, func(v corev1ac.VolumeApplyConfiguration) bool {
 			return *v.Name == *m.Name && v.PersistentVolumeClaim != nil
 		}) {
 			m.WithReadOnly(true)
+		}
+	}
+}
+
+// preflightContainer gives a container an empty SQLite database, whatever its config says, and
+// has the kubelet ask soon whether it answers.
+func preflightContainer(container *corev1ac.ContainerApplyConfiguration, volumes []corev1ac.VolumeApplyConfiguration) error {
+	readClaims(container, volumes)
+	dataDir := ""
+	for i := range container.VolumeMounts {
+		if m := &container.VolumeMounts[i]; *m.Name == volumeData {
+			dataDir = *m.MountPath
 		}
 	}
 	if dataDir == "" {
@@ -234,7 +275,13 @@ func preflightVolumes(headscale *v1beta1.Headscale, volumes []corev1ac.VolumeApp
 	for i := range volumes {
 		volume := volumes[i]
 		switch {
-		case slices.Contains(notHeadscales, *volume.Name):
+		case slices.Contains(backups, *volume.Name):
+			if volume.ConfigMap != nil {
+				volume.ConfigMap.WithName(PreflightName(headscale)).Items = []corev1ac.KeyToPathApplyConfiguration{
+					*corev1ac.KeyToPath().WithKey(backupConfig).WithPath(backupConfig),
+				}
+			}
+		case slices.Contains(managers, *volume.Name):
 			continue
 		case *volume.Name == volumeConfig:
 			volume.ConfigMap.WithName(PreflightName(headscale))
@@ -250,30 +297,52 @@ func preflightVolumes(headscale *v1beta1.Headscale, volumes []corev1ac.VolumeApp
 	return kept
 }
 
-// notHeadscales are the volumes that Headscale itself does not mount.
-var notHeadscales = []string{volumeToken, volumeBackup, volumeBackupFiles, volumeIdentity, volumeIdentitySecret}
+// managers are the volumes of the API Key Manager, and backups those of Litestream, which Headscale
+// itself does not mount.
+var (
+	managers = []string{volumeToken, volumeIdentity, volumeIdentitySecret}
+	backups  = []string{volumeBackup, volumeBackupFiles}
+)
 
-// SamePod reports whether two pods run Headscale in the same way: with the same image, config,
-// files and environment. What else differs needs no preflight, such as resources, labels and
-// the API Key Manager.
-func SamePod(a, b *corev1.PodTemplateSpec) bool {
-	was, wasErr := json.Marshal(runtimeOf(a))
-	is, isErr := json.Marshal(runtimeOf(b))
-	return wasErr == nil && isErr == nil && bytes.Equal(was, is)
+// SamePod reports whether a pod runs Headscale, and Litestream if it does that, in the way in which
+// another one did: with the same image, config, files and environment. What else differs needs no
+// preflight, such as resources, labels and the API Key Manager, and that there is no backup any more.
+func SamePod(before, after *corev1.PodTemplateSpec) bool {
+	was, is := runtimeOf(before), runtimeOf(after)
+	if is.Backup == nil {
+		was.Backup = nil
+	}
+	wasText, wasErr := json.Marshal(was)
+	isText, isErr := json.Marshal(is)
+	return wasErr == nil && isErr == nil && bytes.Equal(wasText, isText)
 }
 
 // podRuntime is what of a pod a start of Headscale depends on.
 type podRuntime struct {
 	Version, Config, References string
-	Image                       string
-	Command, Args               []string
-	Env                         []corev1.EnvVar
-	EnvFrom                     []corev1.EnvFromSource
-	Mounts                      []corev1.VolumeMount
+	Headscale                   containerRuntime
 	Volumes                     []corev1.Volume
-	Security                    *corev1.SecurityContext
 	PodSecurity                 *corev1.PodSecurityContext
 	PullSecrets                 []corev1.LocalObjectReference
+	// Backup is nil where there is none.
+	Backup *backupRuntime
+}
+
+// backupRuntime is what of a pod a start of Litestream depends on besides.
+type backupRuntime struct {
+	Config     string
+	Litestream containerRuntime
+	Volumes    []corev1.Volume
+}
+
+// containerRuntime is what of a container a start of its program depends on.
+type containerRuntime struct {
+	Image         string
+	Command, Args []string
+	Env           []corev1.EnvVar
+	EnvFrom       []corev1.EnvFromSource
+	Mounts        []corev1.VolumeMount
+	Security      *corev1.SecurityContext
 }
 
 // runtimeOf is that part of a pod.
@@ -284,12 +353,30 @@ func runtimeOf(pod *corev1.PodTemplateSpec) *podRuntime {
 	}
 	for i := range pod.Spec.Containers {
 		if c := &pod.Spec.Containers[i]; c.Name == ContainerHeadscale {
-			part.Image, part.Command, part.Args, part.Security = c.Image, c.Command, c.Args, c.SecurityContext
-			part.Env, part.EnvFrom, part.Mounts = c.Env, c.EnvFrom, c.VolumeMounts
+			part.Headscale = runtimeOfContainer(c)
 		}
 	}
-	part.Volumes = slices.DeleteFunc(slices.Clone(pod.Spec.Volumes), func(v corev1.Volume) bool { return slices.Contains(notHeadscales, v.Name) })
+	part.Volumes = slices.DeleteFunc(slices.Clone(pod.Spec.Volumes), func(v corev1.Volume) bool {
+		return slices.Contains(managers, v.Name) || slices.Contains(backups, v.Name)
+	})
+	for i := range pod.Spec.InitContainers {
+		if c := &pod.Spec.InitContainers[i]; c.Name == ContainerBackup {
+			part.Backup = &backupRuntime{
+				Config: pod.Annotations[AnnotationBackupHash], Litestream: runtimeOfContainer(c),
+				Volumes: slices.DeleteFunc(slices.Clone(pod.Spec.Volumes), func(v corev1.Volume) bool { return !slices.Contains(backups, v.Name) }),
+			}
+			// A preflight has others.
+			part.Backup.Litestream.Command, part.Backup.Litestream.Args = nil, nil
+		}
+	}
 	return part
+}
+
+// runtimeOfContainer is that part of a container.
+func runtimeOfContainer(c *corev1.Container) containerRuntime {
+	return containerRuntime{
+		Image: c.Image, Command: c.Command, Args: c.Args, Env: c.Env, EnvFrom: c.EnvFrom, Mounts: c.VolumeMounts, Security: c.SecurityContext,
+	}
 }
 
 // HeadscaleOfPreflight is the name of the Headscale whose preflight an object with these labels

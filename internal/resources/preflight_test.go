@@ -27,10 +27,10 @@ func preflightOf(g Gomega, t testing.TB, spec string, options Options) *Prefligh
 
 // TestGoldenPreflight shows the objects of some preflights in full.
 func TestGoldenPreflight(t *testing.T) {
-	for name, spec := range map[string]string{"preflight": withReferences, "preflight-additions": withAdditions} {
+	for name, spec := range map[string]string{"preflight": withReferences, "preflight-additions": withAdditions, "preflight-backup": withDirectory} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
-			preflight := preflightOf(g, t, spec, operatorOptions)
+			preflight := preflightOf(g, t, spec, backedUp(v1beta1.BackupStatus{Incarnation: "0000-1111-1"}))
 			config, err := yaml.Marshal(preflight.ConfigMap)
 			g.Expect(err).NotTo(HaveOccurred())
 			job, err := yaml.Marshal(preflight.Job)
@@ -113,6 +113,54 @@ config: {server_url: "http://headscale.example.com", database: {sqlite: {path: /
 			g.Expect(pod.Spec.ReadinessGates).NotTo(BeEmpty(), "it is never ready")
 		})
 	}
+}
+
+// Litestream reads the config that it would have, which the pod that runs does not have yet, and
+// nothing of a database.
+func TestPreflightOfABackup(t *testing.T) {
+	g := NewWithT(t)
+	options := backedUp(v1beta1.BackupStatus{Incarnation: "a-1"})
+	headscale := headscaleOf(t, withDirectory)
+	objects, err := Build(headscale, options)
+	g.Expect(err).NotTo(HaveOccurred())
+	preflight, err := NewPreflight(headscale, objects, Attempt{Number: 1})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(preflight.ConfigMap.Data).To(And(HaveLen(2), HaveKeyWithValue("litestream.yml", objects.BackupConfigMap.Data["litestream.yml"])))
+	g.Expect(objects.PreflightSize()).To(Equal(len(preflight.ConfigMap.Data["litestream.yml"]) + len(preflight.ConfigMap.Data["config.yaml"])))
+
+	pod := preflight.Job.Spec.Template.Spec
+	g.Expect(pod.InitContainers).To(HaveLen(1))
+	reads := pod.InitContainers[0]
+	var replicates corev1ac.ContainerApplyConfiguration
+	for _, container := range objects.StatefulSet.Spec.Template.Spec.InitContainers {
+		if *container.Name == ContainerBackup {
+			replicates = container
+		}
+	}
+	g.Expect(reads.Args).To(Equal([]string{"databases", "-config=/etc/litestream/litestream.yml"}))
+	g.Expect(reads.RestartPolicy).To(BeNil(), "it ends")
+	g.Expect(reads.Env).To(ConsistOf(HaveField("Value", HaveValue(Equal("preflight")))), "no path that a backup is at")
+	g.Expect([]any{reads.Image, reads.EnvFrom, reads.Resources, reads.SecurityContext, reads.Command}).To(Equal(
+		[]any{replicates.Image, replicates.EnvFrom, replicates.Resources, replicates.SecurityContext, replicates.Command}))
+	g.Expect(reads.VolumeMounts).To(HaveLen(len(replicates.VolumeMounts)))
+
+	volumes := map[string]corev1ac.VolumeApplyConfiguration{}
+	for _, volume := range pod.Volumes {
+		volumes[*volume.Name] = volume
+	}
+	g.Expect(volumes).NotTo(Or(HaveKey(volumeToken), HaveKey(volumeIdentity), HaveKey(volumeIdentitySecret)))
+	for _, m := range reads.VolumeMounts {
+		g.Expect(volumes).To(HaveKey(*m.Name))
+		if volumes[*m.Name].PersistentVolumeClaim != nil {
+			g.Expect(*m.ReadOnly).To(BeTrue(), "the replica is left alone")
+		}
+	}
+	g.Expect(*volumes[volumeBackup].ConfigMap.Name).To(Equal("headscale-preflight"))
+	g.Expect(volumes[volumeBackup].ConfigMap.Items).To(ConsistOf(HaveField("Key", HaveValue(Equal("litestream.yml")))))
+
+	options.Backup.Incarnation = "a-2"
+	g.Expect(preflightOf(g, t, withDirectory, options).Digest).To(Equal(preflight.Digest), "another incarnation is no other change")
+	g.Expect(preflightOf(g, t, strings.Replace(withDirectory, "backups/headscale}", "backups/other}", 1), options).Digest).NotTo(Equal(preflight.Digest))
 }
 
 // The policy of the database is read from a file, which the database of a preflight does not have.
@@ -251,15 +299,45 @@ func TestPreflightDigest(t *testing.T) {
 	g.Expect(preflightOf(g, t, spec, Options{ManagerImage: "other:v2"}).Digest).To(Equal(first.Digest), "the API Key Manager is not part of a preflight")
 }
 
+// podOf is the pod of a Headscale with a spec.
+func podOf(g Gomega, t testing.TB, spec string, options Options) *corev1.PodTemplateSpec {
+	t.Helper()
+	objects, err := Build(headscaleOf(t, spec), options)
+	g.Expect(err).NotTo(HaveOccurred())
+	pod := &corev1.PodTemplateSpec{}
+	g.Expect(convert("pod", objects.StatefulSet.Spec.Template, pod)).To(Succeed())
+	return pod
+}
+
+func TestSamePodWithABackup(t *testing.T) {
+	g := NewWithT(t)
+	options := backedUp(v1beta1.BackupStatus{Incarnation: "a-1"})
+	with := func(old, changed string) *corev1.PodTemplateSpec {
+		g.Expect(withDirectory).To(ContainSubstring(old))
+		return podOf(g, t, strings.Replace(withDirectory, old, changed, 1), options)
+	}
+	first, none := podOf(g, t, withDirectory, options), with(withDirectory[strings.Index(withDirectory, "backup:"):strings.Index(withDirectory, "pod:")], "")
+	g.Expect(SamePod(first, first)).To(BeTrue())
+	g.Expect(SamePod(none, first)).To(BeFalse(), "a backup that is turned on")
+	g.Expect(SamePod(first, none)).To(BeTrue(), "and off")
+	for _, other := range []*corev1.PodTemplateSpec{
+		with("backups/headscale}", "backups/headscale, sync-interval: 5s}"), with("replica:", "image: elsewhere/litestream:1\n  replica:"),
+		with("name: backup-credentials", "name: others"), with("name: key,", "name: id,"), with("{name: hosts, key: hosts}", "{name: hosts, key: other}"),
+	} {
+		g.Expect(SamePod(first, other)).To(BeFalse())
+	}
+	changed := options
+	changed.References = "other"
+	g.Expect(SamePod(first, podOf(g, t, withDirectory, changed))).To(BeFalse(), "other data of the credentials")
+	changed = options
+	changed.Backup.Incarnation, changed.ManagerImage = "a-2", "other:v2"
+	g.Expect(SamePod(first, podOf(g, t, withDirectory, changed))).To(BeTrue(), "an update of the operator alone")
+	g.Expect(SamePod(first, with("memory: 64Mi", "memory: 65Mi"))).To(BeTrue())
+}
+
 func TestSamePod(t *testing.T) {
 	g := NewWithT(t)
-	podOf := func(spec string, options Options) *corev1.PodTemplateSpec {
-		objects, err := Build(headscaleOf(t, spec), options)
-		g.Expect(err).NotTo(HaveOccurred())
-		pod := &corev1.PodTemplateSpec{}
-		g.Expect(convert("pod", objects.StatefulSet.Spec.Template, pod)).To(Succeed())
-		return pod
-	}
+	podOf := func(spec string, options Options) *corev1.PodTemplateSpec { return podOf(g, t, spec, options) }
 	spec := shortSpec("")
 	with := func(fields string) string { return strings.Replace(spec, "config:", fields+", config:", 1) }
 	first := podOf(spec, operatorOptions)

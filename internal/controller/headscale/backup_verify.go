@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -266,7 +267,11 @@ func litestreamWords(line string) string {
 	if before == "" {
 		return line
 	}
-	return strings.ReplaceAll(strings.Trim(strings.TrimPrefix(line, before), `"`), `\"`, `"`)
+	words := strings.TrimPrefix(line, before)
+	if plain, err := strconv.Unquote(words); err == nil {
+		return redact.Line(redact.Secrets(plain), redact.MaxLastWords)
+	}
+	return strings.ReplaceAll(strings.Trim(words, `"`), `\"`, `"`)
 }
 
 // verifyBackup has the backup of a Headscale that runs restored into an empty directory, from time

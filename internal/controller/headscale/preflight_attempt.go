@@ -34,9 +34,9 @@ type attemptResult struct {
 // judgeAttempt derives the result of an attempt from its Job and its pod, which may be nil. failedCreate is why
 // Kubernetes did not create the pod, or "".
 func judgeAttempt(job *batchv1.Job, pod *corev1.Pod, failedCreate string, now time.Time) attemptResult {
-	var container *corev1.ContainerStatus
+	var container, litestream *corev1.ContainerStatus
 	if pod != nil {
-		container = containerStatus(pod, resources.ContainerHeadscale)
+		container, litestream = containerStatus(pod, resources.ContainerHeadscale), containerStatus(pod, resources.ContainerBackup)
 	}
 	ended := endOfJob(job, now)
 	switch {
@@ -47,10 +47,14 @@ func judgeAttempt(job *batchv1.Job, pod *corev1.Pod, failedCreate string, now ti
 	case pod != nil && disrupted(pod):
 		return attemptResult{outcome: v1beta1.PreflightUnknown, message: cmp.Or(ended, fmt.Sprintf(
 			"Kubernetes ended pod %s: %s", pod.Name, said(cmp.Or(pod.Status.Reason, "it is being deleted"), pod.Status.Message)))}
+	case litestream != nil && litestream.State.Terminated != nil && litestream.State.Terminated.ExitCode != 0:
+		return judgeLitestream(litestream.State.Terminated)
+	case litestream != nil && litestream.State.Waiting != nil && cannotStart(litestream.State.Waiting.Reason):
+		return judgeWaiting(litestream, "Litestream's image", "Litestream's container")
 	case container != nil && container.State.Terminated != nil:
 		return judgeEnd(container.State.Terminated)
 	case container != nil && container.State.Waiting != nil && cannotStart(container.State.Waiting.Reason):
-		return judgeWaiting(container)
+		return judgeWaiting(container, "image", itsContainer)
 	case ended != "":
 		return attemptResult{outcome: v1beta1.PreflightUnknown, message: ended + whyPending(pod)}
 	default:
@@ -95,20 +99,40 @@ func cannotStart(reason string) bool {
 	return slices.Contains(imageReasons, reason) || slices.Contains(startReasons, reason)
 }
 
-// judgeWaiting returns the result for a container that cannot be started.
-func judgeWaiting(container *corev1.ContainerStatus) attemptResult {
+// itsContainer is the container of Headscale in the sentences about an attempt.
+const itsContainer = "its container"
+
+// judgeWaiting returns the result for a container that cannot be started, by the names that it and
+// its image have in the sentence.
+func judgeWaiting(container *corev1.ContainerStatus, image, subject string) attemptResult {
 	waiting := container.State.Waiting
-	refused := cannotBeStarted(waiting.Reason, waiting.Message)
+	refused := cannotBeStarted(subject, waiting.Reason, waiting.Message)
 	if slices.Contains(imageReasons, waiting.Reason) {
 		refused.reason = v1beta1.ReasonImagePullFailed
-		refused.message = fmt.Sprintf("failed to pull image %s: %s", container.Image, said(waiting.Reason, waiting.Message))
+		refused.message = fmt.Sprintf("failed to pull %s %s: %s", image, container.Image, said(waiting.Reason, waiting.Message))
 	}
 	return refused
 }
 
 // cannotBeStarted refuses a container whose program did not run, by the words of the kubelet.
-func cannotBeStarted(reason, message string) attemptResult {
-	return attemptResult{outcome: v1beta1.PreflightRefused, reason: v1beta1.ReasonCannotStart, message: "its container cannot be started: " + said(reason, message)}
+func cannotBeStarted(subject, reason, message string) attemptResult {
+	return attemptResult{outcome: v1beta1.PreflightRefused, reason: v1beta1.ReasonCannotStart, message: subject + " cannot be started: " + said(reason, message)}
+}
+
+// judgeLitestream returns the result for a Litestream that could not read its config. It has asked
+// nobody, so its word is final.
+func judgeLitestream(end *corev1.ContainerStateTerminated) attemptResult {
+	words := litestreamWords(redact.LastWords(end.Message))
+	refused := attemptResult{outcome: v1beta1.PreflightRefused, reason: v1beta1.ReasonInvalidConfig, message: "Litestream refuses spec.backup: " + words}
+	switch {
+	case slices.Contains(neverRan, end.Reason):
+		return cannotBeStarted("Litestream's container", end.Reason, redact.Line(redact.Secrets(end.Message), maxQuote))
+	case end.Reason == "OOMKilled":
+		refused.message = "Litestream was killed because it used more memory than its limit allows: raise spec.pod.backup_resources.limits"
+	case words == "":
+		refused.message = fmt.Sprintf("Litestream exited with code %d and printed nothing", end.ExitCode)
+	}
+	return refused
 }
 
 // unreachable matches Go's errors for a server that did not answer, which may be transient.
@@ -132,7 +156,7 @@ func judgeEnd(end *corev1.ContainerStateTerminated) attemptResult {
 	refused := attemptResult{outcome: v1beta1.PreflightRefused, reason: v1beta1.ReasonInvalidConfig, message: words}
 	switch {
 	case slices.Contains(neverRan, end.Reason):
-		return cannotBeStarted(end.Reason, redact.Line(redact.Secrets(end.Message), maxQuote))
+		return cannotBeStarted(itsContainer, end.Reason, redact.Line(redact.Secrets(end.Message), maxQuote))
 	case end.Reason == "OOMKilled":
 		refused.message = "it was killed because it used more memory than its limit allows: raise spec.pod.resources.limits"
 	case words == "":

@@ -48,6 +48,15 @@ func TestJudgeAttempt(t *testing.T) {
 		return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: "because"}}
 	}
 	runs := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	// litestream is a pod whose Headscale waits for Litestream.
+	litestream := func(state corev1.ContainerState, change ...func(*corev1.Pod)) *corev1.Pod {
+		pod := pod(waits(reasonInitializing), change...)
+		pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: resources.ContainerBackup, Image: "litestream/litestream:9", State: state}}
+		return pod
+	}
+	litestreamError := func(words string) corev1.ContainerState {
+		return ended(fmt.Sprintf("path  replica\ntime=2026-11-27T22:22:30.779Z level=ERROR msg=\"failed to run\" error=%q\n", words))
+	}
 	failed := func(job *batchv1.Job) {
 		job.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobFailed, Status: corev1.ConditionTrue, Reason: "DeadlineExceeded", Message: "Job was active too long"}}
 	}
@@ -98,6 +107,28 @@ func TestJudgeAttempt(t *testing.T) {
 		"a DERP map that is bad, v0.26":   {pod: pod(ended("2026-11-26T19:12:30Z ERR Could not load DERP map from path error=\"open /d: no such file or directory\"\n2026-11-26T19:12:30Z FTL serve.go:29 > had to shut down. error=\"initial DERPMap is empty\"")), outcome: refused, reason: v1beta1.ReasonInvalidConfig},
 		"trouble that Headscale survived": {pod: pod(ended("2026-11-26T19:12:30Z WRN failed to set up OIDC provider error=\"connection refused\"\nError: bad key")), outcome: refused, reason: v1beta1.ReasonInvalidConfig, message: "Error: bad key"},
 		"a password in the words":         {pod: pod(ended("Error: postgres://u:topsecret@db/x?password=topsecret is bad")), outcome: refused, reason: v1beta1.ReasonInvalidConfig},
+
+		"a config that Litestream refuses": {pod: litestream(litestreamError("yaml: unmarshal errors:\n  line 5: cannot unmarshal !!str `abc` into time.Duration")), outcome: refused, reason: v1beta1.ReasonInvalidConfig,
+			message: "Litestream refuses spec.backup: yaml: unmarshal errors: line 5: cannot unmarshal !!str `abc` into time.Duration"},
+		"a config that Litestream refuses, and the Job that failed": {pod: litestream(litestreamError("bucket required for s3 replica")), job: failed, outcome: refused, reason: v1beta1.ReasonInvalidConfig, message: "Litestream refuses spec.backup: bucket required for s3 replica"},
+		"a password in Litestream's words":                          {pod: litestream(litestreamError("cannot parse \"sftp://u:topsecret@h/x\"\npassword: topsecret")), outcome: refused, reason: v1beta1.ReasonInvalidConfig},
+		"a file that Litestream does not find":                      {pod: litestream(litestreamError(`cannot read sse-customer-key-path "/k": open /k: no such file or directory`)), outcome: refused, reason: v1beta1.ReasonInvalidConfig, message: `sse-customer-key-path "/k": open /k`},
+		"a Litestream without a word":                               {pod: litestream(ended("")), outcome: refused, reason: v1beta1.ReasonInvalidConfig, message: "Litestream exited with code 1"},
+		"a Litestream with too little memory": {pod: litestream(corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "OOMKilled"}}), outcome: refused, reason: v1beta1.ReasonInvalidConfig,
+			message: "raise spec.pod.backup_resources.limits"},
+		"an image of Litestream's that does not exist": {pod: litestream(waits("ImagePullBackOff")), outcome: refused, reason: v1beta1.ReasonImagePullFailed, message: "failed to pull Litestream's image litestream/litestream:9: ImagePullBackOff: because"},
+		"an image that has no Litestream":              {pod: litestream(corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 128, Reason: "StartError", Message: "exec: no such file"}}), outcome: refused, reason: v1beta1.ReasonCannotStart, message: "Litestream's container cannot be started: StartError: exec: no such file"},
+		"credentials that are not there":               {pod: litestream(waits("CreateContainerConfigError")), outcome: refused, reason: v1beta1.ReasonCannotStart, message: "Litestream's container cannot be started: CreateContainerConfigError: because"},
+		"Litestream is being started":                  {pod: litestream(waits("ContainerCreating")), outcome: running},
+		"Litestream reads":                             {pod: litestream(runs), outcome: running},
+		"Litestream does not end":                      {pod: litestream(runs), job: failed, outcome: unknown, message: "DeadlineExceeded"},
+		"Litestream has read, and Headscale is made":   {pod: litestream(corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}), outcome: running},
+		"Litestream has read, and Headscale answers": {pod: litestream(corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}, func(p *corev1.Pod) {
+			p.Status.ContainerStatuses[0].Ready = true
+		}), outcome: passed},
+		"Litestream is killed by a drain": {pod: litestream(ended(""), func(p *corev1.Pod) {
+			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.DisruptionTarget, Status: "True"}}
+		}), outcome: unknown},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)

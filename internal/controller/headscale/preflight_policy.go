@@ -13,7 +13,7 @@ import (
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
-// maxPreflightData is how much the ConfigMap of a preflight holds, the config and the policy, in
+// maxPreflightData is how much the ConfigMap of a preflight holds, the configs and the policy, in
 // bytes: the limit of Kubernetes.
 const maxPreflightData = 1 << 20
 
@@ -45,7 +45,7 @@ func (r *Reconciler) storedPolicy(ctx context.Context, s scope, want *resources.
 	}
 	slices.SortFunc(own, v1beta1.ComparePolicies)
 	stored := acceptedPolicy(s.headscale, own)
-	if len(stored.text)+len(want.ConfigMap.Data[resources.ConfigFile]) > maxPreflightData {
+	if len(stored.text)+want.PreflightSize() > maxPreflightData {
 		return storedPolicy{}, nil
 	}
 	return stored, nil
