@@ -472,6 +472,72 @@ var _ = Describe("A preflight", func() {
 		Expect(jobsCreated()).To(Equal(2))
 	})
 
+	It("is of a backup that is turned on or changed, and not of one that is turned off", func(ctx context.Context) {
+		refuses := &corev1.PodStatus{
+			Phase:                 corev1.PodFailed,
+			ContainerStatuses:     []corev1.ContainerStatus{waiting(resources.ContainerHeadscale, reasonInitializing, "")},
+			InitContainerStatuses: []corev1.ContainerStatus{{Name: resources.ContainerBackup, State: failedWith("time=2026-11-27T22:22:30.779Z level=ERROR msg=\"failed to run\" error=\"yaml: no\"\n")}},
+		}
+		// goesOn waits until the change of a number is applied after a preflight, and runs its pod.
+		goesOn := func(generation int) {
+			GinkgoHelper()
+			applied(ctx, generation)
+			runPod(ctx, o.namespace, "headscale", 1)
+			Eventually(ready(ctx)).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, ""))
+			nothingLeft(ctx)
+		}
+		before := observe(ctx)
+		o.preflight.Store(refuses)
+		credentials := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: "storage"}, StringData: map[string]string{"KEY": "first"}}
+		Expect(admin.Create(ctx, credentials)).To(Succeed())
+		change(ctx, `{spec: {backup: {replica: {type: s3, bucket: b, sync-interval: abc}, credentials: {name: storage}}}}`)
+		Eventually(ready(ctx)).WithContext(ctx).Should(be("False", v1beta1.ReasonInvalidConfig,
+			"pod headscale-0 keeps running generation 1: Litestream refuses spec.backup: yaml: no. It is tried again every 5 minutes"))
+		nothingLeft(ctx)
+		untouched(ctx, before)
+		o.preflight.Store(nil)
+		change(ctx, `{spec: {backup: {replica: {sync-interval: 5s}}}}`)
+		goesOn(3)
+		Expect(jobsCreated()).To(Equal(2))
+
+		By("one whose settings change, which what runs does not get before")
+		before = observe(ctx)
+		o.preflight.Store(refuses)
+		change(ctx, `{spec: {backup: {replica: {sync-interval: def}}}}`)
+		Eventually(ready(ctx)).WithContext(ctx).Should(be("False", v1beta1.ReasonInvalidConfig, "Litestream refuses spec.backup: yaml: no"))
+		untouched(ctx, before)
+		Expect(get[corev1.ConfigMap](ctx, o.namespace, "headscale-backup")(NewGomega(Fail)).Data["litestream.yml"]).To(ContainSubstring("sync-interval: 5s"))
+		change(ctx, `{spec: {backup: {replica: {sync-interval: 5s}}}}`)
+		Eventually(ready(ctx)).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, ""))
+		nothingLeft(ctx)
+		Expect(jobsCreated()).To(Equal(3))
+
+		By("its image")
+		o.preflight.Store(&corev1.PodStatus{InitContainerStatuses: []corev1.ContainerStatus{waiting(resources.ContainerBackup, "ErrImagePull", "manifest unknown")}})
+		change(ctx, `{spec: {backup: {image: registry.example/none}}}`)
+		Eventually(ready(ctx)).WithContext(ctx).Should(be("False", v1beta1.ReasonImagePullFailed, "failed to pull Litestream's image"))
+		untouched(ctx, before)
+		change(ctx, `{spec: {backup: {image: null}}}`)
+		Eventually(ready(ctx)).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, ""))
+		nothingLeft(ctx)
+
+		By("the data of its credentials")
+		o.preflight.Store(refuses)
+		Expect(admin.Patch(ctx, credentials, client.RawPatch("application/merge-patch+json", []byte(`{"stringData": {"KEY": "second"}}`)))).To(Succeed())
+		Eventually(ready(ctx)).WithContext(ctx).Should(be("False", v1beta1.ReasonInvalidConfig, "with the changed Secret storage"))
+		untouched(ctx, before)
+		o.preflight.Store(nil)
+		change(ctx, `{spec: {backup: {credentials: null}}}`)
+		goesOn(8)
+		created := jobsCreated()
+
+		By("its end")
+		o.preflight.Store(noPod)
+		change(ctx, `{spec: {backup: null}}`)
+		goesOn(9)
+		Expect(jobsCreated()).To(Equal(created))
+	})
+
 	It("is not needed where nothing can be lost, or the user wants none", func(ctx context.Context) {
 		o.preflight.Store(noPod)
 		By("while Headscale is not ready")
