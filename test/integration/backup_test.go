@@ -514,6 +514,48 @@ var _ = Describe("A Headscale with a backup", func() {
 		hs.awaitReplicated(ctx, "grace-hopper")
 	})
 
+	It("goes on running where Litestream refuses a change, until it is corrected", func(ctx SpecContext) {
+		hs := newBackedUp(ctx, s3, "")
+		hs.awaitReady(ctx)
+		hs.addUser(ctx, "ada-lovelace")
+		hs.awaitReplicated(ctx, "ada-lovelace")
+		incarnation, unchanged := hs.incarnation(ctx), hs.unchanged(ctx)
+		pod := &corev1.Pod{}
+		podKey := client.ObjectKey{Namespace: hs.key.Namespace, Name: hs.key.Name + "-0"}
+		Expect(admin.Get(ctx, podKey, pod)).To(Succeed())
+		for _, wrong := range []struct{ setting, value, words string }{
+			{"sync-interval", `"abc"`, "cannot unmarshal !!str `abc` into time.Duration"},
+			{"sync-interval", `"0s"`, "sync interval must be greater than 0"},
+			{"part-size", `"much"`, "invalid size format"},
+			{"sse-customer-key-path", `"/etc/litestream-files/none"`, `cannot read sse-customer-key-path "/etc/litestream-files/none"`},
+		} {
+			hs.patch(ctx, fmt.Sprintf(`{"spec":{"backup":{"replica":{%q:%s}}}}`, wrong.setting, wrong.value))
+			ready := hs.awaitHeld(ctx, v1beta1.PreflightRefused)
+			Expect(ready.Reason).To(Equal(v1beta1.ReasonInvalidConfig))
+			Expect(ready.Message).To(And(ContainSubstring("Litestream refuses spec.backup: "), ContainSubstring(wrong.words), Not(ContainSubstring("time="))))
+			AddReportEntry("what is said of "+wrong.setting, ready.Message)
+			unchanged(ctx, wrong.setting)
+			hs.patch(ctx, fmt.Sprintf(`{"spec":{"backup":{"replica":{%q:null}}}}`, wrong.setting))
+			hs.awaitReady(ctx)
+		}
+		now := &corev1.Pod{}
+		Expect(admin.Get(ctx, podKey, now)).To(Succeed())
+		Expect(now.UID).To(Equal(pod.UID))
+		hs.addUser(ctx, "grace-hopper")
+		hs.awaitReplicated(ctx, "grace-hopper")
+
+		By("a good value, which a preflight lets pass")
+		s3.server.Kill()
+		hs.patch(ctx, `{"spec":{"backup":{"replica":{"sync-interval":"2s"}}}}`)
+		hs.awaitReady(ctx)
+		Expect(hs.get(ctx).Status.Preflight).To(HaveValue(HaveField("Outcome", v1beta1.PreflightPassed)), "the storage is not asked")
+		Expect(hs.incarnation(ctx)).To(Equal(incarnation))
+		s3.start(ctx)
+		hs.addUser(ctx, "katherine-johnson")
+		hs.awaitReplicated(ctx, "katherine-johnson")
+		Expect(s3.incarnations()).To(ConsistOf(incarnation))
+	})
+
 	It("goes on running while its storage is away", func(ctx SpecContext) {
 		hs := newBackedUp(ctx, s3, "")
 		hs.awaitReady(ctx)

@@ -14,6 +14,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/utils/ptr"
 )
 
 // retryPrepare is the pause before a pod whose volumes could not be made is
@@ -87,8 +88,7 @@ func (p *pod) start(ctx context.Context) {
 		var running, sidecars sync.WaitGroup
 		defer sidecars.Wait()
 		defer stop()
-		p.initialize(ctx, end, &sidecars)
-		for _, c := range p.containers {
+		for _, c := range p.initialize(ctx, end, &sidecars) {
 			running.Go(func() {
 				if p.runsOnce() {
 					c.runOnce(ctx)
@@ -101,8 +101,8 @@ func (p *pod) start(ctx context.Context) {
 	}()
 }
 
-// initialize runs the init containers in turn, each until it succeeds or, if it is restarted always, until end.
-func (p *pod) initialize(ctx, end context.Context, sidecars *sync.WaitGroup) {
+// initialize runs the init containers in turn, each until it succeeds or, if it is restarted always, until end, and returns those that are next.
+func (p *pod) initialize(ctx, end context.Context, sidecars *sync.WaitGroup) []*container {
 	for i := range p.template.Spec.InitContainers {
 		template := &p.template.Spec.InitContainers[i]
 		if wait.PollUntilContextCancel(ctx, restartPause, true, func(ctx context.Context) (bool, error) {
@@ -121,10 +121,11 @@ func (p *pod) initialize(ctx, end context.Context, sidecars *sync.WaitGroup) {
 			}
 			c.runOnce(ctx)
 			return c.status().State.Terminated != nil, nil
-		}) != nil {
-			return
+		}) != nil || ptr.Deref(p.inits[i].status().State.Terminated, corev1.ContainerStateTerminated{}).ExitCode != 0 {
+			return nil
 		}
 	}
+	return p.containers
 }
 
 // prepare makes the volumes and resolves what the containers run.
