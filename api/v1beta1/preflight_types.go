@@ -52,7 +52,7 @@ type PreflightStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	Reason string `json:"reason,omitempty"`
-	// Message from Headscale or Kubernetes.
+	// Message from Headscale, Litestream or Kubernetes.
 	// +optional
 	// +kubebuilder:validation:MaxLength=4096
 	Message string `json:"message,omitempty"`

@@ -52,6 +52,7 @@ func TestPreflightReachesNothing(t *testing.T) {
 		"SQLite":     shortSpec(""),
 		"additions":  withAdditions,
 		"references": withReferences,
+		"a backup":   withDirectory,
 		"PostgreSQL": `
 version: v0.29.3
 config: {server_url: "http://headscale.example.com", database: {type: postgres, postgres: {host: db, port: 5432, name: hs, user: hs}}}
