@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -229,27 +228,6 @@ var neededSettings = map[string][]string{
 	"sftp": {"host", "user"}, "webdav": {"webdav-url"},
 }
 
-// durations are the settings of a replica that Litestream reads as a duration, as of v0.5.10.
-var durations = []string{settingSyncInterval, "validation-interval", "reconnect-wait", "timeout"}
-
-// settingSyncInterval is how long Litestream waits between two files that it writes.
-const settingSyncInterval = "sync-interval"
-
-// checkDurations refuses what Litestream could not read as a duration. A number would be one of nanoseconds.
-func checkDurations(settings map[string]any) error {
-	for _, name := range durations {
-		value, written := settings[name]
-		text, _ := value.(string)
-		if !written || strings.Contains(text, "$") {
-			continue // It comes from the credentials.
-		}
-		if duration, err := time.ParseDuration(text); err != nil || duration <= 0 {
-			return invalid("backup.replica."+name, "must be a duration that is longer than 0, such as 10s or 1m30s")
-		}
-	}
-	return nil
-}
-
 // checkReplica refuses a replica with which Litestream would not start, one that has a credential
 // in an address, and one in a directory that does not outlive the pod.
 func checkReplica(headscale *v1beta1.Headscale) error {
@@ -271,9 +249,6 @@ func checkReplica(headscale *v1beta1.Headscale) error {
 	}
 	if _, written := settings["age"]; written {
 		return invalid("backup.replica.age", "is not accepted, because Litestream does not encrypt: let the storage do it")
-	}
-	if err := checkDurations(settings); err != nil {
-		return err
 	}
 	if replica.Type == replicaFile {
 		return checkDirectory(headscale)

@@ -20,7 +20,7 @@ func SyncInterval(replica *v1beta1.BackupReplica) time.Duration {
 	if err != nil {
 		return 0
 	}
-	text, _ := document[settingSyncInterval].(string)
+	text, _ := document["sync-interval"].(string)
 	interval, err := time.ParseDuration(text)
 	if err != nil {
 		return 0
