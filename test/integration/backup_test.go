@@ -301,7 +301,8 @@ var _ = Describe("A Headscale with a backup", func() {
 
 	It("never starts with an empty database where the backup could not be looked for", func(ctx SpecContext) {
 		s3.server.Kill()
-		hs := newBackedUp(ctx, s3, "")
+		// A preflight would hold the change of a replica up until the pod has restored from the one before.
+		hs := newBackedUp(ctx, s3, "restore: WhenEmpty\n  preflight: Never")
 		hs.awaitLooking(ctx)
 		s3.start(ctx)
 		hs.awaitReady(ctx)
