@@ -50,7 +50,7 @@ func judgeAttempt(job *batchv1.Job, pod *corev1.Pod, failedCreate string, now ti
 	case litestream != nil && litestream.State.Terminated != nil && litestream.State.Terminated.ExitCode != 0:
 		return judgeLitestream(litestream.State.Terminated)
 	case litestream != nil && litestream.State.Waiting != nil && cannotStart(litestream.State.Waiting.Reason):
-		return judgeWaiting(litestream, "Litestream's image", "Litestream's container")
+		return judgeWaiting(litestream, "Litestream's image", litestreamsContainer)
 	case container != nil && container.State.Terminated != nil:
 		return judgeEnd(container.State.Terminated)
 	case container != nil && container.State.Waiting != nil && cannotStart(container.State.Waiting.Reason):
@@ -99,8 +99,8 @@ func cannotStart(reason string) bool {
 	return slices.Contains(imageReasons, reason) || slices.Contains(startReasons, reason)
 }
 
-// itsContainer is the container of Headscale in the sentences about an attempt.
-const itsContainer = "its container"
+// The containers of Headscale and of Litestream in the sentences about an attempt.
+const itsContainer, litestreamsContainer = "its container", "Litestream's container"
 
 // judgeWaiting returns the result for a container that cannot be started, by the names that it and
 // its image have in the sentence.
@@ -126,7 +126,7 @@ func judgeLitestream(end *corev1.ContainerStateTerminated) attemptResult {
 	refused := attemptResult{outcome: v1beta1.PreflightRefused, reason: v1beta1.ReasonInvalidConfig, message: "Litestream refuses spec.backup: " + words}
 	switch {
 	case slices.Contains(neverRan, end.Reason):
-		return cannotBeStarted("Litestream's container", end.Reason, redact.Line(redact.Secrets(end.Message), maxQuote))
+		return cannotBeStarted(litestreamsContainer, end.Reason, redact.Line(redact.Secrets(end.Message), maxQuote))
 	case end.Reason == "OOMKilled":
 		refused.message = "Litestream was killed because it used more memory than its limit allows: raise spec.pod.backup_resources.limits"
 	case words == "":
