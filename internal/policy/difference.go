@@ -8,8 +8,9 @@ import (
 // contextLines is how many lines are shown around each difference.
 const contextLines = 3
 
-// Difference returns in what two documents differ by meaning, as a unified diff; "": in nothing.
-// Keys are sorted, and each entry of a list is one line. A document that is nil has no lines.
+// Difference returns the difference in meaning between two documents, as a unified diff; "" if
+// there is none. Keys are sorted, and each entry of a list is one line. A document that is nil has
+// no lines.
 func Difference(from, to *Document, fromName, toName string) string {
 	// The writer of a string has no errors.
 	text, _ := difflib.GetUnifiedDiffString(difflib.UnifiedDiff{

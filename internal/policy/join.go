@@ -10,7 +10,7 @@ import (
 
 // Part is what one source contributes to a policy.
 type Part struct {
-	// Source names it in a comment and in conflicts.
+	// Source is its name in a comment and in conflicts.
 	Source string
 	// Created is when the source was made: of two that conflict, the younger is left out.
 	Created time.Time
@@ -30,10 +30,10 @@ type Conflict struct {
 	With string
 }
 
-// Join joins parts in their order: maps by key, lists one after the other. A section has the name that
-// every release takes, however the parts write it; one that is not known has that of the first part.
-// Where a key stands in two of them with different values, or something else than a map or a list
-// differs, it is a conflict, and there is no text.
+// Join joins parts in their order: maps by key, lists one after the other. A section has the name
+// that every release takes, however the parts write it; one that is not known has that of the first
+// part. If two parts have different values for the same key, or differ in something other than a
+// map or a list, this is a conflict, and there is no text.
 func Join(header string, parts []Part) (string, []Conflict) {
 	j := &joiner{several: len(parts) > 1, entries: map[*hujson.Object]map[string]entry{}}
 	joined := &hujson.Object{}
@@ -105,8 +105,8 @@ func (j *joiner) joinSections(to, from *hujson.Object, place string) {
 	to.AfterExtra = join(leading, from.AfterExtra)
 }
 
-// rename gives a section the name that every release takes: one that ignores another spelling would
-// allow what the section forbids.
+// rename gives a section the name that every release accepts: a release that ignores another
+// spelling would allow what the section forbids.
 func rename(member *hujson.ObjectMember, place string) {
 	names := known
 	if place != "" {
@@ -210,7 +210,7 @@ func (j *joiner) lead(left hujson.Extra) hujson.Extra {
 	return join(left, join(hujson.Extra("\n"), comment(j.source)))
 }
 
-// own notes whose a key is that is about to be added.
+// own records the source of a key that is about to be added.
 func (j *joiner) own(of *hujson.Object, key string) {
 	if j.entries[of] == nil {
 		j.entries[of] = map[string]entry{}

@@ -12,8 +12,8 @@ import (
 	"github.com/tailscale/hujson"
 )
 
-// Digest is the SHA-256 of what the document means: neither comments, nor formatting, nor the
-// order of keys count, but the order of lists does.
+// Digest is the SHA-256 of the document's meaning: comments, formatting and the order of keys do
+// not count, but the order of lists does.
 func (d *Document) Digest() string {
 	digest := sha256.Sum256([]byte(meaning(d.value)))
 	return hex.EncodeToString(digest[:])

@@ -11,8 +11,8 @@ import (
 	"github.com/tailscale/hujson"
 )
 
-// maxDepth is how deep objects and lists may be nested. A policy needs 5; a parser that recurses
-// without a limit can be made to use up the memory.
+// maxDepth is how deep objects and lists may be nested. A policy needs 5; input for a parser that
+// recurses without a limit can exhaust the memory.
 const maxDepth = 100
 
 // errEmpty is of a policy without any section.
@@ -46,7 +46,8 @@ func Parse(text string) (*Document, error) {
 	return &Document{value: value, root: root}, checkKeys(value, nil)
 }
 
-// checkDepth refuses what is nested too deeply. Brackets in texts and comments do not count.
+// checkDepth refuses a document that is nested too deeply. Brackets in texts and comments do not
+// count.
 func checkDepth(text []byte) error {
 	depth := 0
 	for i := 0; i < len(text); i++ {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// SourceOf is the source of a part that is the HeadscalePolicy of a name.
+// SourceOf is the source name of the part from the HeadscalePolicy with this name.
 func SourceOf(name string) string { return "HeadscalePolicy " + name }
 
 // Header is the header of the policy that is joined from the HeadscalePolicies of a Headscale.

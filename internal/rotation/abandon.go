@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// Leftovers are what is left of a credential whose owner is being deleted: the IDs of all that the
-// backend may still accept, and until when one may appear that is not listed yet; zero: none may.
+// Leftovers are the credentials that remain when their owner is being deleted: the IDs of those
+// that the backend may still accept, and until when another one may appear in the list; zero if
+// none may.
 func (v View[F]) Leftovers() (ids []string, appearsUntil time.Time) {
 	if v.Record != nil && !v.Record.Ours {
 		v.Record = nil
@@ -31,13 +32,13 @@ func (v View[F]) Leftovers() (ids []string, appearsUntil time.Time) {
 	return ids, appearsUntil
 }
 
-// expired reports whether the backend has expired a credential, or this process has had it do so.
+// expired reports whether a credential has expired in the backend, or this process had it expired.
 func (v View[F]) expired(key Credential[F]) bool {
 	return v.refused(key) || !key.Expiration.IsZero() && !v.Tag.Owns(key.Expiration) && !v.Now.Before(key.Expiration)
 }
 
-// Abandon has everything expired that is left of the credential, because its owner is being deleted, and
-// returns what it has read, and until when one more may appear. The Store is not written to.
+// Abandon expires all leftovers, because their owner is being deleted. It returns the view that it
+// has read, and until when another credential may appear. It does not write to the Store.
 func (r *Rotator[F]) Abandon(ctx context.Context) (View[F], time.Time, error) {
 	view, err := r.observe(ctx)
 	if err != nil {

@@ -4,20 +4,19 @@ import "time"
 
 // Credential is one entry of the backend's list.
 type Credential[F any] struct {
-	// ID is what the backend calls the credential. It is opaque here and no secret, has
-	// neither a comma nor an at sign in it, and is never given to another credential
-	// while this one is listed.
+	// ID identifies the credential in the backend. It is opaque here and not secret, contains
+	// neither a comma nor an at sign, and is not reused while this credential is listed.
 	ID string
 	// Expiration is when the credential expires, UTC. Zero: never.
 	Expiration time.Time
 	// CreatedAt is when it was created, by the backend's clock.
 	CreatedAt time.Time
-	// Facts are what the list says besides, for the policies of this kind.
+	// Facts are the other fields of the list entry, for the policies of this kind.
 	Facts F
 }
 
-// Text is the secret text of a credential, in a type of the caller's that does not show
-// it by accident. Nothing here prints it.
+// Text is the secret text of a credential, in a type of the caller that does not reveal it by
+// accident. This package never prints it.
 type Text interface {
 	// Reveal returns the text, empty if there is none.
 	Reveal() string

@@ -9,17 +9,17 @@ import (
 const (
 	// CheckInterval is the longest time between two checks of the stored credential.
 	CheckInterval = time.Hour
-	// PendingTimeout is how long a credential that the backend was asked for is looked
-	// for. Headscale finishes a create even when the caller is gone, so the credential
-	// may appear in a list after one that did not have it.
+	// PendingTimeout is how long a requested credential is searched for in the backend's list.
+	// Headscale completes a create even if the caller has disconnected, so the credential may
+	// appear in a later list.
 	PendingTimeout = 2 * time.Minute
-	// PendingInterval is the time between two lists that are looked through for it.
+	// PendingInterval is the time between two lists in which it is searched for.
 	PendingInterval = 10 * time.Second
 	// maxClockSkew is how far the backend's clock and ours may be apart.
 	maxClockSkew = 10 * time.Minute
 )
 
-// View is all that a decision depends on.
+// View is the complete input of a decision.
 type View[F any] struct {
 	// Now is the time of the decision.
 	Now time.Time
@@ -29,16 +29,16 @@ type View[F any] struct {
 	Credentials []Credential[F]
 	// Unsaved is a credential that was created by this process and is not in the Secret yet.
 	Unsaved *Created
-	// Expired are the IDs of the credentials that this process has had the backend expire.
+	// Expired are the IDs of the credentials that this process has expired in the backend.
 	Expired map[string]bool
-	// Stuck are the IDs of the credentials that the backend failed to expire, and when to
-	// try again. They must not keep a credential that is needed from being created.
+	// Stuck are the IDs of the credentials that the backend failed to expire, and when to retry.
+	// They must not prevent the creation of a credential that is needed.
 	Stuck map[string]time.Time
 	// Tag marks our credentials in the list.
 	Tag Tag
 	// Settings say how long credentials live.
 	Settings Settings
-	// Rules say what is peculiar to this kind of credential.
+	// Rules are the settings that differ between kinds of credentials.
 	Rules Rules[F]
 }
 
@@ -64,16 +64,16 @@ const (
 // Decision is what is to be done, and why.
 type Decision struct {
 	Action Action
-	// Reason is the why in one CamelCase word.
+	// Reason is the reason, as one CamelCase word.
 	Reason Reason
-	// Message is the why in a sentence for people.
+	// Message explains the decision in a sentence for people.
 	Message string
 	// Next is when to decide again if nothing happens before (None and Blocked).
 	Next time.Time
-	// Expire are the IDs of the credentials that the backend is to refuse (Revoke).
+	// Expire are the IDs of the credentials to expire (Revoke).
 	Expire []string
-	// Record is what the Secret is to say afterwards (Revoke and Repair); nil if
-	// nothing is to be written.
+	// Record is the record to write to the Secret (Revoke and Repair); nil if nothing has to be
+	// written.
 	Record *Record
 	// Predecessors are the IDs of the credentials that a new one replaces and that the
 	// backend may still accept (Create and Save).
@@ -83,8 +83,8 @@ type Decision struct {
 // AtRest reports whether nothing can be done now.
 func (d Decision) AtRest() bool { return d.Action == None || d.Action == Blocked }
 
-// Decide says what the next thing to do is. What an earlier run began is finished
-// or undone before anything new is begun.
+// Decide returns the next action. What an earlier run started is completed or reverted before
+// anything new is started.
 func Decide[F any](v View[F]) Decision {
 	if v.Record != nil && !v.Record.Ours {
 		return v.blocked(ReasonNotOurs, v.Rules.NotOurs)
@@ -113,8 +113,7 @@ func (v View[F]) nextChange() string {
 	return fmt.Sprintf("the %s is valid until %s and will be replaced at %s", v.Rules.Noun, ShowTime(key.Expiration), ShowTime(v.Due()))
 }
 
-// finish continues what was begun: a credential that is not saved yet, pending and
-// retiring ones.
+// finish continues what an earlier run started: credentials that are unsaved, pending or retiring.
 func (v View[F]) finish() (Decision, bool) {
 	if v.Unsaved != nil {
 		return v.finishUnsaved(), true
@@ -160,8 +159,8 @@ func (v View[F]) revokePending(expire []string) ([]PendingEntry, []string) {
 	return kept, expire
 }
 
-// mayAppear reports whether a pending credential may still appear in the list. An entry
-// from the future is one of a clock that was corrected since.
+// mayAppear reports whether a pending credential may still appear in the list. An entry from the
+// future was written before a clock was corrected.
 func (v View[F]) mayAppear(entry PendingEntry) bool {
 	return v.Now.Before(entry.Written.Add(PendingTimeout)) && !entry.Written.After(v.Now.Add(maxClockSkew))
 }
@@ -181,9 +180,8 @@ func (v View[F]) revokeRetiring(expire []string) ([]RetiringEntry, []string) {
 	return kept, expire
 }
 
-// retires reports whether a replaced credential is to be expired now. A time further away
-// than the delay allows is one of a clock that was corrected since, or of a longer
-// delay.
+// retires reports whether a replaced credential is to be expired now. A time further away than the
+// delay allows was written before a clock was corrected, or with a longer delay.
 func (v View[F]) retires(entry RetiringEntry) bool {
 	return !v.Now.Before(entry.NotBefore) || entry.NotBefore.After(v.Now.Add(v.Settings.RevocationDelay+maxClockSkew))
 }
@@ -191,7 +189,7 @@ func (v View[F]) retires(entry RetiringEntry) bool {
 // stuck reports whether it is too early to try again to expire a credential.
 func (v View[F]) stuck(id string) bool { return v.Now.Before(v.Stuck[id]) }
 
-// replace decides for a new credential.
+// replace decides how to get a new credential.
 func (v View[F]) replace(reason Reason, message string) Decision {
 	if v.Record != nil && v.Record.Immutable {
 		return v.blocked(ReasonImmutable, fmt.Sprintf(
@@ -200,9 +198,9 @@ func (v View[F]) replace(reason Reason, message string) Decision {
 	return Decision{Action: Create, Reason: reason, Message: message, Predecessors: v.predecessors()}
 }
 
-// predecessors are the IDs of the credentials that a new one replaces: the stored one, or,
-// where the Secret is gone with all that it said and the rules want it, every valid one of
-// ours. What somebody else put into the Secret is not ours to expire.
+// predecessors are the IDs of the credentials that a new one replaces: the stored one, or, where
+// the Secret is gone with all that it said and the rules want it, every valid one of ours. A
+// credential that somebody else wrote into the Secret is not expired.
 func (v View[F]) predecessors() []string {
 	var ids []string
 	for _, key := range v.Credentials {
@@ -217,17 +215,17 @@ func (v View[F]) predecessors() []string {
 	return ids
 }
 
-// keeps reports whether the stored credential is ours to expire: it has our tag, or the ledger says
+// keeps reports whether we may expire the stored credential: it has our tag, or the ledger says
 // that it was stored here.
 func (v View[F]) keeps(key Credential[F]) bool {
 	return v.believes(key) && (v.tagged(key) || v.Record.ID != "" || v.Record.Intact())
 }
 
-// believes reports whether a credential is ours to expire because the ledger says so.
+// believes reports whether we may expire a credential because the ledger says so.
 func (v View[F]) believes(key Credential[F]) bool { return !v.Rules.OnlyTagged || v.tagged(key) }
 
-// sweep finds credentials of ours that no ledger knows of. It comes last, so that the only
-// one that works is never expired before there is a better one.
+// sweep finds credentials of ours that are in no ledger. It runs last, so that the only working
+// credential is never expired before a better one exists.
 func (v View[F]) sweep() (Decision, bool) {
 	if v.Record == nil {
 		return Decision{}, false
@@ -300,10 +298,9 @@ func (v View[F]) tagged(key Credential[F]) bool {
 	return (v.Tag.Owns(key.Expiration) || v.Tag.OwnedBefore(key.Expiration)) && (v.Rules.Foreign == nil || !v.Rules.Foreign(key))
 }
 
-// refused reports whether the backend does not accept a credential any more, by whichever
-// clock. One that this process had expired is refused, even if the backend's clock says
-// that this was later than now, unless it came back as it was before, with an older
-// database.
+// refused reports whether the backend has stopped accepting a credential, by either clock. One that
+// this process had expired is refused, even if by the backend's clock this happened later than now,
+// unless a restored older database still lists it as valid.
 func (v View[F]) refused(key Credential[F]) bool {
 	over := !key.Expiration.IsZero() && !v.Now.Before(key.Expiration.Add(maxClockSkew))
 	return over || v.Expired[key.ID] && !v.Tag.Owns(key.Expiration) && !v.Tag.OwnedBefore(key.Expiration)
@@ -318,7 +315,7 @@ func (v View[F]) Due() time.Time {
 	return key.Expiration.Add(-v.Settings.RotationBuffer)
 }
 
-// next is when there will be something to do if nothing happens before.
+// next is when to decide again if nothing happens before.
 func (v View[F]) next() time.Time {
 	next := v.Now.Add(CheckInterval)
 	sooner := func(t time.Time) {
@@ -342,8 +339,8 @@ func (v View[F]) next() time.Time {
 	return next
 }
 
-// storedID is the ID of the credential that the Secret holds. The text is believed as
-// long as its digest is right, else the note that was made of it.
+// storedID is the ID of the credential that the Secret holds. It is read from the text if the
+// digest matches, and otherwise from the record's note.
 func (v View[F]) storedID() string {
 	if v.Rules.IDOf != nil {
 		id, known := v.Rules.IDOf(v.Record.Text)

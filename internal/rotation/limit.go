@@ -18,11 +18,11 @@ const (
 	MaxRetryDelay = 10 * time.Second
 )
 
-// jitter is the part of a delay that is left to chance.
+// jitter is the random part of a delay.
 const jitter = 0.2
 
-// NewBackoff returns a delay that doubles from MinDelay up to a bound, less up to a fifth
-// by chance. It begins again where it is replaced by a new one.
+// NewBackoff returns a delay that doubles from MinDelay up to a bound, minus a random part of up to
+// a fifth. To reset it, replace it by a new one.
 func NewBackoff(longest time.Duration) wait.Backoff {
 	return backoff(MinDelay, longest, jitter)
 }
@@ -36,8 +36,8 @@ func backoff(shortest, longest time.Duration, jitter float64) wait.Backoff {
 	}
 }
 
-// limiter bounds how many credentials are created while something keeps going wrong: at
-// most seven in the first minute and a half, then one a minute.
+// limiter bounds how many credentials are created while something keeps failing: at most seven in
+// the first minute and a half, then one a minute.
 type limiter struct {
 	initial, next wait.Backoff
 	// delay is the last one.

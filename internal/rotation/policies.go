@@ -8,8 +8,8 @@ import (
 // Policy judges the stored credential. It is a pure function: violated says that the
 // credential must be replaced, and the reason and the message say why.
 //
-// A policy after SecretMissing in a list of Rules may take it that there is a record, and
-// one after NotListed that View.Stored returns something.
+// A policy after SecretMissing in a list of Rules may assume that there is a record, and one after
+// NotListed that View.Stored is not nil.
 type Policy[F any] func(v View[F]) (reason Reason, message string, violated bool)
 
 // Rules are what differs between kinds of credentials.
@@ -19,8 +19,8 @@ type Rules[F any] struct {
 	Noun string
 	// Issuer is what messages call the backend: "Headscale".
 	Issuer string
-	// Policies are asked in their order; the first that is violated has the credential
-	// replaced. A kind that is not to be replaced for a reason leaves out its policy.
+	// Policies are evaluated in order; the first violation causes a replacement. A kind that must
+	// not be replaced for a reason leaves out that policy.
 	Policies []Policy[F]
 	// Expected are the reasons for which a credential is replaced because that was meant
 	// to happen, and not because something is wrong: they do not count towards the bound
@@ -29,14 +29,14 @@ type Rules[F any] struct {
 	// IDOf reads the ID of a credential out of its text; nil if no text has its ID.
 	// Where it is not ok, the record's own note has the ID.
 	IDOf func(text Text) (id string, ok bool)
-	// Foreign reports whether a credential with our tag belongs to another record
-	// nevertheless; nil: none does. There are a million tags, so two of a thousand
-	// records may well have the same.
+	// Foreign reports whether a credential belongs to another record although it has our tag; nil:
+	// none does. There are only a million tags, so two of a thousand records may have the same one.
 	Foreign func(credential Credential[F]) bool
-	// OnlyTagged is whether none is expired that has not our tag, whatever the record says: it is
-	// written by whoever may write its Secret, who need not be allowed to have another's expired.
+	// OnlyTagged is whether only credentials with our tag are expired, whatever the record says.
+	// Everyone who may write the Secret can change the record, but need not have permission to
+	// expire other credentials.
 	OnlyTagged bool
-	// LostRecord is what becomes of our credentials when the record is gone.
+	// LostRecord is what happens to our credentials when the record is lost.
 	LostRecord LostRecord
 	// NotOurs is the message for a Secret that belongs to someone else.
 	NotOurs string

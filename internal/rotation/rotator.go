@@ -11,12 +11,12 @@ import (
 type Backend[F any] interface {
 	// List returns all credentials that the backend knows, expired ones too.
 	List(ctx context.Context) ([]Credential[F], error)
-	// Create has a credential issued that expires at the given instant. Where the answer
-	// does not have its ID, id is empty, and it is looked for in the list. After an error
-	// the credential may exist nevertheless, and may appear in the list even later.
+	// Create issues a credential that expires at the given instant. If the response does not have
+	// its ID, id is empty, and the ID is looked up in the list. Even after an error, the credential
+	// may exist, and may appear in a later list.
 	Create(ctx context.Context, expiration time.Time) (text Text, id string, err error)
-	// Expire has a credential refused from now on. One that the backend does not know, or
-	// that is expired, is no error.
+	// Expire makes the backend refuse a credential from now on. It is not an error if the backend
+	// does not know the credential, or if it is already expired.
 	Expire(ctx context.Context, id string) error
 }
 
@@ -31,15 +31,15 @@ type Store interface {
 }
 
 var (
-	// ErrChanged says that a write failed because the Secret is not what it was when it
-	// was read: to read it again is all that is needed.
+	// ErrChanged says that a write failed because the Secret has changed since it was read. Reading
+	// it again is enough to recover.
 	ErrChanged = errors.New("the Secret was changed meanwhile")
 
-	// ErrUnsettled says that decisions went round in a circle.
+	// ErrUnsettled says that the decisions do not converge.
 	ErrUnsettled = errors.New("something else is writing to them")
 )
 
-// ObserveError says that it failed already to find out how things are: nothing was done.
+// ObserveError says that reading the record or the list failed, so nothing was done.
 type ObserveError struct{ Err error }
 
 func (e *ObserveError) Error() string { return e.Err.Error() }
@@ -66,8 +66,8 @@ func (e *ThrottledError) Error() string {
 type Observer[F any] interface {
 	// Decided is called with each decision and all that it was made of.
 	Decided(view View[F], decision Decision)
-	// Reached is called when a step has had its effect outside, or has failed to, and
-	// before anything else is done. It is where a test cuts a rotation off.
+	// Reached is called after the external effect of a step, or its failure, and before anything
+	// else is done. Tests interrupt a rotation here.
 	Reached(step Step)
 	// Did is called after a step that others see: store, expire and repair.
 	Did(event Event)
@@ -133,9 +133,9 @@ func (r *Rotator[F]) Converge(ctx context.Context) (View[F], Decision, error) {
 		r.Rules.Issuer, r.Rules.Noun, ErrUnsettled)
 }
 
-// UpToDate lists the credentials and reports whether nothing is to be done, as far as the
-// record says that was last read or written: the Store is not asked. A caller that watches
-// the record notices so, at the price of a list, what happens to a credential in the backend.
+// UpToDate lists the credentials and reports whether nothing has to be done according to the record
+// that was last read or written; it does not read the Store. So a caller that watches the record
+// detects changes of a credential in the backend with a single list.
 func (r *Rotator[F]) UpToDate(ctx context.Context) (bool, error) {
 	credentials, err := r.Backend.List(ctx)
 	if err != nil {

@@ -41,8 +41,8 @@ func (s *State) Unsaved() Text {
 	return s.unsaved.Text
 }
 
-// reconcileState compares what is remembered with what was observed, drops what is over,
-// and makes the rest part of the view.
+// reconcileState compares the state with what was observed, drops outdated entries, and adds the
+// rest to the view.
 func reconcileState[F any](s *State, view *View[F]) {
 	if s.unsaved != nil && view.Record != nil && view.Record.Intact() && reveal(view.Record.Text) == reveal(s.unsaved.Text) {
 		s.unsaved = nil // It was stored, and only the answer was lost.

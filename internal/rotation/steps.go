@@ -13,7 +13,7 @@ type Step string
 
 // The steps of a rotation, in their order.
 const (
-	// StepIntend writes into the Secret which credential is going to be asked for.
+	// StepIntend records in the Secret which credential will be requested.
 	StepIntend Step = "intend"
 	// StepCreate has the backend create the credential.
 	StepCreate Step = "create"
@@ -63,8 +63,7 @@ func (r *Rotator[F]) replace(ctx context.Context, view View[F], d Decision) erro
 	return r.store(ctx, d)
 }
 
-// newExpiration picks the expiration of a new credential: one that marks it as ours and
-// that no other has.
+// newExpiration picks the expiration of a new credential: a unique one that marks it as ours.
 func (v View[F]) newExpiration() time.Time {
 	expiration := v.Tag.Expiration(v.Now.Add(v.Settings.Expiration))
 	for v.taken(expiration) {
@@ -109,7 +108,7 @@ func (r *Rotator[F]) create(ctx context.Context, expiration time.Time) error {
 	return nil
 }
 
-// listedID finds the ID of a credential of which nothing but the text is known.
+// listedID finds the ID of a credential when only its text is known.
 func (r *Rotator[F]) listedID(ctx context.Context, expiration time.Time) (string, error) {
 	credentials, err := r.Backend.List(ctx)
 	if err != nil {

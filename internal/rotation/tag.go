@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// Tag marks a credential as one of ours. Headscale's credentials carry no label, but
-// Headscale keeps the expiration it is given to the microsecond. So the microseconds of the
-// expiration are the label: the same for every credential of one owner, different for
-// another. By it a credential is found again that no ledger knows of, because the Secret
-// was deleted or Headscale's database was put back to an older one.
+// Tag marks a credential as one of ours. Headscale's credentials carry no label, but Headscale
+// keeps the expiration it is given to the microsecond. So the microseconds of the expiration are
+// the label: the same for every credential of one owner, different for another. The tag identifies
+// a credential that is in no ledger, because the Secret was deleted or an older database of
+// Headscale was restored.
 type Tag struct {
 	fraction time.Duration
 	// former is the fraction of the credentials of an earlier version, zero if there is none.
@@ -43,7 +43,7 @@ func carries(expiration time.Time, fraction time.Duration) bool {
 	return !expiration.IsZero() && time.Duration(expiration.Nanosecond()) == fraction
 }
 
-// Fraction is the fraction of a second that the tag is.
+// Fraction is the tag as a fraction of a second.
 func (t Tag) Fraction() time.Duration { return t.fraction }
 
 // Expiration returns the first tagged instant that is not before the one given.

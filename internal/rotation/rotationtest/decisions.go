@@ -101,7 +101,7 @@ func (t *table[F]) retire(notBefore time.Time) change[F] {
 	}
 }
 
-// stick has the other credential not be expired before a time.
+// stick prevents the other credential from being expired before a time.
 func (t *table[F]) stick(until time.Time) change[F] {
 	return func(v *rotation.View[F]) { v.Stuck = map[string]time.Time{OtherID: until} }
 }
