@@ -340,7 +340,7 @@ func (v View[F]) next() time.Time {
 }
 
 // storedID is the ID of the credential that the Secret holds. It is read from the text if the
-// digest matches, and otherwise from the record's note.
+// digest matches or the record has no ID, and otherwise from the record.
 func (v View[F]) storedID() string {
 	if v.Rules.IDOf != nil {
 		id, known := v.Rules.IDOf(v.Record.Text)

@@ -26,19 +26,19 @@ type Object[T any] interface {
 	client.Object
 }
 
-// Spec is how the objects of one kind are compared with what is wanted, and applied.
+// Spec is how the objects of one kind are compared with their desired state, and applied.
 type Spec[C, O any] struct {
 	// Extract returns the fields of a live object that a field manager applied.
 	Extract func(live O, fieldManager string) (C, error)
-	// KeepImmutable, where it is set, returns what is wanted with the values that cannot be
-	// changed in the object that exists. owned are the fields of live that Extract returned.
+	// KeepImmutable, if it is set, returns the desired state with the immutable values of the
+	// existing object. owned are the fields of live that Extract returned.
 	KeepImmutable func(want, owned C) C
-	// DryRun is whether the API server is asked whether it accepts the change of an object
-	// that exists, before any object is written.
+	// DryRun is whether the change of an existing object is sent as a dry run before any object is
+	// written.
 	DryRun bool
-	// Gate, where it is set, is asked before an object is created, or changed after a dry run.
-	// live is the object, nil where there is none, and planned as it would be, nil where that is
-	// not known. With an error the object is not written.
+	// Gate, if it is set, is called before an object is created, or changed after a dry run. live
+	// is the object, nil if it does not exist; planned is the object as it would be, nil if that is
+	// not known. On an error, the object is not written.
 	Gate func(ctx context.Context, live, planned O) error
 	// OnObserve, where it is set, is called with the newest known state of the object.
 	OnObserve func(O)
@@ -46,9 +46,9 @@ type Spec[C, O any] struct {
 	OnCreate func(O)
 }
 
-// Clients are the ways to the API server that a plan takes.
+// Clients are the clients of the API server that a plan uses.
 type Clients struct {
-	// Cache reads from the cache: a read that costs no request.
+	// Cache reads from the cache, without a request.
 	Cache client.Reader
 	// Live reads from the API server.
 	Live client.Reader
@@ -58,10 +58,10 @@ type Clients struct {
 	Memory *Memory
 }
 
-// Add compares one object and plans what it needs; a nil want needs nothing. The cache may
-// say that the object is up to date. Only the API server may say that it is not: what the
-// cache does not hold may exist without our labels, and what it holds may be old. The object
-// is not written where one of those that it waits for, by kind and name, cannot be written.
+// Add compares one object and plans the changes that it needs; a nil want needs none. The cache is
+// enough to find that the object is up to date. Only a live read can find that it is not: an object
+// that is missing from the cache may exist without our labels, and a cached object may be stale.
+// The object is not written if one of those that it waits for, by kind and name, cannot be written.
 func Add[C Configuration, T any, O Object[T]](ctx context.Context, p *Plan, want C, spec Spec[C, O], waitsFor ...string) {
 	var unwanted C
 	if want == unwanted {
@@ -133,7 +133,7 @@ func notify[O any](callback func(O), live O) {
 	}
 }
 
-// named is an apply configuration as far as it says what object it is of.
+// named is the part of an apply configuration that identifies its object.
 type named interface {
 	GetKind() *string
 	GetName() *string
@@ -144,8 +144,8 @@ func Name(object named) string {
 	return *object.GetKind() + " " + *object.GetName()
 }
 
-// Delete deletes an object of an owner, in its namespace, that a reader finds. One that
-// belongs to someone else is left alone.
+// Delete deletes an object of an owner, in its namespace, if a reader finds it. An object that
+// belongs to someone else is not deleted.
 func Delete[T any, O Object[T]](ctx context.Context, reader client.Reader, writer client.Writer, owner client.Object, name string, options ...client.DeleteOption) error {
 	live := O(new(T))
 	err := reader.Get(ctx, client.ObjectKey{Namespace: owner.GetNamespace(), Name: name}, live)

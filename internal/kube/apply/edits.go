@@ -10,15 +10,15 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/value"
 )
 
-// edits compares an object with its desired state, to find what others changed in it that
-// is in the way. want and live are the two as JSON.
+// edits compares an object with its desired state, to find conflicting changes by others. want and
+// live are the two as JSON.
 type edits struct {
 	want, live any
 	*ownership
 }
 
-// outdated are the entries of lists that were applied and are not wanted any more. They go
-// whole: what another manager wrote into an entry must not keep a part of it.
+// outdated are the entries of lists that were applied and are not wanted any more. They are removed
+// as a whole: a field that another manager wrote into an entry must not preserve a part of it.
 func (e *edits) outdated() *fieldpath.Set {
 	paths := fieldpath.NewSet()
 	for path := range e.applied().All() {
@@ -32,10 +32,10 @@ func (e *edits) outdated() *fieldpath.Set {
 	return paths
 }
 
-// displacing are the entries of lists that somebody put in the place of wanted ones, by
-// changing the field that lists are merged by, and containers that have a port of a wanted
-// one, or all its arguments: the containers of a pod share the network, so one of the two could
-// not run, or both would do the same work.
+// displacing are the entries of lists that somebody put in the place of wanted ones, by changing
+// the merge key of the list. They include containers that have a port of a wanted one, or all its
+// arguments: the containers of a pod share the network, so one of the two could not run, or both
+// would do the same work.
 func (e *edits) displacing() *fieldpath.Set {
 	return e.items(func(item map[string]any, key fieldpath.PathElement, wanted, present []any) bool {
 		return slices.ContainsFunc(wanted, func(entry any) bool {
@@ -46,7 +46,7 @@ func (e *edits) displacing() *fieldpath.Set {
 	})
 }
 
-// duplicates are the entries of a list that have a field in common with a wanted one which
+// duplicates are the entries of a list that have the same value as a wanted one in a field that
 // must be unique in the list. field is its path without keys.
 func (e *edits) duplicates(field []string) *fieldpath.Set {
 	list, name := field[:len(field)-1], field[len(field)-1]
@@ -83,8 +83,8 @@ func (e *edits) items(holds func(item map[string]any, key fieldpath.PathElement,
 	return found
 }
 
-// near are the fields of other managers by which the API server can have come to refuse the
-// object for these causes: what is a duplicate, and what is in the struct of a refused field.
+// near are the fields of other managers that may be why the API server refuses the object for these
+// causes: duplicates, and fields in the same struct as a refused field.
 func (e *edits) near(causes []metav1.StatusCause) *fieldpath.Set {
 	found := fieldpath.NewSet()
 	for _, cause := range causes {
@@ -105,7 +105,7 @@ func (e *edits) near(causes []metav1.StatusCause) *fieldpath.Set {
 // indexes are the parts of a field's name in a refusal that choose an entry.
 var indexes = regexp.MustCompile(`\[[^]]*]`)
 
-// roots are the structs in which fields have nothing to do with each other.
+// roots are the structs whose fields are independent of each other.
 var roots = []string{"metadata", "spec", "template"}
 
 // beside reports whether a path leads to a refused field, or into the same struct, within
@@ -134,7 +134,7 @@ func namesOf(path fieldpath.Path) []string {
 	return names
 }
 
-// sameButKey reports whether an entry of a list has all of a wanted one but the key.
+// sameButKey reports whether an entry of a list equals a wanted one except for the key.
 func sameButKey(item, wanted map[string]any, key fieldpath.PathElement) bool {
 	rest := map[string]any{}
 	for name, content := range wanted {

@@ -12,8 +12,7 @@ import (
 	"infrado.cloud/headscale-operator/internal/kube/kubeapi"
 )
 
-// ForeignError says that names which an owner needs are taken by objects that belong to
-// someone else.
+// ForeignError says that objects of someone else already have the names that an owner needs.
 type ForeignError struct {
 	// Owner is the object that needs the names.
 	Owner client.Object

@@ -9,7 +9,7 @@ import (
 )
 
 // ownership says which field manager has which fields of an object, by its managedFields.
-// Subresources do not count: what was written through them is no edit of the object.
+// Subresources do not count: a write through them is not an edit of the object.
 type ownership struct {
 	entries []metav1.ManagedFieldsEntry
 	sets    []*fieldpath.Set
@@ -69,8 +69,8 @@ func (o *ownership) managers() []string {
 	return names
 }
 
-// take moves everything at and below some paths from other field managers to ours, and
-// returns the names of those that had something of it.
+// take moves the ownership of everything at and below some paths from other field managers to ours,
+// and returns the names of the managers that owned a part of it.
 func (o *ownership) take(paths *fieldpath.Set) []string {
 	var from []string
 	for i, set := range o.sets {

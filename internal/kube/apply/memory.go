@@ -9,10 +9,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// Memory remembers what the API server made of what was applied where that differs: an
-// admission policy or webhook may change values. It would else be applied in every reconcile.
-// It is empty after a restart, which costs one apply that changes nothing. The zero value is
-// ready for use.
+// Memory remembers how the API server changed what was applied: an admission policy or webhook may
+// change values. Otherwise the same apply would be repeated in every reconcile. It is empty after a
+// restart, which costs one no-op apply. The zero value is ready for use.
 type Memory struct {
 	lock    sync.Mutex
 	results map[client.ObjectKey]map[string]result

@@ -12,7 +12,7 @@ import (
 	"infrado.cloud/headscale-operator/internal/kube/kubeapi"
 )
 
-// Plan is what is to be written for one owner, worked out before anything is.
+// Plan is what has to be written for one owner. It is complete before the first write.
 type Plan struct {
 	clients Clients
 	owner   client.Object
@@ -28,7 +28,7 @@ type Plan struct {
 	failures []*failure
 }
 
-// failure is why objects, by kind and name, could not be read or written.
+// failure is the reason why objects, by kind and name, could not be read or written.
 type failure struct {
 	objects []string
 	err     error
@@ -53,7 +53,7 @@ type step struct {
 	object string
 	// waitsFor are the objects without which this one is not written.
 	waitsFor []string
-	// check asks whether the write would be refused.
+	// check finds out whether the write would be refused.
 	check func(context.Context) error
 	// write applies the object.
 	write func(context.Context) error
@@ -70,10 +70,10 @@ func NewPlan(clients Clients, owner client.Object, fieldManager string) *Plan {
 // Empty reports whether nothing has to be written.
 func (p *Plan) Empty() bool { return len(p.steps) == 0 }
 
-// Execute writes what is planned. What cannot be written does not keep other objects from
-// being written, unless they wait for it; the errors of all are joined. It writes nothing at
-// all, and returns a *ForeignError, where a name is taken by someone else and no object exists
-// yet, and an *OwnerGoneError where the owner is being deleted.
+// Execute executes the plan. An object that cannot be written does not block other objects, unless
+// they wait for it; all errors are joined. In two cases it writes nothing: it returns a
+// *ForeignError if a name is taken by someone else and no object exists yet, and an *OwnerGoneError
+// if the owner is being deleted.
 func (p *Plan) Execute(ctx context.Context) error {
 	if len(p.foreign) > 0 {
 		p.failures = append(p.failures, &failure{objects: p.foreign, err: &ForeignError{Owner: p.owner, Objects: p.foreign}})
@@ -116,7 +116,7 @@ func (p *Plan) fail(object string, err error) {
 	p.failures = append(p.failures, &failure{objects: []string{object}, err: err})
 }
 
-// failureOf is why an object is not written; nil where nothing is known against it.
+// failureOf is the reason why an object is not written; nil if there is none.
 func (p *Plan) failureOf(object string) *failure {
 	for _, f := range p.failures {
 		if slices.Contains(f.objects, object) || slices.Contains(f.waiting, object) {
@@ -135,8 +135,8 @@ func (p *Plan) error() error {
 	return errors.Join(all...)
 }
 
-// checkOwner asks whether the owner still exists before anything is written: its objects
-// would otherwise be created again while they are being deleted with it.
+// checkOwner checks whether the owner still exists before anything is written: its objects would
+// otherwise be created again while they are being deleted with it.
 func (p *Plan) checkOwner(ctx context.Context) error {
 	if p.Empty() {
 		return nil
@@ -156,8 +156,8 @@ func (p *Plan) checkOwner(ctx context.Context) error {
 	}
 }
 
-// isResult reports whether what our field manager has is what the API server made of this
-// configuration when it was last applied.
+// isResult reports whether the fields of our field manager are the result of the last apply of this
+// configuration.
 func (p *Plan) isResult(want, owned named) bool {
 	applied, wantErr := digestOf(want)
 	stored, ownedErr := digestOf(owned)

@@ -19,8 +19,8 @@ import (
 	"infrado.cloud/headscale-operator/internal/kube/kubeapi"
 )
 
-// anyVersion is a resource version that no object has: those of stored objects are the
-// versions of etcd, which begin with 2. Who applies with it creates, or fails.
+// anyVersion is a resource version that no object has: those of stored objects are the revisions of
+// etcd, which begin with 2. An apply with it either creates the object or fails.
 const anyVersion = "1"
 
 // change is one object that is to be written.
@@ -33,10 +33,10 @@ type change[C Configuration, T any, O Object[T]] struct {
 	live, planned, written O
 }
 
-// check prepares an object that exists: what others put in the place of ours becomes ours,
-// so that the write removes it. It asks whether the write would be refused, where the spec
-// says so, and the gate. Only a refusal of what is wanted is an answer: with a webhook without
-// dry-run support, for one, the write decides.
+// check prepares an existing object: it takes ownership of what others put in the place of ours, so
+// that the write removes it. If the spec says so, it does a dry run, and it calls the gate. Only a
+// refusal of the desired state counts: with a webhook without dry-run support, for example, the
+// write decides.
 func (c *change[C, T, O]) check(ctx context.Context) error {
 	if c.live == nil {
 		return c.pass(ctx)
@@ -94,8 +94,8 @@ func (c *change[C, T, O]) remember() error {
 	return errors.Join(wantErr, ownedErr)
 }
 
-// sendOrTakeOver sends an apply. Where the API server refuses it because of what others changed in
-// the object, what is in the way becomes ours, and it is sent again.
+// sendOrTakeOver sends an apply. If the API server refuses it because of changes by others in the
+// object, it takes ownership of the conflicting fields and sends the apply again.
 func (c *change[C, T, O]) sendOrTakeOver(ctx context.Context, send func(context.Context) error) error {
 	err := send(ctx)
 	causes := kubeapi.InvalidFields(err)
@@ -151,7 +151,7 @@ func (c *change[C, T, O]) reply(sent *unstructured.Unstructured) (O, error) {
 	return object, nil
 }
 
-// dryRun asks whether an object that exists can be changed to what is wanted.
+// dryRun checks whether an existing object can be changed to its desired state.
 func (c *change[C, T, O]) dryRun(ctx context.Context) error {
 	sent, err := document(c.want)
 	if err != nil {
@@ -166,9 +166,9 @@ func (c *change[C, T, O]) dryRun(ctx context.Context) error {
 	return err
 }
 
-// validAlone asks whether what is wanted is valid where nobody else has written into it: as a
-// new object of another name. Admission policies, which may refuse that, are asked after the
-// API server has found an object valid.
+// validAlone checks whether the desired state is valid without the fields of others: as a new
+// object of another name. Admission policies may refuse that object, but they run after the API
+// server's own validation.
 func (c *change[C, T, O]) validAlone(ctx context.Context) bool {
 	sent, err := document(c.want)
 	if err != nil {
@@ -179,8 +179,8 @@ func (c *change[C, T, O]) validAlone(ctx context.Context) bool {
 	return err == nil || len(kubeapi.InvalidFields(err)) == 0 && (apierrors.IsInvalid(err) || apierrors.IsForbidden(err))
 }
 
-// aloneName is a name that no object has, and that is valid for every kind, however long the
-// object's own name is.
+// aloneName is a name that no object has and that is valid for every kind, even if the object's own
+// name is long.
 func aloneName(object string) string {
 	sum := sha256.Sum256([]byte(object))
 	return "alone-" + hex.EncodeToString(sum[:8])

@@ -1,5 +1,5 @@
-// Package kubeapi has what the packages beside it share about the API server: which of its
-// refusals is about an object's fields, when it is worth asking again, and empty typed objects.
+// Package kubeapi has what its sibling packages share about the API server: which of its refusals
+// are about an object's fields, when to retry, and empty typed objects.
 package kubeapi
 
 import (
@@ -12,8 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// ConflictRetry is how long after a conflict with somebody else's object a controller looks
-// again. No watch reports when an object that is not its own is deleted.
+// ConflictRetry is how long after a conflict with somebody else's object a controller requeues. No
+// watch reports the deletion of an object that is not its own.
 const ConflictRetry = time.Minute
 
 // InvalidFields are the fields by which the API server itself found an object invalid; none

@@ -21,22 +21,22 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 )
 
-// AccessTTL is how long a client that was let in is not asked about again. A token that expired
-// and a right that was taken away are good for as long.
+// AccessTTL is how long a positive answer about a client is cached. A token that has expired, or a
+// permission that was revoked, still works for that long.
 const AccessTTL = time.Minute
 
 // Bounds on what a flood of requests can do.
 const (
-	// reviewsPerSecond and reviewsAtOnce are what the API server is asked at most. The
-	// controllers' requests have limits of their own.
+	// reviewsPerSecond and reviewsAtOnce limit the requests to the API server. The controllers'
+	// requests have their own limits.
 	reviewsPerSecond = 10
 	reviewsAtOnce    = 20
-	// maxRemembered is how many clients that were let in are remembered.
+	// maxRemembered is the maximum number of clients in the cache.
 	maxRemembered = 100
 )
 
-// access asks the API server who sends a request, and whether they may. It has the two clients
-// and not k8s.io/apiserver's delegating ones, which would make the program larger by half:
+// access asks the API server who sends a request, and whether they may. It uses the two clients and
+// not the delegating ones of k8s.io/apiserver, which would make the program larger by half:
 // docs/decisions/2026-11-26-metrics-over-https.md.
 type access struct {
 	tokens  authenticationclient.TokenReviewInterface
@@ -53,10 +53,10 @@ type clock func() time.Time
 // Now is the time.
 func (c clock) Now() time.Time { return c() }
 
-// RequireAccess returns a FilterProvider of controller-runtime's metrics server. It lets in who
-// sends the token of somebody with the right to the request's path and verb, such as
-// nonResourceURLs: [/metrics], verbs: [get]. The operator needs the right to create TokenReviews
-// and SubjectAccessReviews.
+// RequireAccess returns a FilterProvider of controller-runtime's metrics server. It admits requests
+// with a token whose user has permission for the request's path and verb, such as nonResourceURLs:
+// [/metrics], verbs: [get]. The operator needs permission to create TokenReviews and
+// SubjectAccessReviews.
 func RequireAccess(now func() time.Time) func(*rest.Config, *http.Client) (metricsserver.Filter, error) {
 	return func(config *rest.Config, httpClient *http.Client) (metricsserver.Filter, error) {
 		return newFilter(now, config, httpClient)
@@ -85,7 +85,7 @@ func newFilter(now func() time.Time, config *rest.Config, httpClient *http.Clien
 	}, nil
 }
 
-// require is a handler that lets in who may be.
+// require is a handler that admits only permitted requests.
 func (a *access) require(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 		if status, why := a.check(request); status != http.StatusOK {
@@ -99,7 +99,7 @@ func (a *access) require(next http.Handler) http.Handler {
 	})
 }
 
-// permit is what a client was let in for. It has the token's digest, so that no token is kept.
+// permit is what a client was admitted for. It has the token's digest, so that no token is kept.
 type permit struct {
 	token      [sha256.Size]byte
 	verb, path string
@@ -163,7 +163,7 @@ func reviewOf(user *authenticationv1.UserInfo, wanted permit) *authorizationv1.S
 	}}
 }
 
-// note logs that the API server cannot be asked, once until it can again.
+// note logs that the API server cannot be queried, once until it can be again.
 func (a *access) note(err error) {
 	if failing := err != nil; a.failing.Swap(failing) == failing {
 		return

@@ -1,4 +1,4 @@
-// Package metrics is what an operator exposes to Prometheus whatever its kinds are.
+// Package metrics is what an operator exposes to Prometheus, independently of its kinds.
 package metrics
 
 import (
@@ -19,9 +19,9 @@ type operator struct {
 	kinds   []prometheus.Collector
 }
 
-// New returns the collector of the operator's version and of its kinds. Only the leader
-// exposes its kinds: it is the one that knows, and two operators that expose the same would
-// be counted twice. elected is closed when the operator becomes the leader.
+// New returns the collector of the operator's version and of its kinds. Only the leader exposes its
+// kinds: only it has the current state, and series that two operators expose would be counted
+// twice. elected is closed when the operator becomes the leader.
 func New(elected <-chan struct{}, version, commit string, kinds ...prometheus.Collector) prometheus.Collector {
 	build := prometheus.NewDesc("headscale_operator_build_info", "The operator that runs. Always 1.", []string{"version", "commit", "go_version"}, nil)
 	return &operator{

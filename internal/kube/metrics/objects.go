@@ -66,8 +66,8 @@ func (c *objectCollector[O]) Describe(descs chan<- *prometheus.Desc) {
 }
 
 // Collect is called for each scrape. It does not wait for the cache: an operator that has just
-// started exposes little, and soon. Where the objects cannot be listed, that is an invalid metric,
-// which the metrics server logs and counts, and serves everything else.
+// started answers at once, with few series. If the objects cannot be listed, it returns an invalid
+// metric: the metrics server logs and counts it, and serves everything else.
 func (c *objectCollector[O]) Collect(found chan<- prometheus.Metric) {
 	if err := c.expose(found); err != nil {
 		found <- prometheus.NewInvalidMetric(c.of.Descs[0], fmt.Errorf("listing the %s for the metrics: %w", c.of.Plural, err))

@@ -63,8 +63,8 @@ func (s Serving) Options(certificate *certwatcher.CertWatcher, now func() time.T
 	return options
 }
 
-// serveTheRest serves what could be collected where something could not, logs it, and counts it
-// in promhttp_metric_handler_errors_total.
+// serveTheRest serves what could be collected if something else could not. It logs the error, and
+// counts it in promhttp_metric_handler_errors_total.
 func serveTheRest(options *promhttp.HandlerOpts) {
 	options.ErrorHandling = promhttp.ContinueOnError
 	options.Registry = ctrlmetrics.Registry

@@ -23,12 +23,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/event"
 )
 
-// maxNamespaces is how many namespaces are watched each by itself. In more, one watch of all
+// maxNamespaces is how many namespaces get a watch of their own. With more, one watch of all
 // namespaces costs less, for the operator and for the API server.
 const maxNamespaces = 50
 
-// restartPause is the least time between two starts of a watch that ended, which happens when
-// the API server has forgotten the version where it was to go on.
+// restartPause is the minimum time between two starts of a watch that ended. A watch ends when the
+// API server does not have the resource version to continue from any more.
 const restartPause = 5 * time.Second
 
 // Reference names an object that another object of its namespace refers to.
@@ -45,19 +45,18 @@ type watchedObject struct {
 	Reference
 }
 
-// scope is what one watch is of: a resource in a namespace, or, with "", in all.
+// scope is what one watch covers: a resource in a namespace, or, with "", in all.
 type scope struct{ namespace, resource string }
 
-// Watches watch the metadata of the objects that objects of one kind refer to. Such objects
-// have none of our labels, so there is one watch for all objects of a kind in a namespace with
-// references, however many there are. Nothing of what is seen is kept, and what nobody refers
-// to is dropped; a change triggers a reconcile of the users of the object. A nil Watches
-// watches nothing.
+// Watches watch the metadata of the objects that objects of one kind refer to. Such objects have
+// none of our labels, so there is one watch for all objects of a kind in a namespace with
+// references. Nothing is cached, and changes of objects that nobody refers to are dropped. A change
+// of any other object triggers a reconcile of its users. A nil Watches watches nothing.
 type Watches struct {
 	// ctx ends all watches.
 	ctx    context.Context
 	client metadata.Interface
-	// everywhere is whether all namespaces may be watched at once.
+	// everywhere is whether one watch may cover all namespaces.
 	everywhere bool
 	// events name the objects to reconcile.
 	events chan event.GenericEvent
@@ -67,7 +66,8 @@ type Watches struct {
 	references map[types.NamespacedName][]Reference
 	// users are who refers to each object; the lists are replaced and not changed.
 	users map[watchedObject][]types.NamespacedName
-	// wide is whether there is one watch for all namespaces: once there are many, it stays.
+	// wide is whether one watch covers all namespaces. Once there are many namespaces, it stays
+	// true.
 	wide bool
 	// running end the watches that run.
 	running map[scope]context.CancelFunc
@@ -177,11 +177,11 @@ func (w *Watches) run(ctx context.Context, s scope) {
 	wait.JitterUntilWithContext(ctx, func(ctx context.Context) { w.watch(ctx, s) }, restartPause, 1, true)
 }
 
-// watch watches from now on until the watch ends. There may have been changes since the users
-// looked, so they look again.
+// watch starts at the current resource version and runs until the watch ends. There may have been
+// changes since the users were reconciled, so they are reconciled again.
 func (w *Watches) watch(ctx context.Context, s scope) {
 	objects := w.client.Resource(corev1.SchemeGroupVersion.WithResource(s.resource)).Namespace(s.namespace)
-	// What is there does not matter, only the version of the list.
+	// Only the resource version of the list is needed, not its items.
 	now, err := objects.List(ctx, metav1.ListOptions{Limit: 1})
 	if err != nil {
 		return

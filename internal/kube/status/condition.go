@@ -10,15 +10,15 @@ import (
 	"infrado.cloud/headscale-operator/internal/redact"
 )
 
-// Condition is what a controller found of one condition, and when that will change.
+// Condition is the observed state of one condition, and when it will change.
 type Condition struct {
 	// True is whether the condition is true.
 	True bool
 	// Reason is a word in CamelCase, and Message a sentence for people.
 	Reason, Message string
-	// Stalled says that a condition that is not true stays so until somebody acts.
+	// Stalled says that a condition that is not true stays that way until somebody acts.
 	Stalled bool
-	// ChangesAt is when the same facts will mean something else; zero: never.
+	// ChangesAt is when the condition changes without any event; zero: never.
 	ChangesAt time.Time
 }
 
@@ -32,19 +32,19 @@ func False(reason, message string) Condition {
 	return Condition{Reason: reason, Message: message}
 }
 
-// Stall is the condition as one that stays false until somebody acts.
+// Stall returns the condition as one that stays false until somebody acts.
 func (c Condition) Stall() Condition {
 	c.Stalled = true
 	return c
 }
 
-// Until is the condition as one that changes at a time; zero: never.
+// Until returns the condition as one that changes at a time; zero: never.
 func (c Condition) Until(changesAt time.Time) Condition {
 	c.ChangesAt = changesAt
 	return c
 }
 
-// WithDeadline is the condition with a time after which it counts as stalled if it is still
+// WithDeadline returns the condition with a time after which it counts as stalled if it is still
 // false.
 func (c Condition) WithDeadline(deadline, now time.Time) Condition {
 	switch {
@@ -57,8 +57,8 @@ func (c Condition) WithDeadline(deadline, now time.Time) Condition {
 	return c
 }
 
-// Tolerate is the condition of something that is usual for a while: until it has lasted for
-// longer, its reason is Progressing.
+// Tolerate is for something that is normal for a while: until it has lasted longer than that, the
+// condition's reason is Progressing.
 func Tolerate(trouble Condition, since time.Time, patience time.Duration, now time.Time) Condition {
 	if until := since.Add(patience); now.Before(until) {
 		return False(v1beta1.ReasonProgressing, trouble.Message).Until(until)

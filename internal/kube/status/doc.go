@@ -1,3 +1,3 @@
-// Package status is how a controller reports on an object: conditions, the classes of errors
-// and what follows from each, events, and the patch of the status. It knows no kind.
+// Package status is how a controller reports on an object: conditions, the classes of errors and
+// how to handle each, events, and the patch of the status. It is independent of kinds.
 package status

@@ -14,7 +14,7 @@ import (
 // maxNote is the longest note that the API accepts in an event, in bytes.
 const maxNote = 1024
 
-// Recorder takes events, as those of a manager do.
+// Recorder records events, as the event recorder of a manager does.
 type Recorder interface {
 	// Eventf records an event about an object: its type, why it is recorded and by which
 	// action in CamelCase, and a note for people as a format with its arguments.
@@ -25,7 +25,7 @@ type Recorder interface {
 const (
 	// ActionReconcile is a change of what the controller manages.
 	ActionReconcile = "Reconcile"
-	// ActionObserve is something that the controller found.
+	// ActionObserve is something that the controller observed.
 	ActionObserve = "Observe"
 )
 
@@ -61,8 +61,8 @@ func Record(recorder Recorder, object runtime.Object, events ...Event) {
 	}
 }
 
-// Warnings are the warning events of a change of some conditions: one for each of the reasons
-// that a condition did not have before. They follow from what is stored, so that each is
+// Warnings are the warning events of a change of some conditions: one for each of the reasons that
+// a condition did not have before. They are derived from the stored status, so that each is
 // recorded once, whichever operator sees the change.
 func Warnings(before, after []metav1.Condition, kinds, reasons []string) []Event {
 	var events []Event

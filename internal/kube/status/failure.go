@@ -12,16 +12,16 @@ import (
 	"infrado.cloud/headscale-operator/internal/kube/kubeapi"
 )
 
-// outdatedRetry is how long after an optimistic-lock conflict the controller reconciles
-// again. What its cache did not have yet arrives in the meantime.
+// outdatedRetry is how long after an optimistic-lock conflict the controller reconciles again. By
+// then its cache has caught up.
 const outdatedRetry = time.Second
 
-// terminatingRetry is how long after a write that the end of a namespace forbids the controller reconciles
-// again: what is in the namespace may outlast it, and an operator that watches some namespaces is not told
-// of another one of the name.
+// terminatingRetry is how long the controller waits after a write that was refused because the
+// namespace is terminating. Its objects may remain for long, and an operator that watches only some
+// namespaces does not notice when a namespace of that name is created again.
 const terminatingRetry = 30 * time.Second
 
-// ConflictError says that something which an object needs is taken by another one.
+// ConflictError says that another object has taken something that an object needs.
 type ConflictError struct {
 	// Message is a sentence that names what is in the way and what to do.
 	Message string
@@ -33,7 +33,7 @@ func (e *ConflictError) Error() string { return e.Message }
 // Reason is the reason of the condition that reports it.
 func (e *ConflictError) Reason() string { return v1beta1.ReasonConflict }
 
-// RetryAfter is how long until it is worth looking again.
+// RetryAfter is how long to wait before a retry.
 func (e *ConflictError) RetryAfter() time.Duration { return kubeapi.ConflictRetry }
 
 // WaitError says what has to happen elsewhere first, which a watch will report.
@@ -53,7 +53,7 @@ func (e *WaitError) Reason() string { return e.Because }
 // Waiting says that it ends by itself.
 func (e *WaitError) Waiting() bool { return true }
 
-// LaterError is an error that may be over some time later, that no watch reports.
+// LaterError is an error that may end at some later time, which no watch reports.
 type LaterError struct {
 	// After is how long until it is worth trying again.
 	After time.Duration
@@ -69,28 +69,28 @@ func (e *LaterError) Unwrap() error { return e.error }
 // RetryAfter is how long until it is worth trying again.
 func (e *LaterError) RetryAfter() time.Duration { return e.After }
 
-// What an error says about itself by its methods. An error with a Reason is one that
-// somebody must resolve: the user, or, where it has a time after which it is tried again,
-// somebody else; or one that is waited for.
+// The methods by which an error classifies itself. An error with a Reason must be resolved by
+// somebody: by the user, or, if it has a time to retry after, by somebody else; or it is one to
+// wait for.
 type (
 	reasoned  interface{ Reason() string }
 	retryable interface{ RetryAfter() time.Duration }
 	waiting   interface{ Waiting() bool }
 )
 
-// Failure is what follows from an error of a reconcile.
+// Failure is how to handle an error of a reconcile.
 type Failure struct {
 	// Reason and Message are for the condition Ready.
 	Reason, Message string
 	// RetryAfter is when to reconcile again; zero: not before something changes.
 	RetryAfter time.Duration
-	// Transient is the error, where retrying soon may help. It is retried with backoff.
+	// Transient is the error, if an early retry may help. It is retried with backoff.
 	Transient error
-	// Waiting reports whether something else happens first, which a watch will report.
+	// Waiting reports whether something else has to happen first, which a watch will report.
 	Waiting bool
 	// Conflict is the message of an optimistic-lock conflict, or "".
 	Conflict string
-	// Outdated reports whether there is nothing but such a conflict: requeued, not reported.
+	// Outdated reports whether there is only such a conflict: it is requeued, not reported.
 	Outdated bool
 }
 
@@ -127,8 +127,8 @@ func Classify(err error) *Failure {
 	return all
 }
 
-// Lasting is the failure where its optimistic-lock conflict lasts: that is reported, beside
-// what else there is, and err is retried with backoff.
+// Lasting is the failure if its optimistic-lock conflict lasts: the conflict is reported, together
+// with any other error, and err is retried with backoff.
 func (f *Failure) Lasting(err error) *Failure {
 	lasting := &Failure{Reason: f.Reason, Message: "Writes keep failing with an optimistic-lock conflict: " + f.Conflict, Transient: err}
 	if !f.Outdated {
@@ -190,8 +190,8 @@ func classifyOne(err error) *Failure {
 	}
 }
 
-// RequeueAfter is how long until the next thing happens that no watch reports; zero: there
-// is no such thing. A condition changes at changesAt, if it is not zero.
+// RequeueAfter is how long until the next change that no watch reports; zero if there is none. A
+// condition changes at changesAt, if it is not zero.
 func RequeueAfter(now, changesAt time.Time, failed *Failure) time.Duration {
 	var wait time.Duration
 	if !changesAt.IsZero() {

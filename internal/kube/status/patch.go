@@ -11,12 +11,12 @@ import (
 	"infrado.cloud/headscale-operator/internal/kube/kubeapi"
 )
 
-// Patch writes the status of an object if it differs from what describe makes of it: first
-// compared with the object from the cache and then, because the cache may be old, with the
-// live one. statusOf returns a pointer to the status, which is all that is compared, that
-// describe may read and change, and that is copied: a spec may be as large as a request. Patch
-// returns what identifies the object with the status before and after the change, and nil where
-// nothing was to be written, or where the object was deleted in the meantime.
+// Patch writes the status of an object if describe changes it. It compares with the cached object
+// first, and then, because the cache may be stale, with the live one. statusOf returns a pointer to
+// the status. Only the status is compared and copied, and describe may read and change only the
+// status: a spec may be as large as a request. Patch returns what identifies the object with the
+// status before and after the change, and nil where nothing was to be written, or where the object
+// was deleted in the meantime.
 func Patch[O client.Object](ctx context.Context, live client.Reader, writer client.StatusClient, cached O, fieldManager string, statusOf func(O) any, describe func(O)) (before, after O, err error) {
 	var none O
 	if before, after, err = change(cached, statusOf, describe); err != nil {

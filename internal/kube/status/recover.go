@@ -14,9 +14,10 @@ import (
 // maxPanic is how many bytes of a panic's message a condition quotes.
 const maxPanic = 500
 
-// Recovered runs a step of the reconcile of an object of a kind, and makes an error of a panic: it is
-// reported in the status of that object and retried with backoff, and the other objects are not affected.
-// Where the panic came from is in the log. (controller-runtime recovers, too, but then no status says why.)
+// Recovered runs a step of the reconcile of an object of a kind, and turns a panic into an error.
+// The error is reported in the status of that object and retried with backoff, and other objects
+// are not affected. The stack of the panic is in the log. (controller-runtime recovers, too, but
+// then no status says why.)
 func Recovered(ctx context.Context, kind string, step func() error) (err error) {
 	defer func() {
 		fault := recover()
