@@ -27,13 +27,14 @@ type backupReport struct {
 	Name      string `json:"name"`
 	// State is Off, Starting or On, or the reason of the condition BackedUp.
 	State string `json:"state"`
-	// Incarnation is the one that is backed up, and StartedAt is since when.
+	// Incarnation is the one that is backed up, and StartedAt is when its backup started.
 	Incarnation string       `json:"incarnation,omitempty"`
 	StartedAt   *metav1.Time `json:"startedAt,omitempty"`
 	// Previous is the incarnation before it.
 	Previous string `json:"previous,omitempty"`
-	// RestoredFrom is the incarnation that it was restored from, and RestoredTo the time; neither where
-	// it began empty, and no time for the newest state.
+	// RestoredFrom is the incarnation that it was restored from, and RestoredTo the point in time.
+	// Both are empty if it started with an empty database, and the time is empty for the newest
+	// state.
 	RestoredFrom string `json:"restoredFrom,omitempty"`
 	RestoredTo   string `json:"restoredTo,omitempty"`
 	// Verification is the last restore of the backup into an empty directory.
@@ -42,10 +43,11 @@ type backupReport struct {
 	Condition *metav1.Condition `json:"condition,omitempty"`
 }
 
-// backupVerified says what the last verification of a backup has shown.
+// backupVerified is the result of the last verification of a backup.
 type backupVerified struct {
 	Outcome v1beta1.VerificationOutcome `json:"outcome"`
-	// VerifiedAt is when the last one that passed began, and Rows what the database had then.
+	// VerifiedAt is when the last successful one started, and Rows are the row counts of the
+	// database then.
 	VerifiedAt *metav1.Time        `json:"verifiedAt,omitempty"`
 	Rows       *v1beta1.BackupRows `json:"rows,omitempty"`
 }
@@ -95,7 +97,7 @@ is known.`,
 	return command
 }
 
-// describeBackup says how the backup of a Headscale is.
+// describeBackup returns the state of a Headscale's backup.
 func describeBackup(hs *v1beta1.Headscale) *backupReport {
 	report := &backupReport{Namespace: hs.Namespace, Name: hs.Name, State: backupOff}
 	report.Condition = meta.FindStatusCondition(hs.Status.Conditions, v1beta1.ConditionBackedUp)
@@ -165,7 +167,7 @@ func (b *backupReport) cell() cell {
 	}
 }
 
-// restored says from what the incarnation was restored.
+// restored describes what the incarnation was restored from.
 func (b *backupReport) restored() string {
 	switch {
 	case b.RestoredFrom == "":
@@ -209,7 +211,8 @@ func (s screen) showBackup(out io.Writer, b *backupReport, now time.Time) {
 	}
 }
 
-// field says what the last verification has shown, and what the last one that passed has counted.
+// field describes the result of the last verification, and the row counts of the last successful
+// one.
 func (v *backupVerified) field(now time.Time) field {
 	text, as := string(v.Outcome), yellow
 	switch v.Outcome {

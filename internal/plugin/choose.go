@@ -24,7 +24,7 @@ func headscaleName(argument string) (string, error) {
 // exampleNames are names of objects, by their kinds.
 var exampleNames = map[string]string{v1beta1.Kind: "headscale", v1beta1.KindUser: "alice", v1beta1.KindPreAuthKey: "web"}
 
-// nameOf is the name in an argument, before which its kind may stand in one of several ways.
+// nameOf is the name in an argument, which may have a prefix with its kind, such as kind/name.
 func nameOf(argument, kind string, kinds []string) (string, error) {
 	before, name, found := strings.Cut(argument, "/")
 	if !found {
@@ -36,8 +36,8 @@ func nameOf(argument, kind string, kinds []string) (string, error) {
 	return name, nil
 }
 
-// choose connects to the cluster, and reads the Headscale that the arguments name, or the
-// only one that there is.
+// choose connects to the cluster, and reads the Headscale that the arguments name, or the only one
+// in the namespace.
 func (a *app) choose(ctx context.Context, args []string) (*cluster, *v1beta1.Headscale, error) {
 	c, err := a.cluster()
 	if err != nil {
@@ -47,7 +47,7 @@ func (a *app) choose(ctx context.Context, args []string) (*cluster, *v1beta1.Hea
 	return c, headscale, err
 }
 
-// chosen reads the Headscale that the arguments name, or the only one that there is.
+// chosen reads the Headscale that the arguments name, or the only one in the namespace.
 func (c *cluster) chosen(ctx context.Context, args []string) (*v1beta1.Headscale, error) {
 	if len(args) > 0 {
 		return c.named(ctx, args[0])
@@ -72,7 +72,7 @@ func (c *cluster) named(ctx context.Context, argument string) (*v1beta1.Headscal
 	return headscale, err
 }
 
-// theOnly is the only one of a namespace's Headscales.
+// theOnly is the only Headscale of a namespace.
 func theOnly(found []v1beta1.Headscale, namespace string) (*v1beta1.Headscale, error) {
 	switch len(found) {
 	case 0:

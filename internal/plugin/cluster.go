@@ -25,10 +25,10 @@ import (
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
 
-// fieldManager is who the plugin is to the API server where it writes.
+// fieldManager is the plugin's field manager when it writes.
 const fieldManager = "kubectl-headscale"
 
-// page is how many objects are asked for at once.
+// page is the page size of lists.
 const page = 500
 
 // cluster is what the plugin reads and writes, in the namespace that the command line

@@ -16,14 +16,15 @@ import (
 
 // Exit statuses, which scripts rely on.
 const (
-	// ExitFailure says that the request could not be carried out.
+	// ExitFailure says that the command failed.
 	ExitFailure = 1
-	// ExitUsage says that the command line cannot be used.
+	// ExitUsage says that the command line is invalid.
 	ExitUsage = 2
-	// ExitNotReady says that what was shown is not as it should be: a Headscale, or an object
-	// within it, that is not ready, or a key that cannot be used.
+	// ExitNotReady says that something that was shown is not ready: a Headscale, an object within
+	// it, or a key that cannot be used.
 	ExitNotReady = 3
-	// ExitInterrupted says that Ctrl-C or SIGTERM came first: the usual status of it.
+	// ExitInterrupted says that the program was interrupted by Ctrl-C or SIGTERM; it is the usual
+	// status for that.
 	ExitInterrupted = 130
 )
 
@@ -58,7 +59,7 @@ type app struct {
 // Run is the whole program; it returns the exit status.
 func Run(ctx context.Context, args []string, environment Environment) int {
 	a := &app{Environment: environment, flags: genericclioptions.NewConfigFlags(true)}
-	// Nothing is cached: the API server is not asked what it knows.
+	// There is no discovery, so there is nothing to cache.
 	a.flags.CacheDir = nil
 	a.flags.WrapConfigFn = func(config *rest.Config) *rest.Config {
 		config.UserAgent = "kubectl-headscale/" + a.Build.Version
@@ -113,7 +114,7 @@ ready, or a key that cannot be used, was shown; 130 interrupted.`,
 	return root
 }
 
-// noSuchCommand refuses an argument where a command is expected.
+// noSuchCommand returns an error for an argument that is not a command.
 func (a *app) noSuchCommand(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -167,11 +168,10 @@ func usagef(format string, args ...any) error {
 	return &exit{ExitUsage, fmt.Errorf(format, args...)}
 }
 
-// errNotReady ends the program without a word: what there is to say was shown.
+// errNotReady ends the program without a message: everything was already printed.
 var errNotReady = errors.New("not ready")
 
-// outcome is the exit status of an error, and what is said of it; nothing where
-// everything was said before.
+// outcome is the exit status of an error, and its message; empty if everything was already printed.
 func outcome(ctx context.Context, err error) (status int, sentence string) {
 	var own *exit
 	switch {

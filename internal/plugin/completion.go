@@ -17,7 +17,7 @@ import (
 //go:embed kubectl_complete-headscale
 var completionScript string
 
-// completionTimeout is how long somebody who pressed the tabulator waits.
+// completionTimeout is how long a user who pressed Tab waits at most.
 const completionTimeout = 3 * time.Second
 
 // completionCommand is kubectl headscale completion.
@@ -61,8 +61,8 @@ func (a *app) completeOne(command *cobra.Command, args []string, typed string, f
 	return a.complete(command.Context(), typed, find)
 }
 
-// complete offers what begins with what was typed. Where that fails, nothing is
-// offered: a message would spoil the command line.
+// complete offers the names that begin with what was typed. If that fails, it offers nothing: a
+// message would corrupt the command line.
 func (a *app) complete(ctx context.Context, typed string, find func(context.Context, *cluster) ([]string, error)) ([]cobra.Completion, cobra.ShellCompDirective) {
 	ctx, cancel := context.WithTimeout(ctx, completionTimeout)
 	defer cancel()

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/term"
 )
 
-// canAsk reports whether somebody sits at a terminal to answer a question.
+// canAsk reports whether input is a terminal, so that somebody can answer a question.
 func (a *app) canAsk() bool {
 	file, ok := a.Streams.In.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))

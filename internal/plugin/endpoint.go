@@ -26,7 +26,7 @@ import (
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
-// apiKeySecret reads the Secret with the API key of a Headscale, if it has one that can be used.
+// apiKeySecret reads the Secret with the API key of a Headscale, if it has a usable key.
 func (c *cluster) apiKeySecret(ctx context.Context, hs *v1beta1.Headscale, now time.Time) (*corev1.Secret, error) {
 	name := hs.Spec.APIKey.EffectiveSecretName()
 	secret, err := c.secret(ctx, hs.Namespace, name)
@@ -87,8 +87,8 @@ func (a *app) adminEndpoint(hs *v1beta1.Headscale, secret *corev1.Secret) (*endp
 	return e, nil
 }
 
-// portDialer dials the ports of a pod: by WebSocket, or by SPDY where the API server is too old for
-// that.
+// portDialer dials the ports of a pod: by WebSocket, or by SPDY if the API server is too old for
+// WebSocket.
 func portDialer(config *rest.Config, namespace, pod string) (httpstream.Dialer, error) {
 	core, err := corev1client.NewForConfig(config)
 	if err != nil {
@@ -130,7 +130,7 @@ func (e *endpoint) connect(ctx context.Context) (net.Conn, error) {
 	}
 }
 
-// forward makes a connection of the streams to the port.
+// forward turns the streams to the port into a connection.
 func (e *endpoint) forward(connection httpstream.Connection) (net.Conn, error) {
 	headers := http.Header{}
 	headers.Set(corev1.PortHeader, strconv.Itoa(resources.AdminPort))
@@ -155,8 +155,8 @@ func (e *endpoint) forward(connection httpstream.Connection) (net.Conn, error) {
 	return ours, nil
 }
 
-// copyFrom copies what comes from the port. What the kubelet says of a port that cannot be reached
-// is noted before the connection ends.
+// copyFrom copies the data from the port. The kubelet's message about an unreachable port is
+// recorded before the connection ends.
 func (e *endpoint) copyFrom(failures, data io.Reader, to io.WriteCloser) {
 	_, _ = io.Copy(to, data)
 	if words, _ := io.ReadAll(failures); len(words) > 0 {
@@ -165,14 +165,14 @@ func (e *endpoint) copyFrom(failures, data io.Reader, to io.WriteCloser) {
 	_ = to.Close()
 }
 
-// note keeps why the port was not forwarded.
+// note records why the port was not forwarded.
 func (e *endpoint) note(err error) {
 	e.lock.Lock()
 	defer e.lock.Unlock()
 	e.failure = err
 }
 
-// explain says why Headscale was not asked.
+// explain says why Headscale could not be called.
 func (e *endpoint) explain(hs *v1beta1.Headscale, err error) error {
 	e.lock.Lock()
 	defer e.lock.Unlock()
@@ -189,8 +189,8 @@ func (e *endpoint) explain(hs *v1beta1.Headscale, err error) error {
 	}
 }
 
-// answered reports whether the API server did not forward the port, in these words. Of a request for an
-// upgrade there is nothing but words.
+// answered reports whether the API server refused to forward the port with this message. A failed
+// upgrade request returns nothing but a message.
 func (e *endpoint) answered(words string) bool {
 	return e.failure != nil && strings.Contains(e.failure.Error(), words)
 }

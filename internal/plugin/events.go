@@ -84,8 +84,7 @@ func (a *app) events(ctx context.Context, args []string, follow bool, format *ou
 	return nil
 }
 
-// about are those of the events that are about a Headscale or its objects, the newest
-// last.
+// about returns the events of a Headscale and its objects, the newest last.
 func about(headscale *v1beta1.Headscale, found []eventsv1.Event) []eventReport {
 	reports := []eventReport{}
 	for i := range found {
@@ -121,8 +120,8 @@ func concerns(headscale *v1beta1.Headscale, object *corev1.ObjectReference) bool
 	}
 }
 
-// describeEvent says what an event says, wherever its recorder wrote it: those of the
-// older API have their times and counts elsewhere.
+// describeEvent reports on an event of either API: events of the older API have their times and
+// counts in other fields.
 func describeEvent(event *eventsv1.Event) eventReport {
 	report := eventReport{
 		Type: oneLine(event.Type), Reason: oneLine(event.Reason), Kind: event.Regarding.Kind, Name: event.Regarding.Name,

@@ -65,8 +65,8 @@ func (s *eventSource) listPage(ctx context.Context, options metav1.ListOptions) 
 	return events, found.ListMeta, nil
 }
 
-// watch follows the events, over interruptions, until the context ends or the API server
-// does not remember the last version that was seen.
+// watch follows the events, across interruptions, until the context ends or the last resource
+// version that was seen has expired.
 func (s *eventSource) watch(ctx context.Context, resourceVersion string) (watch.Interface, error) {
 	begin := s.cluster.recorded.Events(s.namespace).Watch
 	if s.older {
@@ -87,7 +87,7 @@ func eventIn(object runtime.Object) (eventsv1.Event, bool) {
 	}
 }
 
-// fromOlder is an event of the older API in the words of events.k8s.io.
+// fromOlder converts an event of the older API to events.k8s.io.
 func fromOlder(older *corev1.Event) eventsv1.Event {
 	event := eventsv1.Event{
 		ObjectMeta: older.ObjectMeta, EventTime: older.EventTime, Type: older.Type, Reason: older.Reason, Note: older.Message,

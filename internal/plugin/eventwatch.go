@@ -14,7 +14,7 @@ import (
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
 
-// eventWatch goes on showing the events of a Headscale.
+// eventWatch shows the events of a Headscale as they come.
 type eventWatch struct {
 	source    *eventSource
 	headscale *v1beta1.Headscale
@@ -23,12 +23,12 @@ type eventWatch struct {
 	shown map[types.UID]string
 }
 
-// run shows the events that there are and then those that come, until the context ends.
+// run shows the existing events and then the new ones, until the context ends.
 func (w *eventWatch) run(ctx context.Context) error {
 	var err error
 	for err == nil && ctx.Err() == nil {
 		err = w.listAndFollow(ctx)
-		// The API server may not remember that version any more: all are listed again.
+		// That resource version may have expired: all events are listed again.
 		if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
 			err = nil
 		}
@@ -39,8 +39,7 @@ func (w *eventWatch) run(ctx context.Context) error {
 	return err
 }
 
-// listAndFollow shows the events that there are and those that come, until the watch or
-// the context ends.
+// listAndFollow shows the existing events and the new ones, until the watch or the context ends.
 func (w *eventWatch) listAndFollow(ctx context.Context) error {
 	found, version, err := w.source.list(ctx)
 	if err != nil {
@@ -64,7 +63,7 @@ func (w *eventWatch) forgetAllBut(found []eventsv1.Event) {
 	w.shown = kept
 }
 
-// showNew shows those of the events that were not shown in their present version.
+// showNew shows the events that were not yet shown in their current version.
 func (w *eventWatch) showNew(found []eventsv1.Event) error {
 	var fresh []eventsv1.Event
 	for i := range found {
@@ -99,7 +98,7 @@ func (w *eventWatch) follow(ctx context.Context, version string) error {
 				}
 			}
 		case watch.Deleted:
-			// That Kubernetes forgets an event is none.
+			// The deletion of an expired event is not a new event.
 			if event, ok := eventIn(change.Object); ok {
 				delete(w.shown, event.UID)
 			}
@@ -109,7 +108,7 @@ func (w *eventWatch) follow(ctx context.Context, version string) error {
 	return nil
 }
 
-// Columns of events that are shown one by one, when those that will come are not known.
+// Columns of events that are shown one by one, when later events are not known yet.
 const (
 	timeColumn   = 20
 	typeColumn   = 7

@@ -37,8 +37,8 @@ func explain(err error) string {
 	}
 }
 
-// kindMissing reports whether the API server knows no Headscales at all: it answers a
-// path that it does not know in other words than a name that it does not know.
+// kindMissing reports whether the CustomResourceDefinition of Headscales is missing: the API server
+// answers an unknown path with another message than an unknown name.
 func kindMissing(err error) bool {
 	var status apierrors.APIStatus
 	if !apierrors.IsNotFound(err) || !errors.As(err, &status) {
@@ -56,7 +56,7 @@ func kindMissing(err error) bool {
 	return false
 }
 
-// apiMessage is what the API server itself says, without what was wrapped around it.
+// apiMessage is the API server's own message, without the errors that wrap it.
 func apiMessage(err error) string {
 	var status apierrors.APIStatus
 	if errors.As(err, &status) {

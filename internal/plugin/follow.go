@@ -22,10 +22,10 @@ const (
 	lastLook  = time.Second
 )
 
-// lastWord is how long the reading of what is wrong may take when the time is over.
+// lastWord is how long the plugin may take to find the cause after a timeout.
 const lastWord = 10 * time.Second
 
-// follow waits until a request is executed, and says how far it is.
+// follow waits until a request is executed, and reports its progress.
 func (a *app) follow(ctx context.Context, c *cluster, r *rotation, timeout time.Duration, p *progress) (*rotationReport, error) {
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -64,14 +64,14 @@ func (a *app) follow(ctx context.Context, c *cluster, r *rotation, timeout time.
 	}
 }
 
-// observation is what was read of a rotation at some time.
+// observation is the state of a rotation as read at some time.
 type observation struct {
 	headscale *v1beta1.Headscale
 	secret    secretView
 }
 
-// look reads how far a rotation is. The error is an exit where no further look can find
-// the new key.
+// look reads the progress of a rotation. The error is an exit if polling further cannot find the
+// new key.
 func (c *cluster) look(ctx context.Context, r *rotation) (observation, error) {
 	headscale, err := c.headscales(r.key.Namespace).Get(ctx, r.key.Name, metav1.GetOptions{})
 	switch {
@@ -89,7 +89,7 @@ func (c *cluster) look(ctx context.Context, r *rotation) (observation, error) {
 	return observation{headscale, secret}, err
 }
 
-// late says why a new key did not come in time.
+// late says why a new key was not stored in time.
 func (c *cluster) late(ctx context.Context, r *rotation, timeout time.Duration, reached stage, last observation, trouble error) error {
 	if trouble != nil || last.headscale == nil {
 		if trouble == nil {
@@ -111,7 +111,7 @@ func (c *cluster) late(ctx context.Context, r *rotation, timeout time.Duration, 
 	return fmt.Errorf("no new API key was stored within %s: %s. The request stays, and is executed when this is fixed", timeout, why)
 }
 
-// obstacle says what keeps a rotation at a stage.
+// obstacle says what blocks a rotation at a stage.
 func obstacle(reached stage, last observation, pod podView) string {
 	headscale := last.headscale
 	if reached == stageAsked {

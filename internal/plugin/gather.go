@@ -13,7 +13,7 @@ import (
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
-// describeAll reads what belongs to Headscales, and says how they are.
+// describeAll reads the pods and Secrets of Headscales, and reports their state.
 func (c *cluster) describeAll(ctx context.Context, headscales []v1beta1.Headscale, namespace string, now time.Time) ([]statusReport, error) {
 	look := c.lookAtEach
 	if len(headscales) > 1 {
@@ -36,8 +36,8 @@ type (
 	secretsView func(*v1beta1.Headscale) secretView
 )
 
-// lookAtEach reads by name, for which rights on those names are enough. There is one
-// Headscale at most.
+// lookAtEach reads by name, so that permissions for those names are enough. There is one Headscale
+// at most.
 func (c *cluster) lookAtEach(ctx context.Context, headscales []v1beta1.Headscale, _ string) (podsView, secretsView, error) {
 	var pod podView
 	var secret secretView

@@ -117,8 +117,8 @@ func (a *app) revealKey(ctx context.Context, args []string, format *output) erro
 	return err
 }
 
-// keyText is what every release's keys are written in: the characters of URL-safe base64,
-// and the dot of the older ones. Anything else could do things to a terminal or a script.
+// keyText matches the keys of every release: the characters of URL-safe base64, and the dot of
+// older keys. Anything else could be harmful to a terminal or a script.
 var keyText = regexp.MustCompile(`^[\w.-]+$`)
 
 // storedKey is the key that a Secret holds, if it is the one that the API Key Manager
@@ -183,7 +183,7 @@ func (s screen) timeLeft(key *keyReport, columns int, now time.Time) cell {
 	return s.spanLeft(left, key.lifetime, columns, as)
 }
 
-// spanLeft shows what is left of a lifetime, which is not positive where it is not known.
+// spanLeft shows the rest of a lifetime, which is zero or negative if it is not known.
 func (s screen) spanLeft(left, lifetime time.Duration, columns int, as style) cell {
 	if lifetime <= 0 {
 		return cell{span(left), as}

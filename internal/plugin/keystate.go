@@ -13,7 +13,7 @@ import (
 	"infrado.cloud/headscale-operator/internal/resources"
 )
 
-// Where what is known of a key is from.
+// Where the information about a key comes from.
 const (
 	sourceSecret = "Secret"
 	sourceStatus = "Status"
@@ -95,7 +95,7 @@ func describeKey(headscale *v1beta1.Headscale, secret secretView, now time.Time)
 	return report
 }
 
-// fill takes over the state of a key and what is known of it.
+// fill copies the state of a key and its details.
 func (k *keyReport) fill(key keystate.Key) {
 	k.State, k.Prefix, k.lifetime = key.State, oneLine(key.Prefix), key.Lifetime
 	k.CreatedAt, k.Expiration, k.NextRotation = apiTime(key.CreatedAt), apiTime(key.Expiration), apiTime(key.NextRotation)
@@ -112,8 +112,8 @@ func apiTime(t time.Time) *metav1.Time {
 	return &metav1.Time{Time: t}
 }
 
-// conflict says why the Secret that a Headscale names is not its own, as the operator
-// found; "" where it is, or where another name was given since.
+// conflict says why the Secret that a Headscale names is not its own, according to the operator; ""
+// if it is, or if the spec names another Secret since.
 func conflict(headscale *v1beta1.Headscale) string {
 	condition := meta.FindStatusCondition(headscale.Status.Conditions, v1beta1.ConditionAPIKeyReady)
 	status := headscale.Status.APIKey
@@ -131,9 +131,9 @@ func keyObserved(headscale *v1beta1.Headscale) bool {
 		meta.FindStatusCondition(headscale.Status.Conditions, v1beta1.ConditionAPIKeyReady) != nil
 }
 
-// otherOwner is the name of the other Headscale that owns a Secret, or "". A Secret that
-// one Headscale released and another manages now keeps its owner reference: the condition
-// Ready then tells that the operator found no conflict.
+// otherOwner is the name of the other Headscale that owns a Secret, or "". A Secret that one
+// Headscale released and another manages now keeps its owner reference: the condition Ready then
+// shows that the operator found no conflict.
 func otherOwner(headscale *v1beta1.Headscale, secret *metav1.PartialObjectMetadata) string {
 	if headscale.Spec.APIKey.Managed() && keyObserved(headscale) && meta.IsStatusConditionTrue(headscale.Status.Conditions, v1beta1.ConditionReady) {
 		return ""

@@ -189,7 +189,7 @@ func (t *tailnet) change(ctx context.Context, node *nodeReport, yes bool, plan f
 		if err := t.app.confirm(ctx, change.question); err != nil {
 			return "", err
 		}
-		// That took a person's time: what is done is decided anew, about the same node.
+		// Waiting for a person took time: the change is planned again, for the same node.
 		if node, err = t.again(ctx, node); err != nil {
 			return "", err
 		}
@@ -201,7 +201,7 @@ func (t *tailnet) change(ctx context.Context, node *nodeReport, yes bool, plan f
 	return change.done, err
 }
 
-// again is a node as it is now, if it is still the same.
+// again reads the current state of a node, if it is still the same node.
 func (t *tailnet) again(ctx context.Context, node *nodeReport) (*nodeReport, error) {
 	nodes, err := t.nodes(ctx)
 	if err != nil {

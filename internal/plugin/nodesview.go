@@ -23,7 +23,7 @@ type nodeReport struct {
 	// Name is unique in the tailnet, and Hostname is what the node calls itself.
 	Name     string `json:"name"`
 	Hostname string `json:"hostname"`
-	// User is to whom the node belongs; from 0.28 on to nobody where it has tags.
+	// User is the owner of the node; from 0.28 on, a node with tags has none.
 	User   string `json:"user,omitempty"`
 	UserID uint64 `json:"userId,omitempty"`
 	// Tags are those in force.

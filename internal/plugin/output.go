@@ -101,7 +101,7 @@ func (o *tableOutput) addTo(c *cobra.Command) {
 	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formatsOfTables, cobra.ShellCompDirectiveNoFileComp))
 }
 
-// list is several values for programs.
+// list is a list of values for programs.
 type list[T any] struct {
 	Items []T `json:"items"`
 }

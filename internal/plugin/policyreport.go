@@ -12,7 +12,8 @@ import (
 	"infrado.cloud/headscale-operator/internal/policy"
 )
 
-// policyReport is which policy a Headscale has, and which one its HeadscalePolicies make.
+// policyReport is the policy that a Headscale has, and the one that results from its
+// HeadscalePolicies.
 type policyReport struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
@@ -67,8 +68,9 @@ func describePolicies(hs *v1beta1.Headscale, policies []v1beta1.HeadscalePolicy,
 	return report
 }
 
-// join joins the HeadscalePolicies as the operator does; nil: nothing can be joined. One that cannot
-// be joined is left out, but where it is in force, nothing is sent without it.
+// join joins the HeadscalePolicies as the operator does; nil if they cannot be joined. A
+// HeadscalePolicy that cannot be joined is left out. If it is in force, the operator sends nothing
+// without it.
 func (r *policyReport) join(hs *v1beta1.Headscale, policies []v1beta1.HeadscalePolicy) *policy.Document {
 	var parts []policy.Part
 	for i := range policies {
@@ -96,7 +98,7 @@ func (r *policyReport) join(hs *v1beta1.Headscale, policies []v1beta1.HeadscaleP
 	return document
 }
 
-// describePart says how a HeadscalePolicy is.
+// describePart returns the state of a HeadscalePolicy.
 func describePart(object *v1beta1.HeadscalePolicy) policyPart {
 	part := policyPart{Name: object.Name, Order: object.EffectiveOrder(), AppliedAt: object.Status.AppliedAt}
 	ready := meta.FindStatusCondition(object.Status.Conditions, v1beta1.ConditionReady)

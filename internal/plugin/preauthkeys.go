@@ -12,8 +12,8 @@ import (
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
 
-// preAuthKeyReport is how a HeadscalePreAuthKey is. The key itself is in its Secret alone, which
-// is not read.
+// preAuthKeyReport is the state of a HeadscalePreAuthKey. The key itself is only in its Secret,
+// which is not read.
 type preAuthKeyReport struct {
 	objectReport
 	// User is the HeadscaleUser, or UserID the id of the user in Headscale; neither for a key of
@@ -60,7 +60,7 @@ Exits with status 3 if one of those that are shown is not ready.`,
 	})
 }
 
-// describePreAuthKey says how a HeadscalePreAuthKey is at some time.
+// describePreAuthKey returns the state of a HeadscalePreAuthKey at some time.
 func describePreAuthKey(key *v1beta1.HeadscalePreAuthKey, now time.Time) *preAuthKeyReport {
 	report := &preAuthKeyReport{
 		objectReport: describeObject(&key.ObjectMeta, key.Status.ObservedGeneration, key.Status.Conditions),
@@ -84,7 +84,7 @@ func (k *preAuthKeyReport) isOver(now time.Time) bool {
 	return k.Expiration != nil && !k.Expiration.After(now)
 }
 
-// owner is to whom nodes belong that register with the key.
+// owner is the owner of nodes that register with the key.
 func (k *preAuthKeyReport) owner() string {
 	if k.UserID != nil {
 		return fmt.Sprintf("id %d", *k.UserID)

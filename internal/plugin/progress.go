@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// progress reports how far a rotation is: a line for each stage, and on a terminal a last
-// line that is written over while something is waited for.
+// progress reports the progress of a rotation: a line for each stage, and on a terminal a last line
+// that is overwritten while waiting.
 type progress struct {
 	out    io.Writer
 	screen screen
@@ -18,7 +18,7 @@ type progress struct {
 // clearLine goes to the beginning of the line and clears it (ECMA-48).
 const clearLine = "\r\x1b[K"
 
-// begin says the first thing, and begins to count the time.
+// begin writes the first line, and starts the timer.
 func (p *progress) begin(text string) {
 	p.since = p.now()
 	p.say(text)
@@ -59,7 +59,7 @@ func (p *progress) waiting(at stage) {
 	_, _ = fmt.Fprint(p.out, clearLine+p.screen.paint(faint, p.screen.cut(line, max(p.screen.width-1, minWidth-1))))
 }
 
-// end clears the line that is written over.
+// end clears the line that is overwritten.
 func (p *progress) end() {
 	if p.screen.live {
 		_, _ = fmt.Fprint(p.out, clearLine)

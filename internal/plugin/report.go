@@ -19,14 +19,14 @@ import (
 // managerContainer is the container of the pod in which the API Key Manager runs.
 const managerContainer = resources.ContainerManager
 
-// statusReport is how a Headscale is.
+// statusReport is the state of a Headscale.
 type statusReport struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	// Version is the version of Headscale that is asked for.
 	Version string `json:"version"`
-	// Ready is whether Headscale runs as asked for and, if it is managed, the Secret
-	// holds a valid key.
+	// Ready is whether Headscale runs with the desired configuration and, if its key is managed,
+	// the Secret holds a valid key.
 	Ready bool `json:"ready"`
 	// Reason is why, as the condition Ready says it.
 	Reason string `json:"reason"`
@@ -38,7 +38,7 @@ type statusReport struct {
 	Key keyReport `json:"key"`
 	// Conditions are the conditions of the resource.
 	Conditions []metav1.Condition `json:"conditions"`
-	// Unread says what could not be read, for want of rights.
+	// Unread says what could not be read, because permissions are missing.
 	Unread []string `json:"unread,omitempty"`
 
 	podName      string
@@ -62,7 +62,7 @@ type containerReport struct {
 	// State is Running, or why the container waits or ended, as the kubelet says it.
 	State string `json:"state"`
 
-	// done says that it was an init container, and did what it had to.
+	// done says that it was an init container, and has completed.
 	done bool
 }
 
@@ -73,7 +73,7 @@ type podView struct {
 	forbidden bool
 }
 
-// describe says how a Headscale is at some time.
+// describe returns the state of a Headscale at some time.
 func describe(headscale *v1beta1.Headscale, pod podView, secret secretView, now time.Time) statusReport {
 	report := statusReport{
 		Namespace: headscale.Namespace, Name: headscale.Name, Version: headscale.Spec.Version,
@@ -104,11 +104,11 @@ func seen(headscale *v1beta1.Headscale) bool {
 	return headscale.Status.ObservedGeneration >= headscale.Generation
 }
 
-// whereOperator is how to see whether the operator runs.
+// whereOperator says how to check whether the operator runs.
 const whereOperator = "kubectl get pods -A -l app.kubernetes.io/name=headscale-operator shows whether it runs"
 
-// problem says in one line what is wrong with a Headscale, or "". What the operator says
-// comes first, unless it has not looked or the clock says more.
+// problem says in one line what is wrong with a Headscale, or "". The operator's conditions come
+// first, unless they are outdated or the time has changed the state since.
 func problem(headscale *v1beta1.Headscale, ready *metav1.Condition, key *keyReport) string {
 	switch {
 	case !headscale.DeletionTimestamp.IsZero():
@@ -133,7 +133,7 @@ func problem(headscale *v1beta1.Headscale, ready *metav1.Condition, key *keyRepo
 	return ""
 }
 
-// describePod says how a pod is, or nil where there is none.
+// describePod returns the state of a pod, or nil if there is none.
 func describePod(pod *corev1.Pod) *podReport {
 	if pod == nil {
 		return nil
@@ -159,7 +159,7 @@ func describePod(pod *corev1.Pod) *podReport {
 	return report
 }
 
-// describeContainer says how a container is.
+// describeContainer returns the state of a container.
 func describeContainer(status *corev1.ContainerStatus) containerReport {
 	return containerReport{Name: status.Name, Ready: status.Ready, Restarts: status.RestartCount, State: stateOf(&status.State)}
 }

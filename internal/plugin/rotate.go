@@ -25,7 +25,7 @@ const (
 	rotationDone = "Rotated"
 )
 
-// rotationReport is what became of a request for a new key.
+// rotationReport is the outcome of a request for a new key.
 type rotationReport struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
@@ -42,8 +42,8 @@ type rotationReport struct {
 	Expiration *metav1.Time `json:"expiration,omitempty"`
 	// OldValidUntil is when the old key is revoked, if that is yet to come.
 	OldValidUntil *metav1.Time `json:"oldValidUntil,omitempty"`
-	// OldRevoked is whether Headscale refuses the old key; left out where that is not
-	// known, for want of the right to read the Secret.
+	// OldRevoked is whether Headscale refuses the old key; omitted if that is not known, because
+	// the permission to read the Secret is missing.
 	OldRevoked *bool `json:"oldRevoked,omitempty"`
 }
 
@@ -130,7 +130,7 @@ func refuseRotation(headscale *v1beta1.Headscale) error {
 	}
 }
 
-// print says what became of a request, for people.
+// print prints the outcome of a request, for people.
 func (r *rotationReport) print(out io.Writer) error {
 	name := r.Namespace + "/" + r.Name
 	var err error
@@ -145,7 +145,7 @@ func (r *rotationReport) print(out io.Writer) error {
 	return err
 }
 
-// oldKeyOutcome says what became of the old key.
+// oldKeyOutcome says what happened to the old key.
 func (r *rotationReport) oldKeyOutcome() string {
 	switch {
 	case r.OldValidUntil != nil:

@@ -8,7 +8,7 @@ import (
 	"infrado.cloud/headscale-operator/internal/keystate"
 )
 
-// stage is how far a request for a new key has come.
+// stage is the progress of a request for a new key.
 type stage int
 
 // The stages, in the order in which they are reached.
@@ -53,8 +53,8 @@ func prefixOf(headscale *v1beta1.Headscale, secret secretView) string {
 	}
 }
 
-// meant reports whether a value is this request, or a later one that took its place on the
-// Headscale: the key that comes for that one is as new.
+// meant reports whether a value is this request, or a later one that replaced it on the Headscale:
+// the key for a later request is new, too.
 func (r *rotation) meant(headscale *v1beta1.Headscale, value string) bool {
 	return value != "" && (value == r.request || value == headscale.Annotations[v1beta1.AnnotationRotateRequestedAt])
 }
@@ -94,7 +94,7 @@ func (r *rotation) stageByStatus(headscale *v1beta1.Headscale) stage {
 	}
 }
 
-// retiring is the note of the Secret that the old key is not revoked yet, or nil.
+// retiring is the Secret's entry for the old key while it is not revoked yet, or nil.
 func (r *rotation) retiring(secret secretView) *retiringKey {
 	if secret.metadata == nil {
 		return nil

@@ -21,7 +21,7 @@ type screen struct {
 	unicode bool
 	// colour is whether escape sequences for colours can be shown.
 	colour bool
-	// live is whether a line can be written over.
+	// live is whether a line can be overwritten.
 	live bool
 }
 
@@ -76,7 +76,7 @@ func (s screen) paint(as style, text string) string {
 	return "\x1b[" + string(as) + "m" + text + "\x1b[0m"
 }
 
-// inASCII replaces what the operator's sentences are written with beyond ASCII.
+// inASCII replaces the characters of the operator's messages that are not ASCII.
 var inASCII = strings.NewReplacer("…", "...", "“", `"`, "”", `"`, "‘", "'", "’", "'", "–", "-", "—", "-")
 
 // text is a text with what can be shown.

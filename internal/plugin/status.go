@@ -41,7 +41,7 @@ Exits with status 3 if one of those that are shown is not ready.`,
 	return command
 }
 
-// status shows how Headscales are.
+// status shows the state of Headscales.
 func (a *app) status(ctx context.Context, args []string, all bool, format *output) error {
 	c, err := a.cluster()
 	if err != nil {
@@ -88,7 +88,7 @@ func (c *cluster) read(ctx context.Context, args []string, all bool) ([]v1beta1.
 	return headscales, namespace, err
 }
 
-// showReports prints how Headscales are: one in full, several in a table.
+// showReports prints the state of Headscales: one in full, several in a table.
 func (a *app) showReports(reports []statusReport, named, all bool, namespace string, format *output) error {
 	out := a.Streams.Out
 	switch {

@@ -16,7 +16,7 @@ const (
 	barOfMany = 10
 )
 
-// showOne prints how a Headscale is in full.
+// showOne prints the state of a Headscale in full.
 func (s screen) showOne(out io.Writer, report *statusReport, now time.Time) {
 	state := cellOfState(report.Ready, report.Reason, report.Problem)
 	all := []field{
@@ -73,7 +73,7 @@ func cellOfState(ready bool, reason, problem string) cell {
 	}
 }
 
-// podLine says how a pod is in a line.
+// podLine describes a pod in one line.
 func podLine(report *statusReport, now time.Time) string {
 	pod := report.Pod
 	switch {
@@ -101,7 +101,7 @@ func podLine(report *statusReport, now time.Time) string {
 		span(now.Sub(pod.CreatedAt.Time)), ready, all, restarts, trouble)
 }
 
-// showMany prints how several Headscales are in a table.
+// showMany prints the state of several Headscales in a table.
 func (s screen) showMany(out io.Writer, reports []statusReport, all bool, now time.Time) {
 	columns := []string{"NAME", "VERSION", "STATE", "KEY", "LEFT", "ROTATION", "PROBLEM"}
 	if all {
@@ -127,7 +127,7 @@ func (s screen) showMany(out io.Writer, reports []statusReport, all bool, now ti
 	s.table(out, rows)
 }
 
-// orDash is a text, or "-" in the place of none.
+// orDash is a text, or "-" if it is empty.
 func orDash(text string) string {
 	if text == "" {
 		return "-"
@@ -135,7 +135,7 @@ func orDash(text string) string {
 	return text
 }
 
-// until says how long it is to a time, or since.
+// until says how long it is until a time, or how long ago it was.
 func until(t, now time.Time) string {
 	if d := t.Sub(now); d >= 0 {
 		return "in " + span(d)

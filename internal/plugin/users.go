@@ -19,7 +19,7 @@ type userReport struct {
 	UserID   uint64 `json:"userId,omitempty"`
 	// CreatedAt is when the user was created in Headscale.
 	CreatedAt *metav1.Time `json:"createdAt,omitempty"`
-	// OnDeletion is what becomes of the user when the HeadscaleUser is deleted: Delete or Retain.
+	// OnDeletion is what happens to the user when the HeadscaleUser is deleted: Delete or Retain.
 	OnDeletion v1beta1.DeletionPolicy `json:"onDeletion"`
 }
 
@@ -44,7 +44,7 @@ Exits with status 3 if one of those that are shown is not ready.`,
 	})
 }
 
-// describeUser says how a HeadscaleUser is.
+// describeUser returns the state of a HeadscaleUser.
 func describeUser(user *v1beta1.HeadscaleUser, _ time.Time) *userReport {
 	report := &userReport{
 		objectReport: describeObject(&user.ObjectMeta, user.Status.ObservedGeneration, user.Status.Conditions),

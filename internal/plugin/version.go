@@ -16,7 +16,7 @@ type versionReport struct {
 	Platform string `json:"platform"`
 }
 
-// versionCommand is kubectl headscale version. It asks no cluster.
+// versionCommand is kubectl headscale version. It does not connect to a cluster.
 func (a *app) versionCommand() *cobra.Command {
 	var format output
 	command := &cobra.Command{

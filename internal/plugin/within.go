@@ -18,14 +18,14 @@ import (
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
 
-// objectReport is how an object is that exists within a Headscale, such as a HeadscaleUser.
+// objectReport is the state of an object that exists within a Headscale, such as a HeadscaleUser.
 type objectReport struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	// Headscale and HeadscaleNamespace name the Headscale that it refers to.
 	Headscale          string `json:"headscale"`
 	HeadscaleNamespace string `json:"headscaleNamespace"`
-	// Ready is whether the condition Ready is true of the present spec.
+	// Ready is whether the condition Ready is true for the current spec.
 	Ready bool `json:"ready"`
 	// Reason is why, as the condition says it; "" where the operator has not seen the object.
 	Reason string `json:"reason"`
@@ -46,7 +46,7 @@ func (o *objectReport) where() string {
 	return o.HeadscaleNamespace + "/" + o.Headscale
 }
 
-// describeObject says how an object is, by its conditions and by the generation that they are about.
+// describeObject returns the state of an object, by its conditions and their generation.
 func describeObject(object *metav1.ObjectMeta, observed int64, conditions []metav1.Condition) objectReport {
 	report := objectReport{Namespace: object.Namespace, Name: object.Name, Conditions: append([]metav1.Condition{}, conditions...)}
 	ready := meta.FindStatusCondition(conditions, v1beta1.ConditionReady)
@@ -77,8 +77,8 @@ func objectProblem(object *metav1.ObjectMeta, ready *metav1.Condition, isSeen bo
 	return oneLine(warning)
 }
 
-// shown is a report on one object: in full, as a row of a table without the name, and what a wide
-// table has besides.
+// shown is a report on one object: in full, as a row of a table without the name, and with the
+// additional columns of a wide table.
 type shown interface {
 	object() *objectReport
 	fields(s screen, now time.Time) []field
@@ -201,8 +201,8 @@ func getWithin[T any, R shown](ctx context.Context, c *cluster, w *within[T, R],
 	return err
 }
 
-// showWithin prints how objects of a kind are: one in full, several in a table. One that is not
-// ready is an error without words.
+// showWithin prints the state of objects of a kind: one in full, several in a table. If one is not
+// ready, it returns an error without a message.
 func (a *app) showWithin(kind string, columns []string, named bool, namespace string, format *tableOutput, reports []shown) error {
 	out, s := a.Streams.Out, newScreen(a.Streams.Out, a.Getenv)
 	switch {
@@ -229,7 +229,7 @@ func (a *app) showWithin(kind string, columns []string, named bool, namespace st
 	return nil
 }
 
-// showObject prints how an object is in full.
+// showObject prints the state of an object in full.
 func (s screen) showObject(out io.Writer, kind string, report shown, now time.Time) {
 	object := report.object()
 	state := cellOfState(object.Ready, object.Reason, object.Problem)
@@ -241,7 +241,7 @@ func (s screen) showObject(out io.Writer, kind string, report shown, now time.Ti
 	s.conditions(out, object.Conditions, now)
 }
 
-// showObjects prints how several objects are in a table.
+// showObjects prints the state of several objects in a table.
 func (s screen) showObjects(out io.Writer, columns []string, reports []shown, all, wide bool, now time.Time) {
 	names := append(append([]string{"NAME", "HEADSCALE"}, columns...), "STATE", "PROBLEM")
 	if all {

@@ -1,5 +1,5 @@
-// Package plugintest stands in for the kubelet of a node, of which the API server asks what a plugin of
-// kubectl asks for. Only tests import it.
+// Package plugintest emulates the kubelet of a node, to which the API server forwards the requests
+// of a kubectl plugin. Only tests import it.
 package plugintest
 
 import (
