@@ -54,14 +54,11 @@ func (r *Reconciler) checkMark(ctx context.Context, s *scope) error {
 	if own.ID == 0 || s.done.adopted || hasRecorded(s.user, &own) {
 		return nil
 	}
-	live := &v1beta1.HeadscaleUser{}
-	if err := r.Live.Get(ctx, keyOf(s.user), live); err != nil {
-		return goneIsOutdated(err, "reading the HeadscaleUser to see whether a user is its own")
-	}
-	if live.UID != s.user.UID || !hasRecorded(live, &own) && markOf(live) != markOf(s.user) {
+	live, err := r.readLive(ctx, s, "see whether a user is its own")
+	if err == nil && !hasRecorded(live, &own) && markOf(live) != markOf(s.user) {
 		return errOutdated
 	}
-	return nil
+	return err
 }
 
 // checkNone asks the API server whether an object that is released because it has no user still has none. A cache
@@ -70,14 +67,11 @@ func (r *Reconciler) checkNone(ctx context.Context, s *scope) error {
 	if s.done.action != release || s.done.user.ID != 0 || s.user.Retained() {
 		return nil
 	}
-	live := &v1beta1.HeadscaleUser{}
-	if err := r.Live.Get(ctx, keyOf(s.user), live); err != nil {
-		return goneIsOutdated(err, "reading the HeadscaleUser to see whether it has a user")
-	}
-	if live.UID != s.user.UID || live.Status.UserID != s.user.Status.UserID || markOf(live) != markOf(s.user) {
+	live, err := r.readLive(ctx, s, "see whether it has a user")
+	if err == nil && (live.Status.UserID != s.user.Status.UserID || markOf(live) != markOf(s.user)) {
 		return errOutdated
 	}
-	return nil
+	return err
 }
 
 // forgetCreation takes back what noteCreation noted: there is no user.
@@ -131,12 +125,9 @@ func (r *Reconciler) patchMetadata(ctx context.Context, s *scope, change func(*v
 // changeMetadata is patchMetadata that fails with errOutdated where the object is gone, or another
 // has its name, and with the error of change.
 func (r *Reconciler) changeMetadata(ctx context.Context, s *scope, change func(*v1beta1.HeadscaleUser) error) error {
-	live := &v1beta1.HeadscaleUser{}
-	if err := r.Live.Get(ctx, keyOf(s.user), live); err != nil {
-		return goneIsOutdated(err, "reading the HeadscaleUser to change it")
-	}
-	if live.UID != s.user.UID {
-		return errOutdated
+	live, err := r.readLive(ctx, s, "change it")
+	if err != nil {
+		return err
 	}
 	changed := live.DeepCopy()
 	if err := change(changed); err != nil || equality.Semantic.DeepEqual(live.ObjectMeta, changed.ObjectMeta) {
@@ -144,6 +135,19 @@ func (r *Reconciler) changeMetadata(ctx context.Context, s *scope, change func(*
 	}
 	patch := client.MergeFromWithOptions(live, client.MergeFromWithOptimisticLock{})
 	return goneIsOutdated(r.Client.Patch(ctx, changed, patch, client.FieldOwner(fieldManager)), "changing the HeadscaleUser")
+}
+
+// readLive reads the object from the API server. It fails with errOutdated where the object is gone, or another has its
+// name.
+func (r *Reconciler) readLive(ctx context.Context, s *scope, purpose string) (*v1beta1.HeadscaleUser, error) {
+	live := &v1beta1.HeadscaleUser{}
+	if err := r.Live.Get(ctx, keyOf(s.user), live); err != nil {
+		return nil, goneIsOutdated(err, "reading the HeadscaleUser to "+purpose)
+	}
+	if live.UID != s.user.UID {
+		return nil, errOutdated
+	}
+	return live, nil
 }
 
 // goneIsOutdated adds what was tried to an error. That the object is gone is errOutdated.

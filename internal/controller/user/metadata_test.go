@@ -58,6 +58,14 @@ func TestNoteCreation(t *testing.T) {
 	}
 }
 
+// expectOutdated checks that an error is errOutdated, or that there is none.
+func expectOutdated(t *testing.T, err error, outdated bool) {
+	t.Helper()
+	g := NewWithT(t)
+	g.Expect(isOutdated(err)).To(Equal(outdated), "%v", err)
+	g.Expect(err != nil).To(Equal(outdated))
+}
+
 // TestCheckMark has no user taken for the object's own by a mark that only the cache still has.
 func TestCheckMark(t *testing.T) {
 	another := func(user *v1beta1.HeadscaleUser) { user.UID = "another" }
@@ -77,11 +85,8 @@ func TestCheckMark(t *testing.T) {
 		"no user":                      {object("bob"), nil, decision{action: create}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := NewWithT(t)
 			r := &Reconciler{Live: liveUser{user: test.live}}
-			err := r.checkMark(t.Context(), &scope{user: test.cached, done: test.done})
-			g.Expect(isOutdated(err)).To(Equal(test.outdated), "%v", err)
-			g.Expect(err != nil).To(Equal(test.outdated))
+			expectOutdated(t, r.checkMark(t.Context(), &scope{user: test.cached, done: test.done}), test.outdated)
 		})
 	}
 }
@@ -107,11 +112,8 @@ func TestCheckNone(t *testing.T) {
 		"something else is done":             {object("bob"), nil, decision{action: create}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := NewWithT(t)
 			r := &Reconciler{Live: liveUser{user: test.live}}
-			err := r.checkNone(t.Context(), &scope{user: test.cached, done: test.done})
-			g.Expect(isOutdated(err)).To(Equal(test.outdated), "%v", err)
-			g.Expect(err != nil).To(Equal(test.outdated))
+			expectOutdated(t, r.checkNone(t.Context(), &scope{user: test.cached, done: test.done}), test.outdated)
 		})
 	}
 }
