@@ -77,16 +77,16 @@ func newBackupWatcher(ctx context.Context, now func() time.Time) *backupWatcher 
 	}
 }
 
-// about returns what is known of the Litestream in a pod, which is asked from now on. said is the
-// condition that the Headscale has, and syncInterval how long Litestream waits between two files.
-func (w *backupWatcher) about(headscale client.ObjectKey, pod *corev1.Pod, said *metav1.Condition, syncInterval time.Duration) backupTrack {
+// about returns what is known of the Litestream in the pod of a Headscale, which is asked from now on.
+func (w *backupWatcher) about(headscale *v1beta1.Headscale, pod *corev1.Pod) backupTrack {
 	if w == nil {
 		return backupTrack{}
 	}
 	w.lock.Lock()
 	defer w.lock.Unlock()
 	url := "http://" + net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(resources.BackupPort)) + "/metrics"
-	known := w.watched[headscale]
+	key := client.ObjectKeyFromObject(headscale)
+	known := w.watched[key]
 	if known != nil && known.pod == pod.UID && known.url == url {
 		return known.track
 	}
@@ -94,14 +94,15 @@ func (w *backupWatcher) about(headscale client.ObjectKey, pod *corev1.Pod, said 
 		known.cancel()
 	}
 	watched := &watchedBackup{pod: pod.UID, url: url}
+	said := meta.FindStatusCondition(headscale.Status.Conditions, v1beta1.ConditionBackedUp)
 	if known == nil && said != nil && said.Reason == v1beta1.ReasonNotReplicating {
 		watched.track = doubt(said.LastTransitionTime.Time)
 	}
-	watched.track.syncInterval = syncInterval
+	watched.track.syncInterval = syncIntervalOf(headscale)
 	var ctx context.Context
 	ctx, watched.cancel = context.WithCancel(w.ctx)
-	w.watched[headscale] = watched
-	go w.watch(ctx, headscale, watched)
+	w.watched[key] = watched
+	go w.watch(ctx, key, watched)
 	return watched.track
 }
 
@@ -204,13 +205,11 @@ func (w *backupWatcher) ask(ctx context.Context, url string) (reading backupRead
 
 // observeBackup asks the Litestream of a pod that runs one how the replication is.
 func (r *Reconciler) observeBackup(s scope, o *observed) {
-	key := client.ObjectKeyFromObject(s.headscale)
 	if o.pod == nil || o.pod.Status.PodIP == "" || !o.pod.DeletionTimestamp.IsZero() || !litestreamRuns(o.pod) {
-		r.backups.forget(key)
+		r.backups.forget(client.ObjectKeyFromObject(s.headscale))
 		return
 	}
-	said := meta.FindStatusCondition(s.headscale.Status.Conditions, v1beta1.ConditionBackedUp)
-	o.replication = r.backups.about(key, o.pod, said, syncIntervalOf(s.headscale))
+	o.replication = r.backups.about(s.headscale, o.pod)
 }
 
 // syncIntervalOf is how long Litestream waits between two files; zero: not longer than it does by default.
@@ -313,10 +312,9 @@ func withVerification(condition *metav1.Condition, last *v1beta1.BackupVerificat
 			"The last verification of the backup failed: %s. It is tried again; do not delete the volume, nor an older backup", last.Message)}
 	case last.Outcome == v1beta1.VerificationFailed && condition.Reason == v1beta1.ReasonNotReplicating:
 		condition.Message += ". The last verification of the backup failed, too: " + last.Message
-	case last.Outcome == v1beta1.VerificationPassed && condition.Reason == v1beta1.ReasonNotReplicating:
-		if !failed.IsZero() && last.VerifiedAt != nil && last.VerifiedAt.After(failed) {
-			condition.Message += fmt.Sprintf(". At %s the storage could be read, so it is full, or these credentials may not write", text(last.VerifiedAt.Time))
-		}
+	case last.Outcome == v1beta1.VerificationPassed && condition.Reason == v1beta1.ReasonNotReplicating && !failed.IsZero() &&
+		last.VerifiedAt != nil && last.VerifiedAt.After(failed):
+		condition.Message += fmt.Sprintf(". At %s the storage could be read, so it is full, or these credentials may not write", text(last.VerifiedAt.Time))
 	case last.Outcome == v1beta1.VerificationPassed && condition.Reason == v1beta1.ReasonNotMeasured:
 		return &metav1.Condition{Status: metav1.ConditionTrue, Reason: v1beta1.ReasonVerified, Message: fmt.Sprintf(
 			"The backup was restored and checked at %s. %s", text(last.EndedAt.Time), condition.Message)}
