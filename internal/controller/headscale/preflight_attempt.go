@@ -50,11 +50,11 @@ func judgeAttempt(job *batchv1.Job, pod *corev1.Pod, failedCreate string, now ti
 	case litestream != nil && litestream.State.Terminated != nil && litestream.State.Terminated.ExitCode != 0:
 		return judgeLitestream(litestream.State.Terminated)
 	case litestream != nil && litestream.State.Waiting != nil && cannotStart(litestream.State.Waiting.Reason):
-		return judgeWaiting(litestream, "Litestream's image", litestreamsContainer)
+		return ofLitestream.judgeWaiting(litestream)
 	case container != nil && container.State.Terminated != nil:
 		return judgeEnd(container.State.Terminated)
 	case container != nil && container.State.Waiting != nil && cannotStart(container.State.Waiting.Reason):
-		return judgeWaiting(container, "image", itsContainer)
+		return ofHeadscale.judgeWaiting(container)
 	case ended != "":
 		return attemptResult{outcome: v1beta1.PreflightUnknown, message: ended + whyPending(pod)}
 	default:
@@ -99,38 +99,53 @@ func cannotStart(reason string) bool {
 	return slices.Contains(imageReasons, reason) || slices.Contains(startReasons, reason)
 }
 
-// The containers of Headscale and of Litestream in the sentences about an attempt.
-const itsContainer, litestreamsContainer = "its container", "Litestream's container"
+// program is one that a preflight runs, in the sentences about an attempt: its name, its container and its image, and the
+// field with the limit of its memory.
+type program struct{ name, container, image, limits string }
 
-// judgeWaiting returns the result for a container that cannot be started, by the names that it and
-// its image have in the sentence.
-func judgeWaiting(container *corev1.ContainerStatus, image, subject string) attemptResult {
+var (
+	ofHeadscale  = program{"it", "its container", "image", "spec.pod.resources.limits"}
+	ofLitestream = program{"Litestream", "Litestream's container", "Litestream's image", "spec.pod.backup_resources.limits"}
+)
+
+// judgeWaiting returns the result for a container that cannot be started.
+func (p program) judgeWaiting(container *corev1.ContainerStatus) attemptResult {
 	waiting := container.State.Waiting
-	refused := cannotBeStarted(subject, waiting.Reason, waiting.Message)
+	refused := p.cannotBeStarted(waiting.Reason, waiting.Message)
 	if slices.Contains(imageReasons, waiting.Reason) {
 		refused.reason = v1beta1.ReasonImagePullFailed
-		refused.message = fmt.Sprintf("failed to pull %s %s: %s", image, container.Image, said(waiting.Reason, waiting.Message))
+		refused.message = fmt.Sprintf("failed to pull %s %s: %s", p.image, container.Image, said(waiting.Reason, waiting.Message))
 	}
 	return refused
 }
 
 // cannotBeStarted refuses a container whose program did not run, by the words of the kubelet.
-func cannotBeStarted(subject, reason, message string) attemptResult {
-	return attemptResult{outcome: v1beta1.PreflightRefused, reason: v1beta1.ReasonCannotStart, message: subject + " cannot be started: " + said(reason, message)}
+func (p program) cannotBeStarted(reason, message string) attemptResult {
+	return attemptResult{outcome: v1beta1.PreflightRefused, reason: v1beta1.ReasonCannotStart, message: p.container + " cannot be started: " + said(reason, message)}
+}
+
+// refuse returns the result for a program that exited, whose last words are known. It reports whether these are why.
+func (p program) refuse(end *corev1.ContainerStateTerminated, words string) (refused attemptResult, bySelf bool) {
+	refused = attemptResult{outcome: v1beta1.PreflightRefused, reason: v1beta1.ReasonInvalidConfig, message: words}
+	switch {
+	case slices.Contains(neverRan, end.Reason):
+		return p.cannotBeStarted(end.Reason, redact.Line(redact.Secrets(end.Message), maxQuote)), false
+	case end.Reason == "OOMKilled":
+		refused.message = p.name + " was killed because it used more memory than its limit allows: raise " + p.limits
+	case words == "":
+		refused.message = fmt.Sprintf("%s exited with code %d and printed nothing", p.name, end.ExitCode)
+	default:
+		bySelf = true
+	}
+	return refused, bySelf
 }
 
 // judgeLitestream returns the result for a Litestream that could not read its config. It has asked
 // nobody, so its word is final.
 func judgeLitestream(end *corev1.ContainerStateTerminated) attemptResult {
-	words := litestreamWords(redact.LastWords(end.Message))
-	refused := attemptResult{outcome: v1beta1.PreflightRefused, reason: v1beta1.ReasonInvalidConfig, message: "Litestream refuses spec.backup: " + words}
-	switch {
-	case slices.Contains(neverRan, end.Reason):
-		return cannotBeStarted(litestreamsContainer, end.Reason, redact.Line(redact.Secrets(end.Message), maxQuote))
-	case end.Reason == "OOMKilled":
-		refused.message = "Litestream was killed because it used more memory than its limit allows: raise spec.pod.backup_resources.limits"
-	case words == "":
-		refused.message = fmt.Sprintf("Litestream exited with code %d and printed nothing", end.ExitCode)
+	refused, bySelf := ofLitestream.refuse(end, litestreamWords(redact.LastWords(end.Message)))
+	if bySelf {
+		refused.message = "Litestream refuses spec.backup: " + refused.message
 	}
 	return refused
 }
@@ -153,15 +168,8 @@ func judgeEnd(end *corev1.ContainerStateTerminated) attemptResult {
 	if strings.Contains(words, "DERPMap is empty") {
 		decisive += "\n" + strings.Join(ofDERPMap.FindAllString(end.Message, -1), "\n")
 	}
-	refused := attemptResult{outcome: v1beta1.PreflightRefused, reason: v1beta1.ReasonInvalidConfig, message: words}
-	switch {
-	case slices.Contains(neverRan, end.Reason):
-		return cannotBeStarted(itsContainer, end.Reason, redact.Line(redact.Secrets(end.Message), maxQuote))
-	case end.Reason == "OOMKilled":
-		refused.message = "it was killed because it used more memory than its limit allows: raise spec.pod.resources.limits"
-	case words == "":
-		refused.message = fmt.Sprintf("it exited with code %d and printed nothing", end.ExitCode)
-	case !strings.Contains(decisive, unknownHost) && unreachable.MatchString(decisive):
+	refused, bySelf := ofHeadscale.refuse(end, words)
+	if bySelf && !strings.Contains(decisive, unknownHost) && unreachable.MatchString(decisive) {
 		return attemptResult{outcome: v1beta1.PreflightUnknown, message: words}
 	}
 	return refused

@@ -32,45 +32,66 @@ func attemptJob(digest string, attempt int, age time.Duration) *batchv1.Job {
 	}}
 }
 
+// attemptPod is the pod of an attempt, whose Headscale is in a state.
+func attemptPod(state corev1.ContainerState, change ...func(*corev1.Pod)) *corev1.Pod {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "hs-preflight-x"}}
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: resources.ContainerHeadscale, Image: "headscale/headscale:v9", State: state}}
+	for _, apply := range change {
+		apply(pod)
+	}
+	return pod
+}
+
+// attemptEnded is a container that has failed with these last words.
+func attemptEnded(message string) corev1.ContainerState {
+	return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1, Reason: "Error", Message: message}}
+}
+
+// attemptWaits is a container that waits for this reason.
+func attemptWaits(reason string) corev1.ContainerState {
+	return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: "because"}}
+}
+
+// attemptFailed has a Job have failed.
+func attemptFailed(job *batchv1.Job) {
+	job.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobFailed, Status: corev1.ConditionTrue, Reason: "DeadlineExceeded", Message: "Job was active too long"}}
+}
+
+// attemptCase is an attempt, and what follows from it.
+type attemptCase struct {
+	pod     *corev1.Pod
+	job     func(*batchv1.Job)
+	age     time.Duration
+	events  string
+	outcome v1beta1.PreflightOutcome
+	reason  string
+	message string
+}
+
+// judgeAttempts checks what follows from attempts.
+func judgeAttempts(t *testing.T, cases map[string]attemptCase) {
+	t.Helper()
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			job := attemptJob("a", 1, test.age)
+			if test.job != nil {
+				test.job(job)
+			}
+			got := judgeAttempt(job, test.pod, test.events, preflightBegan)
+			g.Expect(got.outcome).To(Equal(test.outcome), got.message)
+			g.Expect(got.reason).To(Equal(test.reason))
+			g.Expect(got.message).To(And(ContainSubstring(test.message), Not(ContainSubstring("topsecret"))))
+		})
+	}
+}
+
 func TestJudgeAttempt(t *testing.T) {
-	pod := func(state corev1.ContainerState, change ...func(*corev1.Pod)) *corev1.Pod {
-		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "hs-preflight-x"}}
-		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: resources.ContainerHeadscale, Image: "headscale/headscale:v9", State: state}}
-		for _, apply := range change {
-			apply(pod)
-		}
-		return pod
-	}
-	ended := func(message string) corev1.ContainerState {
-		return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1, Reason: "Error", Message: message}}
-	}
-	waits := func(reason string) corev1.ContainerState {
-		return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: "because"}}
-	}
+	pod, ended, waits, failed := attemptPod, attemptEnded, attemptWaits, attemptFailed
 	runs := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
-	// litestream is a pod whose Headscale waits for Litestream.
-	litestream := func(state corev1.ContainerState, change ...func(*corev1.Pod)) *corev1.Pod {
-		pod := pod(waits(reasonInitializing), change...)
-		pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: resources.ContainerBackup, Image: "litestream/litestream:9", State: state}}
-		return pod
-	}
-	litestreamError := func(words string) corev1.ContainerState {
-		return ended(fmt.Sprintf("path  replica\ntime=2026-11-27T22:22:30.779Z level=ERROR msg=\"failed to run\" error=%q\n", words))
-	}
-	failed := func(job *batchv1.Job) {
-		job.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobFailed, Status: corev1.ConditionTrue, Reason: "DeadlineExceeded", Message: "Job was active too long"}}
-	}
 	oidc := `Error: initializing: creating new headscale: creating OIDC provider from issuer config: `
 	running, passed, refused, unknown := v1beta1.PreflightRunning, v1beta1.PreflightPassed, v1beta1.PreflightRefused, v1beta1.PreflightUnknown
-	for name, test := range map[string]struct {
-		pod     *corev1.Pod
-		job     func(*batchv1.Job)
-		age     time.Duration
-		events  string
-		outcome v1beta1.PreflightOutcome
-		reason  string
-		message string
-	}{
+	judgeAttempts(t, map[string]attemptCase{
 		"no pod yet":                               {outcome: running},
 		"no pod because of a quota":                {events: "exceeded quota: pods", outcome: unknown, message: "refuses to create its pod: exceeded quota"},
 		"no pod because of a quota, until the end": {job: failed, events: "exceeded quota: pods", outcome: unknown, message: "refuses to create its pod: exceeded quota"},
@@ -107,7 +128,23 @@ func TestJudgeAttempt(t *testing.T) {
 		"a DERP map that is bad, v0.26":   {pod: pod(ended("2026-11-26T19:12:30Z ERR Could not load DERP map from path error=\"open /d: no such file or directory\"\n2026-11-26T19:12:30Z FTL serve.go:29 > had to shut down. error=\"initial DERPMap is empty\"")), outcome: refused, reason: v1beta1.ReasonInvalidConfig},
 		"trouble that Headscale survived": {pod: pod(ended("2026-11-26T19:12:30Z WRN failed to set up OIDC provider error=\"connection refused\"\nError: bad key")), outcome: refused, reason: v1beta1.ReasonInvalidConfig, message: "Error: bad key"},
 		"a password in the words":         {pod: pod(ended("Error: postgres://u:topsecret@db/x?password=topsecret is bad")), outcome: refused, reason: v1beta1.ReasonInvalidConfig},
+	})
+}
 
+func TestJudgeAttemptOfLitestream(t *testing.T) {
+	ended, waits, failed := attemptEnded, attemptWaits, attemptFailed
+	runs := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	// litestream is a pod whose Headscale waits for Litestream.
+	litestream := func(state corev1.ContainerState, change ...func(*corev1.Pod)) *corev1.Pod {
+		pod := attemptPod(waits(reasonInitializing), change...)
+		pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: resources.ContainerBackup, Image: "litestream/litestream:9", State: state}}
+		return pod
+	}
+	litestreamError := func(words string) corev1.ContainerState {
+		return ended(fmt.Sprintf("path  replica\ntime=2026-11-27T22:22:30.779Z level=ERROR msg=\"failed to run\" error=%q\n", words))
+	}
+	running, passed, refused, unknown := v1beta1.PreflightRunning, v1beta1.PreflightPassed, v1beta1.PreflightRefused, v1beta1.PreflightUnknown
+	judgeAttempts(t, map[string]attemptCase{
 		"a config that Litestream refuses": {pod: litestream(litestreamError("yaml: unmarshal errors:\n  line 5: cannot unmarshal !!str `abc` into time.Duration")), outcome: refused, reason: v1beta1.ReasonInvalidConfig,
 			message: "Litestream refuses spec.backup: yaml: unmarshal errors: line 5: cannot unmarshal !!str `abc` into time.Duration"},
 		"a config that Litestream refuses, and the Job that failed": {pod: litestream(litestreamError("bucket required for s3 replica")), job: failed, outcome: refused, reason: v1beta1.ReasonInvalidConfig, message: "Litestream refuses spec.backup: bucket required for s3 replica"},
@@ -129,19 +166,7 @@ func TestJudgeAttempt(t *testing.T) {
 		"Litestream is killed by a drain": {pod: litestream(ended(""), func(p *corev1.Pod) {
 			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.DisruptionTarget, Status: "True"}}
 		}), outcome: unknown},
-	} {
-		t.Run(name, func(t *testing.T) {
-			g := NewWithT(t)
-			job := attemptJob("a", 1, test.age)
-			if test.job != nil {
-				test.job(job)
-			}
-			got := judgeAttempt(job, test.pod, test.events, preflightBegan)
-			g.Expect(got.outcome).To(Equal(test.outcome), got.message)
-			g.Expect(got.reason).To(Equal(test.reason))
-			g.Expect(got.message).To(And(ContainSubstring(test.message), Not(ContainSubstring("topsecret"))))
-		})
-	}
+	})
 }
 
 func TestDecidePreflight(t *testing.T) {
