@@ -8,6 +8,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"k8s.io/utils/ptr"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/apikey"
@@ -49,11 +50,9 @@ var _ = Describe("The database that each release writes", func() {
 				Expect(json.Unmarshal(raw, &report)).To(Succeed())
 				return report
 			}
-			two, none, three := int64(2), int64(0), int64(3)
-			rows := v1beta1.BackupRows{Users: &two, Nodes: &none, PreAuthKeys: &none, APIKeys: &three}
-			yes, no := true, false
-			Expect(examined(prefix)).To(Equal(v1beta1.BackupReport{Rows: rows, HasAPIKey: &yes}), version)
-			Expect(examined(prefix[:len(prefix)-1]+"~")).To(Equal(v1beta1.BackupReport{Rows: rows, HasAPIKey: &no}), version)
+			rows := v1beta1.BackupRows{Users: ptr.To[int64](2), Nodes: ptr.To[int64](0), PreAuthKeys: ptr.To[int64](0), APIKeys: ptr.To[int64](3)}
+			Expect(examined(prefix)).To(Equal(v1beta1.BackupReport{Rows: rows, HasAPIKey: ptr.To(true)}), version)
+			Expect(examined(prefix[:len(prefix)-1]+"~")).To(Equal(v1beta1.BackupReport{Rows: rows, HasAPIKey: ptr.To(false)}), version)
 		}
 	})
 })

@@ -101,7 +101,8 @@ func (p *pod) start(ctx context.Context) {
 	}()
 }
 
-// initialize runs the init containers in turn, each until it succeeds or, if it is restarted always, until end, and returns those that are next.
+// initialize runs the init containers in turn, each until it succeeds or, if it is restarted always, until end. It
+// returns the containers that are next: none where an init container has failed for good.
 func (p *pod) initialize(ctx, end context.Context, sidecars *sync.WaitGroup) []*container {
 	for i := range p.template.Spec.InitContainers {
 		template := &p.template.Spec.InitContainers[i]
