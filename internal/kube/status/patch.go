@@ -4,26 +4,59 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/util/cache"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/internal/kube/kubeapi"
 )
 
+const (
+	// maxWritten is of how many objects Patch knows which status it has written last. It is more than are written
+	// while a cache catches up.
+	maxWritten = 10_000
+	// writtenTTL is for how long it knows that. It is longer than a cache takes to catch up.
+	writtenTTL = time.Hour
+)
+
+// written has the resource version of each status that this process has written, by the object's UID, until the
+// cache has it.
+var written = cache.NewLRUExpireCache(maxWritten)
+
+// isStale reports whether an object of the cache is older than the status that was written last.
+func isStale(cached client.Object) bool {
+	version, known := written.Get(cached.GetUID())
+	if !known {
+		return false
+	}
+	order, err := resourceversion.CompareResourceVersion(cached.GetResourceVersion(), fmt.Sprint(version))
+	if err != nil || order < 0 {
+		return true
+	}
+	written.Remove(cached.GetUID())
+	return false
+}
+
 // Patch writes the status of an object if describe changes it. It compares with the cached object
-// first, and then, because the cache may be stale, with the live one. statusOf returns a pointer to
+// first, and then, because the cache may be stale, with the live one. What is known to be stale it does not
+// compare with: it may be as described while what was written since is not, and no event would
+// lead to another reconcile. statusOf returns a pointer to
 // the status. Only the status is compared and copied, and describe may read and change only the
 // status: a spec may be as large as a request. Patch returns what identifies the object with the
 // status before and after the change, and nil where nothing was to be written, or where the object
 // was deleted in the meantime.
 func Patch[O client.Object](ctx context.Context, live client.Reader, writer client.StatusClient, cached O, fieldManager string, statusOf func(O) any, describe func(O)) (before, after O, err error) {
 	var none O
-	if before, after, err = change(cached, statusOf, describe); err != nil {
-		return none, none, err
-	}
-	if equality.Semantic.DeepEqual(statusOf(before), statusOf(after)) {
-		return none, none, nil
+	if !isStale(cached) {
+		if before, after, err = change(cached, statusOf, describe); err != nil {
+			return none, none, err
+		}
+		if equality.Semantic.DeepEqual(statusOf(before), statusOf(after)) {
+			return none, none, nil
+		}
 	}
 	current, err := kubeapi.NewLike(cached)
 	if err != nil {
@@ -48,6 +81,7 @@ func Patch[O client.Object](ctx context.Context, live client.Reader, writer clie
 	if err := writer.Status().Patch(ctx, sent, client.MergeFrom(before), client.FieldOwner(fieldManager)); err != nil {
 		return none, none, wrapUnlessGone(err, "writing the status")
 	}
+	written.Add(cached.GetUID(), sent.GetResourceVersion(), writtenTTL)
 	return before, after, nil
 }
 
