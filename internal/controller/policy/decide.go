@@ -344,11 +344,17 @@ func (d *decision) decideDrift(f *facts, wanted *policy.Document) *decision {
 func corrections(policies []*v1beta1.HeadscalePolicy, now time.Time) int32 {
 	var most int32
 	for _, object := range policies {
-		if at := object.Status.CorrectedAt; at != nil && now.Sub(at.Time) < rowEnds {
-			most = max(most, object.Status.Corrections)
-		}
+		most = max(most, correctionsOf(&object.Status, now))
 	}
 	return most
+}
+
+// correctionsOf is how many of them are counted at one object.
+func correctionsOf(reported *v1beta1.HeadscalePolicyStatus, now time.Time) int32 {
+	if at := reported.CorrectedAt; at == nil || now.Sub(at.Time) >= rowEnds {
+		return 0
+	}
+	return reported.Corrections
 }
 
 // blame reports a refusal: the objects that have changed since Headscale accepted a policy last, or

@@ -248,6 +248,17 @@ func TestACorrectionIsSaidOnce(t *testing.T) {
 	g.Expect(said).To(Equal([]string{"b"}))
 }
 
+// A correction counts although the cache does not have the one before it yet.
+func TestACorrectionCountsWhileTheCacheIsBehind(t *testing.T) {
+	g := NewWithT(t)
+	cached := object("a", 0, some, applied(some, some))
+	live := object("a", 0, some, applied(some, some), corrected(1, time.Second))
+	s := &scope{policies: []*v1beta1.HeadscalePolicy{cached}, now: noon, corrected: true}
+	s.done = decide(&facts{headscale: headscaleWith(`{"policy": {"mode": "database"}}`), policies: s.policies, inForce: byHand, now: noon})
+	describeApplied(&live.Status, s, cached)
+	g.Expect(live.Status.Corrections).To(Equal(int32(2)))
+}
+
 // Who changed what Headscale refuses is told its words; the others wait.
 func TestBlame(t *testing.T) {
 	g := NewWithT(t)
