@@ -369,10 +369,18 @@ func (d *decision) blame(refused *refusal) {
 	if len(changed) == 0 {
 		changed = d.joined
 	}
-	d.refuseAll(changed, refused.problem)
 	var names []string
 	for _, object := range changed {
 		names = append(names, object.Name)
+	}
+	for i, object := range changed {
+		d.problems[object.UID] = refused.problem
+		if others := slices.Delete(slices.Clone(names), i, i+1); len(others) > 0 && refused.problem.Because == v1beta1.ReasonRefused {
+			// Headscale does not say in which of them it found what it names.
+			shared := *refused.problem
+			shared.Message += fmt.Sprintf("; the words may be about HeadscalePolicy %s, joined with this one and not accepted yet either", named(others))
+			d.problems[object.UID] = &shared
+		}
 	}
 	d.refuseRest(d.joined, pending("Headscale refuses the policy with HeadscalePolicy %s as it is now; until that is mended, what is in force stays", named(names)))
 }

@@ -271,6 +271,17 @@ func TestBlame(t *testing.T) {
 	d.blame(&refusal{problem: problem(v1beta1.ReasonRefused, "words")})
 	g.Expect(d.problems["b"]).To(MatchError("words"))
 	g.Expect(d.problems["a"]).To(MatchError(ContainSubstring("with HeadscalePolicy b as it is now")))
+
+	// Where several have changed, the words may be about any of them.
+	d = decide(&facts{
+		headscale: headscaleWith(`{"policy": {"mode": "database"}}`), inForce: both, now: noon,
+		policies: []*v1beta1.HeadscalePolicy{object("a", 0, groupA), object("b", 0, some), object("c", 0, closed)},
+	})
+	d.blame(&refusal{problem: problem(v1beta1.ReasonRefused, "words")})
+	g.Expect(d.problems["a"]).To(MatchError("words; the words may be about HeadscalePolicy b, c, joined with this one and not accepted yet either"))
+	g.Expect(d.problems["c"]).To(MatchError(ContainSubstring("about HeadscalePolicy a, b, joined")))
+	d.blame(&refusal{problem: problem(v1beta1.ReasonTooLarge, "size")})
+	g.Expect(d.problems["a"]).To(MatchError("size"))
 }
 
 // While nothing is sent, a change by hand stays, and that is said.
