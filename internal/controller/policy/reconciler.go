@@ -230,25 +230,25 @@ func (r *Reconciler) apply(ctx context.Context, s *scope, f *facts) error {
 var errLate = status.Later(lateRetry, &instance.Problem{Because: v1beta1.ReasonReconcileFailed, Message: "The HeadscalePolicies have changed meanwhile; it is decided again"})
 
 // checkCurrent returns errLate where the cache is late. Else a change that another operator has just
-// applied would be taken for one by hand.
+// applied would be taken for one by hand, and so would one of this operator whose status the cache does not have yet.
 func (r *Reconciler) checkCurrent(ctx context.Context, s *scope) error {
 	live := &v1beta1.HeadscalePolicyList{}
 	if err := r.Live.List(ctx, live, client.InNamespace(s.key.Namespace)); err != nil {
 		return fmt.Errorf("listing HeadscalePolicies before a policy is sent: %w", err)
 	}
-	generations := map[types.UID]int64{}
+	versions := map[types.UID]string{}
 	for i := range live.Items {
 		if object := &live.Items[i]; keyOf(object) == s.key && object.DeletionTimestamp.IsZero() {
-			generations[object.UID] = object.Generation
+			versions[object.UID] = object.ResourceVersion
 		}
 	}
 	for _, object := range s.policies {
-		if generations[object.UID] != object.Generation {
+		if versions[object.UID] != object.ResourceVersion {
 			return errLate
 		}
-		delete(generations, object.UID)
+		delete(versions, object.UID)
 	}
-	if len(generations) > 0 {
+	if len(versions) > 0 {
 		return errLate
 	}
 	return nil
