@@ -220,7 +220,7 @@ const (
 const (
 	// EventPolicyApplied says that Headscale accepted a changed policy.
 	EventPolicyApplied = "PolicyApplied"
-	// EventPolicyCorrected says that a change of the policy by hand was put right.
+	// EventPolicyCorrected says that a change of the policy by hand was reverted.
 	EventPolicyCorrected = "PolicyCorrected"
 	// EventPolicyLeft says that the last HeadscalePolicy of a Headscale is gone, and that what is in force
 	// stays.

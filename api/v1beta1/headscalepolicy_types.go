@@ -11,7 +11,7 @@ import (
 // KindPolicy is the kind of a policy of a Headscale, or of a part of one.
 const KindPolicy = "HeadscalePolicy"
 
-// ConditionContested is true from the moment at which the operator stops putting right a policy that somebody else
+// ConditionContested is true from the moment at which the operator stops reverting a policy that somebody else
 // changes again and again, until Headscale has that of the HeadscalePolicies again.
 const ConditionContested = "Contested"
 
@@ -74,11 +74,11 @@ type HeadscalePolicyStatus struct {
 	// +kubebuilder:validation:MaxLength=64
 	SendingDigest string `json:"sendingDigest,omitempty"`
 
-	// How many changes by hand were put right in a row, each less than an hour after the one before.
+	// How many changes by hand were reverted in a row, each less than an hour after the one before.
 	// +optional
 	Corrections int32 `json:"corrections,omitempty"`
 
-	// When the last change by hand was put right.
+	// When the last change by hand was reverted.
 	// +optional
 	CorrectedAt *metav1.Time `json:"correctedAt,omitempty"`
 

@@ -30,7 +30,7 @@ func TestGoldenPolicy(t *testing.T) {
 		policyNamed("web", 200, web, v1beta1.ReasonReady, "Headscale has it in its policy, joined with 1 more"),
 		policyNamed("admins", 100, admins, v1beta1.ReasonReady, "Headscale has it in its policy, joined with 1 more"),
 	}
-	contested := []v1beta1.HeadscalePolicy{policyNamed("admins", 100, admins, v1beta1.ReasonContested, "Somebody else changes the policy again and again (now: acls, groups), and it is not put right any more")}
+	contested := []v1beta1.HeadscalePolicy{policyNamed("admins", 100, admins, v1beta1.ReasonContested, "Somebody else changes the policy again and again (now: acls, groups), and that is not reverted any more")}
 	unread := func(report *policyReport) *policyReport {
 		report.Unread = []string{"you are not allowed to read Secret headscale-api-key with the API key (get secrets), so that the policy in force is not known"}
 		return report

@@ -12,7 +12,7 @@ func SourceOf(name string) string { return "HeadscalePolicy " + name }
 
 // Header is the header of the policy that is joined from the HeadscalePolicies of a Headscale.
 func Header(namespace, name string) string {
-	return fmt.Sprintf("Written by the operator, from the HeadscalePolicies of Headscale %s/%s.\nChange those: a change of this text is put right.", namespace, name)
+	return fmt.Sprintf("Written by the operator, from the HeadscalePolicies of Headscale %s/%s.\nChange those: a change of this text is reverted.", namespace, name)
 }
 
 // Select returns the parts that can be joined, in the order that they have, and why the others

@@ -91,7 +91,7 @@ var _ = Describe("An upgrade of a Headscale with a policy", func() {
 		DeferCleanup(asks.Close)
 		_, err = asks.SetPolicy(ctx, `{"acls": []}`)
 		Expect(err).NotTo(HaveOccurred())
-		Eventually(hs.policyInForce).WithContext(ctx).WithArguments(ctx).Within(30*time.Second+slack).Should(ContainSubstring("tag:web"), "a change by hand is put right")
+		Eventually(hs.policyInForce).WithContext(ctx).WithArguments(ctx).Within(30*time.Second+slack).Should(ContainSubstring("tag:web"), "a change by hand is reverted")
 
 		apply(ctx, namespace, "apiVersion: headscale.infrado.cloud/v1beta1\nkind: HeadscalePreAuthKey\nmetadata: {name: db}\nspec: {headscaleRef: headscale, tags: ['tag:db']}\n")
 		warns := func(g Gomega) string {

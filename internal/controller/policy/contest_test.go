@@ -33,7 +33,7 @@ var _ = Describe("A policy that somebody else changes again and again", func() {
 		Expect(s.setCount()).To(Equal(sent))
 		Expect(s.inForce(ctx)(NewWithT(GinkgoT()))).To(Equal("{" + rules(3) + "}"))
 	}
-	// anHourPasses since the last change was put right.
+	// anHourPasses since the last change was reverted.
 	anHourPasses := func(ctx context.Context) {
 		GinkgoHelper()
 		base := get(ctx, namespace, "base")(NewWithT(GinkgoT()))

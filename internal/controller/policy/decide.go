@@ -19,9 +19,9 @@ import (
 )
 
 const (
-	// mostCorrections is how many changes by hand are put right in a row. The next one stays.
+	// mostCorrections is how many changes by hand are reverted in a row. The next one stays.
 	mostCorrections = 2
-	// rowEnds is how long after a change by hand was put right the next one begins another row.
+	// rowEnds is how long after a change by hand was reverted the next one begins another row.
 	rowEnds = time.Hour
 	// mostNamed is how many objects, places or sections a message names.
 	mostNamed = 10
@@ -207,7 +207,7 @@ func (d *decision) stay(f *facts) *decision {
 }
 
 // noteForeign notes that what is in force allows everything, or is something else than what Headscale accepted
-// last. It cannot be put right: that text is not kept, and what the objects say now cannot be sent.
+// last. It cannot be reverted: that text is not kept, and what the objects say now cannot be sent.
 func (d *decision) noteForeign(f *facts) {
 	if !policy.MayHaveRules(f.inForce) {
 		d.foreign = fmt.Sprintf("; what is in force now has no rules, and so allows everything, until a policy is accepted: mend this first. "+
@@ -322,7 +322,7 @@ func (d *decision) isDrift(f *facts, inForce *policy.Document) bool {
 	return len(d.sections) > 0 && accepted(d.digest)
 }
 
-// decideDrift puts right what somebody else has changed, unless that one does not give up. It does not give
+// decideDrift reverts what somebody else has changed, unless that one does not give up. It does not give
 // way to a policy that allows everything because it has no rules: nobody needs to have changed anything then,
 // such as where the database was lost.
 func (d *decision) decideDrift(f *facts, wanted *policy.Document) *decision {
@@ -334,13 +334,13 @@ func (d *decision) decideDrift(f *facts, wanted *policy.Document) *decision {
 		d.action = correct
 		return d
 	}
-	d.refuseAll(d.joined, problem(v1beta1.ReasonContested, "Somebody else changes the policy again and again (now: %s), and it is not put right any more; "+
+	d.refuseAll(d.joined, problem(v1beta1.ReasonContested, "Somebody else changes the policy again and again (now: %s), and that is not reverted any more; "+
 		"kubectl headscale policy %s -n %s shows the difference. Find out who does, with the log of Headscale; then change what a HeadscalePolicy says (a comment does not count), "+
 		"or set the policy by hand to what the HeadscalePolicies say", named(d.sections), f.headscale.Name, f.headscale.Namespace))
 	return d.stay(f)
 }
 
-// corrections is how many changes by hand were put right in a row.
+// corrections is how many changes by hand were reverted in a row.
 func corrections(policies []*v1beta1.HeadscalePolicy, now time.Time) int32 {
 	var most int32
 	for _, object := range policies {

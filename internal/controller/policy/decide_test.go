@@ -47,7 +47,7 @@ func applied(own, whole string) func(*v1beta1.HeadscalePolicy) {
 	}
 }
 
-// corrected is an object of which so many changes by hand were put right a time ago.
+// corrected is an object of which so many changes by hand were reverted a time ago.
 func corrected(times int32, ago time.Duration) func(*v1beta1.HeadscalePolicy) {
 	return func(p *v1beta1.HeadscalePolicy) {
 		at := metav1.NewTime(noon.Add(-ago))
@@ -109,14 +109,14 @@ func TestDecide(t *testing.T) {
 		"one that replaces what was set by hand":           {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some)}, inForce: byHand, action: apply, means: some},
 		"what is in force is left alone":                   {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some)}, inForce: some, action: keep},
 		"formatting is no difference":                      {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(some, some))}, inForce: "// x\n" + some + "\n", action: keep},
-		"a change by hand is put right":                    {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(some, some))}, inForce: byHand, action: correct, means: some},
-		"an empty policy by hand is put right":             {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(some, some))}, inForce: "", action: correct, means: some},
-		"nonsense in force is put right":                   {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(some, some))}, inForce: "x", action: correct, means: some},
-		"the second change by hand is put right":           {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(some, some), corrected(1, time.Minute))}, inForce: byHand, action: correct},
+		"a change by hand is reverted":                     {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(some, some))}, inForce: byHand, action: correct, means: some},
+		"an empty policy by hand is reverted":              {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(some, some))}, inForce: "", action: correct, means: some},
+		"nonsense in force is reverted":                    {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(some, some))}, inForce: "x", action: correct, means: some},
+		"the second change by hand is reverted":            {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(some, some), corrected(1, time.Minute))}, inForce: byHand, action: correct},
 		"the third change by hand is contested":            {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(some, some), corrected(2, time.Minute))}, inForce: byHand, action: keep, reasons: map[string]string{"a": v1beta1.ReasonContested}},
-		"an empty policy is put right a third time":        {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(some, some), corrected(2, time.Minute))}, inForce: "", action: correct, means: some},
-		"one without rules is put right a third time":      {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(some, some), corrected(2, time.Minute))}, inForce: groupA, action: correct, means: some},
-		"an empty policy is put right in a contest":        {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(some, some), corrected(2, time.Minute), isContested)}, inForce: "{}", action: correct, means: some},
+		"an empty policy is reverted a third time":         {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(some, some), corrected(2, time.Minute))}, inForce: "", action: correct, means: some},
+		"one without rules is reverted a third time":       {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(some, some), corrected(2, time.Minute))}, inForce: groupA, action: correct, means: some},
+		"an empty policy is reverted in a contest":         {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(some, some), corrected(2, time.Minute), isContested)}, inForce: "{}", action: correct, means: some},
 		"no rules give way to a third change by hand":      {policies: []*v1beta1.HeadscalePolicy{object("a", 0, groupA, applied(groupA, groupA), corrected(2, time.Minute))}, inForce: "{}", action: keep, reasons: map[string]string{"a": v1beta1.ReasonContested}},
 		"another row after an hour":                        {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(some, some), corrected(2, time.Hour))}, inForce: byHand, action: correct},
 		"contested it stays":                               {policies: []*v1beta1.HeadscalePolicy{object("a", 0, some, applied(some, some), corrected(2, time.Hour), isContested)}, inForce: byHand, action: keep, reasons: map[string]string{"a": v1beta1.ReasonContested}},
@@ -226,7 +226,7 @@ func TestAContestIsKeptInTheStatus(t *testing.T) {
 	g.Expect(status.ReasonOf(a.Status.Conditions, v1beta1.ConditionReady)).To(Equal(v1beta1.ReasonReady))
 }
 
-// That a change by hand was put right is said once, also where the first object is not joined.
+// That a change by hand was reverted is said once, also where the first object is not joined.
 func TestACorrectionIsSaidOnce(t *testing.T) {
 	g := NewWithT(t)
 	f := &facts{headscale: headscaleWith(`{"policy": {"mode": "database"}}`), inForce: byHand, now: noon, policies: []*v1beta1.HeadscalePolicy{
@@ -300,7 +300,7 @@ func TestAChangeByHandThatStaysIsNamed(t *testing.T) {
 		"not where it is with comments":     {[]*v1beta1.HeadscalePolicy{object("a", 0, some, applied(closed, closed))}, "// x\n" + closed, false},
 		"not where it may have been sent":   {[]*v1beta1.HeadscalePolicy{object("a", 0, some, applied(closed, closed), sendingOf(byHand))}, byHand, false},
 		"not where none ever was accepted":  {[]*v1beta1.HeadscalePolicy{object("a", 0, some)}, byHand, false},
-		"not where it is put right":         {[]*v1beta1.HeadscalePolicy{object("a", 0, closed, applied(closed, closed))}, byHand, false},
+		"not where it is reverted":          {[]*v1beta1.HeadscalePolicy{object("a", 0, closed, applied(closed, closed))}, byHand, false},
 		"not where it is contested already": {[]*v1beta1.HeadscalePolicy{object("a", 0, closed, applied(closed, closed), isContested)}, byHand, false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -13,7 +13,7 @@ var (
 	readyDesc   = metrics.ObjectDesc("headscale_operator_policy_ready", "Whether the HeadscalePolicy's condition Ready is true (1) or not (0).", "reason")
 	appliedDesc = metrics.ObjectDesc("headscale_operator_policy_applied_timestamp_seconds",
 		"When Headscale was first known to have the HeadscalePolicy as it was accepted last.")
-	correctionsDesc = metrics.ObjectDesc("headscale_operator_policy_corrections", "How many changes of the policy by hand were put right in a row.")
+	correctionsDesc = metrics.ObjectDesc("headscale_operator_policy_corrections", "How many changes of the policy by hand were reverted in a row.")
 )
 
 // exposed is what the operator exposes of the HeadscalePolicies.

@@ -22,7 +22,7 @@ func TestExpose(t *testing.T) {
 		want   map[*prometheus.Desc]float64
 	}{
 		"nothing is known yet": {want: map[*prometheus.Desc]float64{}},
-		"one that is in force, and was put right": {
+		"one that is in force, and was reverted": {
 			status: v1beta1.HeadscalePolicyStatus{Conditions: ready(metav1.ConditionTrue, v1beta1.ReasonReady), AppliedAt: &at, Corrections: 2},
 			reason: v1beta1.ReasonReady,
 			want:   map[*prometheus.Desc]float64{readyDesc: 1, correctionsDesc: 2, appliedDesc: 1_800_000_000},

@@ -136,10 +136,10 @@ var _ = Describe("A HeadscalePolicy", func() {
 			Expect(s.inForce(ctx)(NewWithT(GinkgoT()))).To(Equal("{" + rules(22) + "}"))
 		})
 
-		It("is put right twice when it was changed by hand, and is then contested", func(ctx SpecContext) {
+		It("is restored twice when it was changed by hand, and is then contested", func(ctx SpecContext) {
 			s.byHand(ctx, "{"+rules(1)+"}")
 			Eventually(s.inForce(ctx)).WithContext(ctx).Should(Equal("{" + rules(22) + "}"))
-			Eventually(events(ctx, namespace, "base")).WithContext(ctx).Should(ContainElement("PolicyCorrected: Somebody else changed the policy, which was put right; changed sections: acls"))
+			Eventually(events(ctx, namespace, "base")).WithContext(ctx).Should(ContainElement("PolicyCorrected: Somebody else changed the policy, which was reverted; changed sections: acls"))
 			s.byHand(ctx, "{"+rules(2)+"}")
 			Eventually(s.inForce(ctx)).WithContext(ctx).Should(Equal("{" + rules(22) + "}"))
 			Eventually(func(g Gomega) int32 { return get(ctx, namespace, "base")(g).Status.Corrections }).Should(Equal(int32(2)))

@@ -81,7 +81,7 @@ type scope struct {
 	// when it was sent again: v0.29.3 may have another one in memory. It is sent again later. Known is that
 	// it has in memory what it has stored.
 	unknown, known bool
-	// corrected is whether a change by hand was put right.
+	// corrected is whether a change by hand was reverted.
 	corrected bool
 }
 

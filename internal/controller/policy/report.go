@@ -227,7 +227,7 @@ func eventsOf(s *scope, object *v1beta1.HeadscalePolicy, before, after *v1beta1.
 	}
 	if after.CorrectedAt != nil && !after.CorrectedAt.Equal(before.CorrectedAt) && object == s.done.joined[0] {
 		events = append(events, status.Event{Warning: true, Reason: v1beta1.EventPolicyCorrected,
-			Note: "Somebody else changed the policy, which was put right; changed sections: " + sections})
+			Note: "Somebody else changed the policy, which was reverted; changed sections: " + sections})
 	}
 	if notes := s.done.notes[object.UID]; len(notes) > 0 && before.ObservedGeneration != after.ObservedGeneration {
 		events = append(events, status.Event{Warning: true, Reason: v1beta1.EventPolicyWarning, Note: strings.Join(notes, "; ")})
