@@ -53,8 +53,7 @@ var _ = Describe("What a user adds to the pod", func() {
 		Expect(create(ctx, o.namespace, withAdditions)).To(Succeed())
 		var live *appsv1.StatefulSet
 		Eventually(func(g Gomega) { live = get[appsv1.StatefulSet](ctx, o.namespace, "headscale")(g) }).WithContext(ctx).Should(Succeed())
-		o.touch(ctx, "headscale")
-		before := o.written()
+		before := o.settle(ctx, "headscale")
 		o.touch(ctx, "headscale")
 		o.touch(ctx, "headscale")
 		Expect(o.written()).To(Equal(before))

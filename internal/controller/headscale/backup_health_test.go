@@ -148,12 +148,12 @@ var _ = Describe("The condition BackedUp", func() {
 		Eventually(ready).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, ""))
 		Eventually(recorded(ctx, o.namespace)).WithContext(ctx).Should(ContainElement("Normal Replicating: Litestream in pod headscale-0 replicates the database"))
 		last := o.series("backup_last_sync_timestamp_seconds", "headscale")
-		Expect(seriesOf(o.metrics)(NewGomega(Fail))).To(And(
+		Eventually(seriesOf(o.metrics)).WithContext(ctx).Should(And(
 			HaveKeyWithValue(o.series("headscale_backed_up", "headscale", `reason="Replicating"`), 1.0), HaveKeyWithValue(last, BeNumerically(">", 1e9)),
 			HaveKeyWithValue(o.series("backup_pending_changes", "headscale"), 0.0)))
 
 		By("being idle")
-		written, looks := o.written(), litestream.looks.Load()
+		written, looks := o.settle(ctx, "headscale"), litestream.looks.Load()
 		Eventually(litestream.looks.Load).WithContext(ctx).Should(BeNumerically(">", looks+10))
 		Expect(o.written()).To(Equal(written), "nothing is written while nothing changes")
 

@@ -164,6 +164,19 @@ func (o *operator) touch(ctx context.Context, name string) {
 	Eventually(o.passes.Load).WithContext(ctx).Should(BeNumerically(">", before))
 }
 
+// settle touches a Headscale until nothing is written any more, also because of what the cache did not have yet. It
+// returns what was written.
+func (o *operator) settle(ctx context.Context, name string) []string {
+	GinkgoHelper()
+	var written []string
+	Eventually(func() int {
+		written = o.written()
+		o.touch(ctx, name)
+		return len(o.written()) - len(written)
+	}).WithContext(ctx).Should(BeZero())
+	return written
+}
+
 // validatesTemplates reports whether the API server refuses a StatefulSet whose pod it would
 // refuse, which Kubernetes 1.30 does not.
 func validatesTemplates(ctx context.Context) bool {

@@ -96,8 +96,7 @@ var _ = Describe("A child object to which somebody has added a lot", func() {
 			err := o.reconciler.Client.Get(ctx, client.ObjectKeyFromObject(config), cached)
 			return cached.Data, err
 		}).WithContext(ctx).Should(Equal(config.Data), "what is kept")
-		o.touch(ctx, "headscale")
-		before := o.written()
+		before := o.settle(ctx, "headscale")
 		o.touch(ctx, "headscale")
 		Expect(o.written()).To(Equal(before))
 

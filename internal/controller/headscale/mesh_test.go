@@ -17,8 +17,7 @@ var _ = Describe("The protocol of Headscale's port", func() {
 		}
 		service := get[corev1.Service](ctx, o.namespace, "headscale")
 		Eventually(service).WithContext(ctx).Should(port(HaveValue(Equal("tcp"))))
-		o.touch(ctx, "headscale")
-		before := o.written()
+		before := o.settle(ctx, "headscale")
 		o.touch(ctx, "headscale")
 		Expect(o.written()).To(Equal(before))
 

@@ -126,8 +126,7 @@ var _ = Describe("Ownership", func() {
 			Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(
 				be("False", v1beta1.ReasonInvalidConfig, sentence))
 		}
-		o.touch(ctx, "headscale")
-		before := o.written()
+		before := o.settle(ctx, "headscale")
 		o.touch(ctx, "headscale")
 		Expect(o.written()).To(Equal(before), "what cannot be done is not tried again and again")
 

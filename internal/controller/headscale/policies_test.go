@@ -104,9 +104,7 @@ var _ = Describe("A cluster that changes what is applied", func() {
 			runPod(ctx, o.namespace, "headscale", 1)
 			ready := condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)
 			Eventually(ready).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, ""))
-			o.touch(ctx, "headscale")
-
-			before := o.written()
+			before := o.settle(ctx, "headscale")
 			for range 100 {
 				_, err := o.look(ctx, "headscale")
 				Expect(err).NotTo(HaveOccurred())

@@ -122,8 +122,7 @@ var _ = Describe("A Headscale that refers to Secrets and ConfigMaps", func() {
 
 	It("gets a new pod when the data of one changes, and says for which", func(ctx context.Context) {
 		first := referTo(ctx, "")
-		o.touch(ctx, "headscale")
-		before := o.written()
+		before := o.settle(ctx, "headscale")
 		o.touch(ctx, "headscale")
 		Expect(o.written()).To(Equal(before))
 

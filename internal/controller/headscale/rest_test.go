@@ -31,9 +31,7 @@ var _ = Describe("A Headscale at rest", func() {
 			}
 			runPod(ctx, o.namespace, "headscale", 1)
 			Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, ""))
-			o.touch(ctx, "headscale")
-
-			before := o.written()
+			before := o.settle(ctx, "headscale")
 			for range 5 {
 				o.touch(ctx, "headscale")
 			}

@@ -139,8 +139,7 @@ var _ = Describe("The version that ran last", func() {
 		runPod(ctx, o.namespace, "headscale", 1)
 		Eventually(get[corev1.PersistentVolumeClaim](ctx, o.namespace, claim.Name)).WithContext(ctx).Should(
 			HaveField("Annotations", HaveKeyWithValue(resources.AnnotationVersion, "v0.29.3")))
-		o.touch(ctx, "headscale")
-		before := o.written()
+		before := o.settle(ctx, "headscale")
 		o.touch(ctx, "headscale")
 		Expect(o.written()).To(Equal(before))
 	})

@@ -73,8 +73,7 @@ var _ = Describe("A larger data volume", func() {
 		Expect(get[corev1.Pod](ctx, o.namespace, "headscale-0")(NewGomega(Fail)).UID).To(Equal(pod.UID))
 		runPod(ctx, o.namespace, "headscale", 1)
 		Eventually(ready).WithContext(ctx).Should(be("True", v1beta1.ReasonReady, ""))
-		o.touch(ctx, "headscale")
-		before := o.written()
+		before := o.settle(ctx, "headscale")
 		o.touch(ctx, "headscale")
 		Expect(o.written()).To(Equal(before))
 	})
@@ -140,8 +139,7 @@ var _ = Describe("A larger data volume", func() {
 		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonInvalidConfig,
 			`spec.persistent_volume_claim.size cannot be changed from "1Gi" to "2Gi", because StorageClass `+o.namespace+` does not allow volume expansion: set its allowVolumeExpansion to true if its volumes can be expanded, write "1Gi" again`))
 		Expect(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")(NewGomega(Fail))).To(image("v0.29.4"), "the rest of the change is carried out")
-		o.touch(ctx, "headscale")
-		before := o.written()
+		before := o.settle(ctx, "headscale")
 		o.touch(ctx, "headscale")
 		Expect(o.written()).To(Equal(before))
 
