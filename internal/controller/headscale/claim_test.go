@@ -82,6 +82,7 @@ var _ = Describe("The claim of the data volume", func() {
 			HaveField("Annotations", And(HaveKeyWithValue("argocd.argoproj.io/sync-options", "Prune=false,Delete=false"), HaveKeyWithValue("mine", "stays"))),
 		))
 
+		again.settle(ctx, "headscale")
 		By("leaving what somebody writes there afterwards")
 		tracked := live(NewGomega(Fail))
 		tracked.Labels[labelOfArgo] = "headscale"

@@ -199,16 +199,29 @@ func (r *Reconciler) observeStatefulSet(ctx context.Context, s scope, o *observe
 	if o.statefulSet != nil {
 		return nil
 	}
-	live := &appsv1.StatefulSet{}
-	err := r.Client.Get(ctx, client.ObjectKeyFromObject(s.headscale), live)
+	return r.readStatefulSet(ctx, r.Client, s, o)
+}
+
+// refreshStatefulSet reads the StatefulSet again, if there is one: the cache may not have what was applied last.
+func (r *Reconciler) refreshStatefulSet(ctx context.Context, s scope, o *observed) error {
+	if o.statefulSet == nil {
+		return nil
+	}
+	o.statefulSet = nil
+	return r.readStatefulSet(ctx, r.Live, s, o)
+}
+
+func (r *Reconciler) readStatefulSet(ctx context.Context, reader client.Reader, s scope, o *observed) error {
+	found := &appsv1.StatefulSet{}
+	err := reader.Get(ctx, client.ObjectKeyFromObject(s.headscale), found)
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("reading the StatefulSet: %w", err)
 	}
-	if metav1.IsControlledBy(live, s.headscale) {
-		o.statefulSet = live
+	if metav1.IsControlledBy(found, s.headscale) {
+		o.statefulSet = found
 	}
 	return nil
 }

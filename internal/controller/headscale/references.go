@@ -92,6 +92,11 @@ func (r *Reconciler) referencesDigest(ctx context.Context, s scope, o *observed)
 		return "", err
 	}
 	o.liveReferences = now.live
+	if digestOfPod(o.statefulSet) != now.digest {
+		if err := r.refreshStatefulSet(ctx, s, o); err != nil {
+			return "", err
+		}
+	}
 	ofPod := digestOfPod(o.statefulSet)
 	applied := r.references.remember(client.ObjectKeyFromObject(s.headscale), now, ofPod)
 	changed := changedParts(applied, now)

@@ -242,6 +242,7 @@ var _ = Describe("A Headscale that refers to Secrets and ConfigMaps", func() {
 		Eventually(digest(ctx)).WithContext(ctx).ShouldNot(Equal(first))
 		second := digest(ctx)(NewGomega(Fail))
 		runPod(ctx, o.namespace, "headscale", 0)
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(be("False", v1beta1.ReasonProgressing, "is not ready"))
 		change(ctx, keys, `{"stringData": {"noise": "third"}}`)
 		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(be("False", v1beta1.ReasonProgressing, "kubectl delete pod headscale-0 replaces it now"))
 		Expect(admin.Delete(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: "headscale-0"}})).To(Succeed())
