@@ -128,6 +128,25 @@ var _ = Describe("A Secret that two Headscales want", func() {
 		Eventually(lookedAfter(ctx, o.namespace)).WithContext(ctx).Should(Equal(map[string][]string{"key": {"second"}}))
 	})
 
+	for how, leave := range map[string]func(ctx context.Context, namespace string) error{
+		"is deleted": func(ctx context.Context, namespace string) error {
+			return admin.Delete(ctx, get[v1beta1.Headscale](ctx, namespace, "first")(NewGomega(Fail)))
+		},
+		"turns to another": func(ctx context.Context, namespace string) error {
+			return patch(ctx, namespace, "first", `{spec: {api_key: {secret_name: other}}}`)
+		},
+	} {
+		It("goes to the next one when the one that never got rights on it "+how, func(ctx context.Context) {
+			o := startOperator(ctx)
+			Expect(create(ctx, o.namespace, named("first", "key")+"  secrets: {noise_private_key: {name: none, key: noise}}\n")).To(Succeed())
+			Eventually(condition(ctx, o.namespace, "first", v1beta1.ConditionReady)).WithContext(ctx).Should(be("False", v1beta1.ReasonInvalidConfig, "does not exist"))
+			Expect(create(ctx, o.namespace, named("second", "key"))).To(Succeed())
+			conflict(ctx, o, "second", "first")
+			Expect(leave(ctx, o.namespace)).To(Succeed())
+			Eventually(lookedAfter(ctx, o.namespace)).WithContext(ctx).Should(Equal(map[string][]string{"key": {"second"}}))
+		})
+	}
+
 	It("is kept from a second sidecar that may write to it", func(ctx context.Context) {
 		o := startOperator(ctx)
 		Expect(create(ctx, o.namespace, named("first", "key"))).To(Succeed())

@@ -72,6 +72,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, m manager.Manager) er
 		Owns(&rbacv1.Role{}, changed).
 		Owns(&rbacv1.RoleBinding{}, changed).
 		Watches(&rbacv1.Role{}, handler.EnqueueRequestsFromMapFunc(r.waitingFor), changed).
+		Watches(&v1beta1.Headscale{}, handler.EnqueueRequestsFromMapFunc(r.waitingFor), builder.WithPredicates(leavesSecret)).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(instanceOf), changed).
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(headscaleOfClaim), changed).
 		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.managersOf), changed).
@@ -92,6 +93,13 @@ var sizeChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	after, isOne := e.ObjectNew.(*v1beta1.Headscale)
 	return ok && isOne && before.TooLarge() != after.TooLarge()
 }}
+
+// leavesSecret selects a Headscale that is gone, or that manages another Secret than before.
+var leavesSecret = predicate.Funcs{
+	CreateFunc:  func(event.CreateEvent) bool { return false },
+	UpdateFunc:  func(e event.UpdateEvent) bool { return !slices.Equal(secretNameOf(e.ObjectOld), secretNameOf(e.ObjectNew)) },
+	GenericFunc: func(event.GenericEvent) bool { return false },
+}
 
 // secretNameOf is the name of the Secret that a Headscale manages, if it does.
 func secretNameOf(object client.Object) []string {
@@ -139,12 +147,12 @@ func (r *Reconciler) managersOf(ctx context.Context, secret client.Object) []rec
 	return requests
 }
 
-// waitingFor finds the Headscales that want a Secret which a Role is for. With the Role
-// of another that lost it, their turn may have come.
-func (r *Reconciler) waitingFor(ctx context.Context, role client.Object) []reconcile.Request {
+// waitingFor finds the Headscales that want a Secret which a Role is for, or which another Headscale managed. With
+// the end of either, whichever the cache has last, their turn may have come.
+func (r *Reconciler) waitingFor(ctx context.Context, object client.Object) []reconcile.Request {
 	var requests []reconcile.Request
-	for _, name := range secretsOf(role) {
-		secret := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: role.GetNamespace(), Name: name}}
+	for _, name := range append(secretsOf(object), secretNameOf(object)...) {
+		secret := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: object.GetNamespace(), Name: name}}
 		requests = append(requests, r.managersOf(ctx, secret)...)
 	}
 	return requests
