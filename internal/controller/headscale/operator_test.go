@@ -25,6 +25,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"infrado.cloud/headscale-operator/internal/kube/kubetest"
 	"infrado.cloud/headscale-operator/internal/kube/metrics"
 	"infrado.cloud/headscale-operator/internal/resources"
 )
@@ -117,6 +118,7 @@ func startOperatorAs(userName, namespace string) *operator {
 // cacheOptions limits a cache to what this controller needs, in some namespaces or in all.
 func cacheOptions(namespaces ...string) cache.Options {
 	options := cache.Options{ByObject: CachedObjects()}
+	kubetest.DelayCache(&options)
 	if len(namespaces) > 0 {
 		options.DefaultNamespaces = map[string]cache.Config{}
 	}

@@ -17,6 +17,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"infrado.cloud/headscale-operator/internal/controller/instance"
+	"infrado.cloud/headscale-operator/internal/kube/kubetest"
 )
 
 // MaxAge is how old a snapshot may be here: nobody waits half a minute for a drift.
@@ -65,11 +66,12 @@ func (o *Operator) cacheOptions() cache.Options {
 	options := cache.Options{ByObject: o.Cached}
 	if len(o.Namespaces) == 0 {
 		maps.Copy(options.ByObject, instance.CachedObjects())
-		return options
+	} else {
+		options.DefaultNamespaces = map[string]cache.Config{}
 	}
-	options.DefaultNamespaces = map[string]cache.Config{}
 	for _, namespace := range o.Namespaces {
 		options.DefaultNamespaces[namespace] = cache.Config{}
 	}
+	kubetest.DelayCache(&options)
 	return options
 }
