@@ -96,8 +96,10 @@ var sizeChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 
 // leavesSecret selects a Headscale that is gone, or that manages another Secret than before.
 var leavesSecret = predicate.Funcs{
-	CreateFunc:  func(event.CreateEvent) bool { return false },
-	UpdateFunc:  func(e event.UpdateEvent) bool { return !slices.Equal(secretNameOf(e.ObjectOld), secretNameOf(e.ObjectNew)) },
+	CreateFunc: func(event.CreateEvent) bool { return false },
+	UpdateFunc: func(e event.UpdateEvent) bool {
+		return !slices.Equal(secretNameOf(e.ObjectOld), secretNameOf(e.ObjectNew))
+	},
 	GenericFunc: func(event.GenericEvent) bool { return false },
 }
 
