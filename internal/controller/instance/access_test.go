@@ -1,10 +1,15 @@
 package instance
 
 import (
+	"errors"
 	"testing"
 
 	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
@@ -78,4 +83,48 @@ func TestNotAllowedNamesTheEntry(t *testing.T) {
 	g.Expect(notAllowed(headscale, Namespace{Name: "team-a"}, "users: true")).To(MatchError(And(
 		HavePrefix("Headscale hs/headscale does not give namespace team-a access: its spec.access needs an entry with namespaces.names: [team-a] and users: true"),
 		ContainSubstring("of its entries, 1 have a namespaces.selector that cannot be used"))))
+}
+
+// Access that the cache has still, and the API server no longer, is none: another team may have the namespace's name now.
+func TestConfirm(t *testing.T) {
+	g := NewWithT(t)
+	scheme := runtime.NewScheme()
+	g.Expect(v1beta1.AddToScheme(scheme)).To(Succeed())
+	g.Expect(corev1.AddToScheme(scheme)).To(Succeed())
+	byLabel := func(team string) *v1beta1.Headscale {
+		return &v1beta1.Headscale{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "tailnet", Name: "headscale"},
+			Spec: v1beta1.HeadscaleSpec{Access: []v1beta1.AccessRule{{
+				Users: true, Tags: []v1beta1.TagPattern{"tag:a"},
+				Namespaces: v1beta1.AccessNamespaces{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"team": team}}},
+			}}},
+		}
+	}
+	namespace := func(team string) *corev1.Namespace {
+		return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "guest", Labels: map[string]string{"team": team}}}
+	}
+	for name, test := range map[string]struct {
+		live    []client.Object
+		refused string
+	}{
+		"all as it was":     {live: []client.Object{byLabel("a"), namespace("a")}},
+		"another namespace": {live: []client.Object{byLabel("a"), namespace("b")}, refused: v1beta1.ReasonNotAllowed},
+		"no namespace":      {live: []client.Object{byLabel("a")}, refused: v1beta1.ReasonNotAllowed},
+		"another entry":     {live: []client.Object{byLabel("b"), namespace("a")}, refused: v1beta1.ReasonNotAllowed},
+		"no Headscale":      {live: []client.Object{namespace("a")}, refused: v1beta1.ReasonNoHeadscale},
+	} {
+		live := fake.NewClientBuilder().WithScheme(scheme).WithObjects(test.live...).Build()
+		cached := byLabel("a")
+		i := &Instance{
+			Headscale: cached, Namespace: Namespace{Name: "guest", Labels: map[string]string{"team": "a"}},
+			name: client.ObjectKeyFromObject(cached), in: &Instances{Options: Options{Live: live, AllNamespaces: true}},
+		}
+		for _, err := range []error{i.ConfirmUsers(t.Context()), i.ConfirmKeys(t.Context(), false, []string{"tag:a"})} {
+			refused, _ := errors.AsType[*Problem](err)
+			g.Expect(refused == nil).To(Equal(test.refused == ""), name)
+			g.Expect(refused).To(Or(BeNil(), HaveField("Because", test.refused)), name)
+		}
+		i.Namespace.Name = "tailnet"
+		g.Expect(i.ConfirmUsers(t.Context())).To(Succeed(), "its own namespace")
+	}
 }

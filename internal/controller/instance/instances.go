@@ -193,7 +193,7 @@ func (in *Instances) Find(ctx context.Context, namespace string, name client.Obj
 	if err == nil {
 		found.Headscale = hs
 	}
-	found.Namespace, err = in.readNamespace(ctx, namespace)
+	found.Namespace, err = in.readNamespace(ctx, in.namespaceReader(), namespace)
 	return found, err
 }
 
@@ -203,15 +203,19 @@ func isUnwatched(err error) bool {
 	return strings.HasSuffix(err.Error(), "because of unknown namespace for the cache")
 }
 
+// namespaceReader reads namespaces.
+func (in *Instances) namespaceReader() client.Reader {
+	if in.AllNamespaces {
+		return in.Client
+	}
+	return in.Live
+}
+
 // readNamespace reads what access depends on. A namespace that cannot be read has no labels.
-func (in *Instances) readNamespace(ctx context.Context, name string) (Namespace, error) {
+func (in *Instances) readNamespace(ctx context.Context, reader client.Reader, name string) (Namespace, error) {
 	read := Namespace{Name: name}
 	object := &metav1.PartialObjectMetadata{}
 	object.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	reader := in.Live
-	if in.AllNamespaces {
-		reader = in.Client
-	}
 	err := reader.Get(ctx, client.ObjectKey{Name: name}, object)
 	switch {
 	case apierrors.IsNotFound(err), apierrors.IsForbidden(err):
@@ -246,12 +250,40 @@ func (i *Instance) check(users bool, tags []string) error {
 	return problemOf(i.name, i.Headscale)
 }
 
+// ConfirmUsers is CheckUsers by what the API server has at this moment, for before a user is created: the cache may
+// have access that was taken away, or that another namespace of this name had.
+func (i *Instance) ConfirmUsers(ctx context.Context) error { return i.confirm(ctx, true, nil) }
+
+// ConfirmKeys is such a CheckKeys, for before a key is created.
+func (i *Instance) ConfirmKeys(ctx context.Context, ofUser bool, tags []string) error {
+	return i.confirm(ctx, ofUser, tags)
+}
+
+// confirm does what ConfirmUsers and ConfirmKeys do. The namespace of the Headscale always has access.
+func (i *Instance) confirm(ctx context.Context, users bool, tags []string) error {
+	if i.name.Namespace == i.Namespace.Name {
+		return nil
+	}
+	now, hs := &Instance{name: i.name}, &v1beta1.Headscale{}
+	err := i.in.Live.Get(ctx, i.name, hs)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("reading Headscale %s to confirm access: %w", i.name, err)
+	}
+	if err == nil {
+		now.Headscale = hs
+	}
+	if now.Namespace, err = i.in.readNamespace(ctx, i.in.Live, i.Namespace.Name); err != nil {
+		return err
+	}
+	return now.check(users, tags)
+}
+
 // AllowsUsersOf reports whether another namespace may have users of the Headscale, which there is.
 func (i *Instance) AllowsUsersOf(ctx context.Context, namespace string) (bool, error) {
 	if namespace == i.Headscale.Namespace {
 		return true, nil
 	}
-	read, err := i.in.readNamespace(ctx, namespace)
+	read, err := i.in.readNamespace(ctx, i.in.namespaceReader(), namespace)
 	return err == nil && AllowsUsers(i.Headscale, read), err
 }
 

@@ -109,6 +109,9 @@ func (r *Reconciler) sync(ctx context.Context, s *scope) error {
 	}
 	switch s.done.action {
 	case create:
+		if err := s.instance.ConfirmUsers(ctx); err != nil {
+			return err
+		}
 		return r.create(ctx, s, f)
 	case rename:
 		return r.rename(ctx, s, f)
