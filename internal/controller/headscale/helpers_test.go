@@ -173,7 +173,7 @@ func (o *operator) settle(ctx context.Context, name string) []string {
 		written = o.written()
 		o.touch(ctx, name)
 		o.touch(ctx, name) // the one before has ended
-		return len(o.written()) - len(written)
+		return len(withoutDryRuns(o.written()[len(written):]))
 	}).WithContext(ctx).Should(BeZero())
 	return written
 }
