@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
@@ -65,11 +66,26 @@ func stateOfMissingKey(s scope, o observed, key *keystate.Key, secret string, av
 	failing := missingKeyFailsAt(s, o, key, available)
 	if failing.IsZero() || s.now.Before(failing) {
 		return status.False(v1beta1.ReasonKeyPending, fmt.Sprintf(
-			"No API key is in Secret %s yet; kubectl logs %s -c apikey-manager tells why if this lasts", secret, resources.PodName(s.headscale))).Until(failing)
+			"No API key is in Secret %s yet; %s", secret, managerTells(s, o, "tells why if this lasts"))).Until(failing)
 	}
 	return status.False(v1beta1.ReasonRotationFailing, fmt.Sprintf(
 		"No API key was stored in Secret %s, although Headscale answers and the API Key Manager runs; kubectl logs %s -c apikey-manager tells why",
 		secret, resources.PodName(s.headscale)))
+}
+
+// managerTells is where to look for why the API Key Manager has not stored a key: into its log, which
+// says what, or, while it has none because it was not started, at what it waits for.
+func managerTells(s scope, o observed, what string) string {
+	pod := resources.PodName(s.headscale)
+	if o.pod != nil && hasLog(containerStatus(o.pod, resources.ContainerManager)) {
+		return fmt.Sprintf("kubectl logs %s -c %s %s", pod, resources.ContainerManager, what)
+	}
+	return "the API Key Manager stores one when it runs in pod " + pod + ", for which the condition Available tells what is missing"
+}
+
+// hasLog reports whether a container was started.
+func hasLog(container *corev1.ContainerStatus) bool {
+	return container != nil && (container.State.Running != nil || container.State.Terminated != nil || container.LastTerminationState.Terminated != nil)
 }
 
 // withTrouble adds to what is said of a key that its manager does not run. A key that is
@@ -89,7 +105,7 @@ func withTrouble(key status.Condition, trouble string) status.Condition {
 // has not ended.
 func stateOfStoredKey(s scope, o observed, key *keystate.Key, secret string, available status.Condition) status.Condition {
 	failing, work := unfinished(s, o, key, available)
-	logs := fmt.Sprintf("kubectl logs %s -c apikey-manager tells why", resources.PodName(s.headscale))
+	logs := managerTells(s, o, "tells why")
 	switch {
 	case key.State == keystate.Expired:
 		return status.False(v1beta1.ReasonKeyExpired, fmt.Sprintf(

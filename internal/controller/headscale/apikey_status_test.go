@@ -5,11 +5,13 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/keystate"
 	"infrado.cloud/headscale-operator/internal/kube/status"
+	"infrado.cloud/headscale-operator/internal/resources"
 )
 
 // TestStateOfKey goes along the life of a key that is valid for 90 days and should be
@@ -82,6 +84,32 @@ func TestStateOfKeyWithoutOne(t *testing.T) {
 			g.Expect(key.Reason).To(Equal(test.reason))
 			g.Expect(key.Message).NotTo(BeEmpty())
 			g.Expect(key.ChangesAt).To(BeZero())
+		})
+	}
+}
+
+// The log of the API Key Manager is named where there is one.
+func TestWhereToLookForAKey(t *testing.T) {
+	now := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+	waiting := corev1.ContainerStatus{Name: resources.ContainerManager, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reasonInitializing}}}
+	const logs, available = "kubectl logs headscale-0 -c apikey-manager tells why", "in pod headscale-0, for which the condition Available tells what is missing"
+	for name, test := range map[string]struct {
+		pod  *corev1.Pod
+		says string
+	}{
+		"no pod":                          {nil, available},
+		"a pod without a node":            {&corev1.Pod{}, available},
+		"containers that start before it": {&corev1.Pod{Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{waiting}}}, available},
+		"it runs":                         {&corev1.Pod{Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{running(resources.ContainerManager, true)}}}, logs},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			for expiration, also := range map[string]string{"": "No API key is in Secret headscale-api-key yet", "2026-01-01T00:00:00Z": "expired at 2026-01-01T00:00:00Z"} {
+				p := keyExpiring(now, expiration)
+				p.pod = test.pod
+				key, _ := stateOfKey(p.scope, p.observed, status.Condition{})
+				g.Expect(key.Message).To(And(ContainSubstring(also), ContainSubstring(test.says)))
+			}
 		})
 	}
 }
