@@ -41,8 +41,8 @@ spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
 		Expect(mustKube(ctx, "get", "-n", namespace, "headscale/headscale", "-o", "jsonpath={.status.backup.restored_from}")).To(Equal(incarnation))
 		Expect(hs.keepsItsPromises(ctx)).To(Equal(key))
 		laptop.isRegistered(ctx)
-		// A client whose connection went away with Headscale's pod hears nothing of that. On this network it
-		// has not looked for another one within eight minutes, so it is restarted, with the state that it has.
+		// Of an address that is http:// and a host name, as here, the client tries port 443 only when it was
+		// cut off (docs/troubleshooting.md), so it is restarted, with the state that it has.
 		laptop.reconnect(ctx)
 		AddReportEntry("the node is connected again, without anyone logging in, after", time.Since(lost).Round(time.Second).String())
 	})

@@ -125,8 +125,8 @@ func (n *node) look(ctx context.Context, g Gomega) listed {
 }
 
 // isRegistered sees that the node is registered as at first, and was not started again. That
-// it is connected is not waited for: a client whose connection went away with Headscale's pod
-// hears nothing of that, and looks for another only after minutes.
+// it is connected is not waited for: of an address that is http:// and a host name, as here, a
+// client tries port 443 only when it was cut off (docs/troubleshooting.md).
 func (n *node) isRegistered(ctx context.Context) {
 	GinkgoHelper()
 	Eventually(func(g Gomega) { g.Expect(n.look(ctx, g).NodeKey).To(Equal(n.key)) }).Should(Succeed())
