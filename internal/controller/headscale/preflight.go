@@ -84,7 +84,7 @@ func (r *Reconciler) tryOut(ctx context.Context, s scope, o *observed, want *res
 	if err != nil {
 		return fmt.Errorf("building the preflight: %w", err)
 	}
-	if live == nil {
+	if live == nil && undecided(s.headscale.Status.Preflight) {
 		if o.pod, err = r.orphan(ctx, s); err != nil {
 			return err
 		}
@@ -144,20 +144,19 @@ func readyLately(s scope) bool {
 }
 
 // orphan reads the pod of a StatefulSet that was deleted without it, which one that is created
-// would replace; nil where there is none.
+// would replace; nil where there is none. The cache may still have it with its owner.
 func (r *Reconciler) orphan(ctx context.Context, s scope) (*corev1.Pod, error) {
-	pod := &corev1.Pod{}
-	err := r.Client.Get(ctx, client.ObjectKey{Namespace: s.headscale.Namespace, Name: resources.PodName(s.headscale)}, pod)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, nil
-	case err != nil:
+	pods := &corev1.PodList{} // The operator may list pods, and not get one.
+	err := r.Live.List(ctx, pods, client.InNamespace(s.headscale.Namespace), client.MatchingFields{metav1.ObjectNameField: resources.PodName(s.headscale)})
+	if err != nil {
 		return nil, fmt.Errorf("reading the pod: %w", err)
-	case metav1.GetControllerOf(pod) != nil || !pod.DeletionTimestamp.IsZero():
-		return nil, nil
-	default:
-		return pod, nil
 	}
+	for i := range pods.Items {
+		if pod := &pods.Items[i]; metav1.GetControllerOf(pod) == nil && pod.DeletionTimestamp.IsZero() {
+			return pod, nil
+		}
+	}
+	return nil, nil
 }
 
 // preflightFacts reads the inputs of a decision about a preflight.
