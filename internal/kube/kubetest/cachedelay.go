@@ -25,22 +25,24 @@ func DelayCache(options *cache.Options) {
 	if err != nil {
 		panic(EnvCacheDelay + ": " + err.Error())
 	}
-	before := time.Now().Add(-time.Second) // creation times are whole seconds
-	delayed := func(object any) (any, error) {
+	before := time.Now().Add(-time.Second) //nolint:forbidigo // the API server's clock; creation times are whole seconds
+	wait := func(object any) {
 		if object, ok := object.(client.Object); !ok || object.GetCreationTimestamp().After(before) {
-			time.Sleep(delay)
+			time.Sleep(delay) //nolint:forbidigo // to pass time is what it is for
 		}
+	}
+	options.DefaultTransform = func(object any) (any, error) {
+		wait(object)
 		return object, nil
 	}
-	options.DefaultTransform = delayed
 	for object, by := range options.ByObject {
-		if transform := by.Transform; transform == nil {
-			by.Transform = delayed
-		} else {
-			by.Transform = func(object any) (any, error) {
-				_, _ = delayed(object)
-				return transform(object)
-			}
+		transform := by.Transform
+		if transform == nil {
+			transform = func(object any) (any, error) { return object, nil }
+		}
+		by.Transform = func(object any) (any, error) {
+			wait(object)
+			return transform(object)
 		}
 		options.ByObject[object] = by
 	}
