@@ -80,7 +80,7 @@ func managerTells(s scope, o observed, what string) string {
 	if o.pod != nil && hasLog(containerStatus(o.pod, resources.ContainerManager)) {
 		return fmt.Sprintf("kubectl logs %s -c %s %s", pod, resources.ContainerManager, what)
 	}
-	return "the API Key Manager stores one when it runs in pod " + pod + ", for which the condition Available tells what is missing"
+	return "the API Key Manager stores a key when it runs in pod " + pod + ", for which the condition Available tells what is missing"
 }
 
 // hasLog reports whether a container was started.

@@ -202,11 +202,8 @@ func (r *Reconciler) observeStatefulSet(ctx context.Context, s scope, o *observe
 	return r.readStatefulSet(ctx, r.Client, s, o)
 }
 
-// refreshStatefulSet reads the StatefulSet again, if there is one: the cache may not have what was applied last.
+// refreshStatefulSet reads the StatefulSet again: the cache may not have what was applied last.
 func (r *Reconciler) refreshStatefulSet(ctx context.Context, s scope, o *observed) error {
-	if o.statefulSet == nil {
-		return nil
-	}
 	o.statefulSet = nil
 	return r.readStatefulSet(ctx, r.Live, s, o)
 }

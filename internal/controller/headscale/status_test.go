@@ -25,7 +25,7 @@ var _ = Describe("The status", func() {
 		By("starting")
 		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonProgressing, "There is no pod headscale-0"))
 		Expect(available(NewGomega(Fail))).To(be("False", v1beta1.ReasonProgressing, "kubectl describe statefulset headscale"))
-		Expect(key(NewGomega(Fail))).To(be("False", v1beta1.ReasonKeyPending, "No API key is in Secret headscale-api-key yet; the API Key Manager stores one when it runs in pod headscale-0"))
+		Expect(key(NewGomega(Fail))).To(be("False", v1beta1.ReasonKeyPending, "No API key is in Secret headscale-api-key yet; the API Key Manager stores a key when it runs in pod headscale-0"))
 
 		By("the pod being ready")
 		runPod(ctx, o.namespace, "headscale", 1)

@@ -344,17 +344,11 @@ func (d *decision) decideDrift(f *facts, wanted *policy.Document) *decision {
 func corrections(policies []*v1beta1.HeadscalePolicy, now time.Time) int32 {
 	var most int32
 	for _, object := range policies {
-		most = max(most, correctionsOf(&object.Status, now))
+		if at := object.Status.CorrectedAt; at != nil && now.Sub(at.Time) < rowEnds {
+			most = max(most, object.Status.Corrections)
+		}
 	}
 	return most
-}
-
-// correctionsOf is how many of them are counted at one object.
-func correctionsOf(reported *v1beta1.HeadscalePolicyStatus, now time.Time) int32 {
-	if at := reported.CorrectedAt; at == nil || now.Sub(at.Time) >= rowEnds {
-		return 0
-	}
-	return reported.Corrections
 }
 
 // blame reports a refusal: the objects that have changed since Headscale accepted a policy last, or
@@ -366,8 +360,9 @@ func (d *decision) blame(refused *refusal) {
 			changed = append(changed, object)
 		}
 	}
+	shared := ", joined with this one and not accepted yet either"
 	if len(changed) == 0 {
-		changed = d.joined
+		changed, shared = d.joined, ", joined with this one"
 	}
 	var names []string
 	for _, object := range changed {
@@ -377,9 +372,9 @@ func (d *decision) blame(refused *refusal) {
 		d.problems[object.UID] = refused.problem
 		if others := slices.Delete(slices.Clone(names), i, i+1); len(others) > 0 && refused.problem.Because == v1beta1.ReasonRefused {
 			// Headscale does not say in which of them it found what it names.
-			shared := *refused.problem
-			shared.Message += fmt.Sprintf("; the words may be about HeadscalePolicy %s, joined with this one and not accepted yet either", named(others))
-			d.problems[object.UID] = &shared
+			own := *refused.problem
+			own.Message += fmt.Sprintf("; Headscale's message may be about HeadscalePolicy %s%s", named(others), shared)
+			d.problems[object.UID] = &own
 		}
 	}
 	d.refuseRest(d.joined, pending("Headscale refuses the policy with HeadscalePolicy %s as it is now; until that is mended, what is in force stays", named(names)))

@@ -248,17 +248,6 @@ func TestACorrectionIsSaidOnce(t *testing.T) {
 	g.Expect(said).To(Equal([]string{"b"}))
 }
 
-// A correction counts although the cache does not have the one before it yet.
-func TestACorrectionCountsWhileTheCacheIsBehind(t *testing.T) {
-	g := NewWithT(t)
-	cached := object("a", 0, some, applied(some, some))
-	live := object("a", 0, some, applied(some, some), corrected(1, time.Second))
-	s := &scope{policies: []*v1beta1.HeadscalePolicy{cached}, now: noon, corrected: true}
-	s.done = decide(&facts{headscale: headscaleWith(`{"policy": {"mode": "database"}}`), policies: s.policies, inForce: byHand, now: noon})
-	describeApplied(&live.Status, s, cached)
-	g.Expect(live.Status.Corrections).To(Equal(int32(2)))
-}
-
 // Who changed what Headscale refuses is told its words; the others wait.
 func TestBlame(t *testing.T) {
 	g := NewWithT(t)
@@ -278,8 +267,14 @@ func TestBlame(t *testing.T) {
 		policies: []*v1beta1.HeadscalePolicy{object("a", 0, groupA), object("b", 0, some), object("c", 0, closed)},
 	})
 	d.blame(&refusal{problem: problem(v1beta1.ReasonRefused, "words")})
-	g.Expect(d.problems["a"]).To(MatchError("words; the words may be about HeadscalePolicy b, c, joined with this one and not accepted yet either"))
+	g.Expect(d.problems["a"]).To(MatchError("words; Headscale's message may be about HeadscalePolicy b, c, joined with this one and not accepted yet either"))
 	g.Expect(d.problems["c"]).To(MatchError(ContainSubstring("about HeadscalePolicy a, b, joined")))
+	d = decide(&facts{ // what a third one said is gone
+		headscale: headscaleWith(`{"policy": {"mode": "database"}}`), inForce: byHand, now: noon,
+		policies: []*v1beta1.HeadscalePolicy{object("a", 0, groupA, applied(groupA, both)), object("b", 0, some, applied(some, both))},
+	})
+	d.blame(&refusal{problem: problem(v1beta1.ReasonRefused, "words")})
+	g.Expect(d.problems["a"]).To(MatchError("words; Headscale's message may be about HeadscalePolicy b, joined with this one"))
 	d.blame(&refusal{problem: problem(v1beta1.ReasonTooLarge, "size")})
 	g.Expect(d.problems["a"]).To(MatchError("size"))
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -236,19 +237,20 @@ func (r *Reconciler) checkCurrent(ctx context.Context, s *scope) error {
 	if err := r.Live.List(ctx, live, client.InNamespace(s.key.Namespace)); err != nil {
 		return fmt.Errorf("listing HeadscalePolicies before a policy is sent: %w", err)
 	}
-	versions := map[types.UID]string{}
+	current := map[types.UID]*v1beta1.HeadscalePolicy{}
 	for i := range live.Items {
 		if object := &live.Items[i]; keyOf(object) == s.key && object.DeletionTimestamp.IsZero() {
-			versions[object.UID] = object.ResourceVersion
+			current[object.UID] = object
 		}
 	}
 	for _, object := range s.policies {
-		if versions[object.UID] != object.ResourceVersion {
+		now := current[object.UID]
+		if now == nil || now.Generation != object.Generation || !equality.Semantic.DeepEqual(now.Status, object.Status) {
 			return errLate
 		}
-		delete(versions, object.UID)
+		delete(current, object.UID)
 	}
-	if len(versions) > 0 {
+	if len(current) > 0 {
 		return errLate
 	}
 	return nil

@@ -208,8 +208,7 @@ func describeApplied(reported *v1beta1.HeadscalePolicyStatus, s *scope, object *
 	}
 	reported.AppliedDigest, reported.PolicyDigest = digest, s.done.digest
 	if s.corrected {
-		// The cache may not have what was counted last.
-		reported.Corrections, reported.CorrectedAt = max(corrections(s.policies, s.now), correctionsOf(reported, s.now))+1, &now
+		reported.Corrections, reported.CorrectedAt = corrections(s.policies, s.now)+1, &now
 	}
 }
 

@@ -20,8 +20,6 @@ type backend struct {
 	instance *instance.Instance
 	want     headscale.NewPreAuthKey
 	now      func() time.Time
-	// confirm fails where the object has no access any more.
-	confirm func(ctx context.Context) error
 	// undeleted are the ids of keys that are expired and could not be deleted, and failed is called for each.
 	undeleted map[string]bool
 	failed    func(err error)
@@ -43,9 +41,6 @@ func (b *backend) List(ctx context.Context) ([]credential, error) {
 
 // Create has a key made.
 func (b *backend) Create(ctx context.Context, expiration time.Time) (text rotation.Text, id string, err error) {
-	if err := b.confirm(ctx); err != nil {
-		return nil, "", err
-	}
 	asked := b.want
 	asked.Expiration = expiration
 	err = b.instance.Write(ctx, func(ctx context.Context, api instance.API, snapshot *instance.Snapshot) error {

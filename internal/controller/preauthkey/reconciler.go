@@ -187,9 +187,15 @@ func (r *Reconciler) gather(ctx context.Context, s *scope) (*facts, error) {
 	return f, nil
 }
 
-// rotate ensures that the Secret holds a valid key.
+// rotate ensures that the Secret holds a valid key. Before anything is written for it, access is confirmed.
 func (r *Reconciler) rotate(ctx context.Context, s *scope) error {
 	store := r.storeOf(s)
+	store.before = func(ctx context.Context) error {
+		if err := s.instance.ConfirmKeys(ctx, s.key.Spec.HeadscaleUserRef != "", tagsOf(s.key)); err != nil {
+			return err
+		}
+		return r.hold(ctx, s)
+	}
 	rotator, err := r.rotatorOf(ctx, s, store)
 	if err != nil {
 		return err
@@ -256,15 +262,9 @@ func (r *Reconciler) rotatorOf(ctx context.Context, s *scope, store *secretStore
 
 // backendOf returns the Backend that creates the keys of an object.
 func (r *Reconciler) backendOf(s *scope, want *wanted) *backend {
-	return &backend{
-		instance: s.instance, want: want.key, now: r.Now, undeleted: r.memoryOf(s.key).undeleted,
-		confirm: func(ctx context.Context) error {
-			return s.instance.ConfirmKeys(ctx, s.key.Spec.HeadscaleUserRef != "", tagsOf(s.key))
-		},
-		failed: func(err error) {
-			r.recordEvent(s, true, v1beta1.ReasonRotationFailing, "Expired a pre-auth key, but could not delete it from Headscale's list yet: %v", err)
-		},
-	}
+	return &backend{instance: s.instance, want: want.key, now: r.Now, undeleted: r.memoryOf(s.key).undeleted, failed: func(err error) {
+		r.recordEvent(s, true, v1beta1.ReasonRotationFailing, "Expired a pre-auth key, but could not delete it from Headscale's list yet: %v", err)
+	}}
 }
 
 // foreign reports whether a key is recorded in the status of another object with the same tag. It also

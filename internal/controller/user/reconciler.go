@@ -107,11 +107,13 @@ func (r *Reconciler) sync(ctx context.Context, s *scope) error {
 	if err := r.checkNone(ctx, s); err != nil {
 		return err
 	}
-	switch s.done.action {
-	case create:
+	if s.getsUser() {
 		if err := s.instance.ConfirmUsers(ctx); err != nil {
 			return err
 		}
+	}
+	switch s.done.action {
+	case create:
 		return r.create(ctx, s, f)
 	case rename:
 		return r.rename(ctx, s, f)
@@ -122,6 +124,11 @@ func (r *Reconciler) sync(ctx context.Context, s *scope) error {
 	default:
 		return errors.Join(r.kept(s), r.syncFinalizer(ctx, s))
 	}
+}
+
+// getsUser reports whether the object is to have a user that it did not have before: a new one, or one that exists.
+func (s *scope) getsUser() bool {
+	return s.done.action == create || s.done.adopted && s.done.user.ID != s.user.Status.UserID
 }
 
 // kept is why everything is left as it is. Where namespaces are not watched, nothing reports when an

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/cache"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -22,35 +24,56 @@ const (
 	writtenTTL = time.Hour
 )
 
-// written has the resource version of each status that this process has written, by the object's UID, until the
-// cache has it.
-var written = cache.NewLRUExpireCache(maxWritten)
+// written are the statuses that this process has written. UIDs are unique, so there is one for all.
+var written = writes{versions: cache.NewLRUExpireCache(maxWritten)}
 
-// isStale reports whether an object of the cache is older than the status that was written last.
-func isStale(cached client.Object) bool {
-	version, known := written.Get(cached.GetUID())
+// writes has the resource version of each status that was written, by the object's UID, until the cache has it.
+type writes struct {
+	lock     sync.Mutex
+	versions *cache.LRUExpireCache
+}
+
+// note notes a status that was written.
+func (w *writes) note(uid types.UID, version string) {
+	w.lock.Lock()
+	defer w.lock.Unlock()
+	if !w.isNewerLocked(uid, version) {
+		w.versions.Add(uid, version, writtenTTL)
+	}
+}
+
+// isNewer reports whether the status that was written last is newer than an object of the cache. What the cache has is
+// not kept any longer.
+func (w *writes) isNewer(cached client.Object) bool {
+	w.lock.Lock()
+	defer w.lock.Unlock()
+	newer := w.isNewerLocked(cached.GetUID(), cached.GetResourceVersion())
+	if !newer {
+		w.versions.Remove(cached.GetUID())
+	}
+	return newer
+}
+
+// isNewerLocked reports whether what is noted is newer than a resource version, or cannot be compared with it.
+func (w *writes) isNewerLocked(uid types.UID, version string) bool {
+	noted, known := w.versions.Get(uid)
 	if !known {
 		return false
 	}
-	order, err := resourceversion.CompareResourceVersion(cached.GetResourceVersion(), fmt.Sprint(version))
-	if err != nil || order < 0 {
-		return true
-	}
-	written.Remove(cached.GetUID())
-	return false
+	order, err := resourceversion.CompareResourceVersion(fmt.Sprint(noted), version)
+	return err != nil || order > 0
 }
 
 // Patch writes the status of an object if describe changes it. It compares with the cached object
-// first, and then, because the cache may be stale, with the live one. What is known to be stale it does not
-// compare with: it may be as described while what was written since is not, and no event would
-// lead to another reconcile. statusOf returns a pointer to
-// the status. Only the status is compared and copied, and describe may read and change only the
-// status: a spec may be as large as a request. Patch returns what identifies the object with the
-// status before and after the change, and nil where nothing was to be written, or where the object
-// was deleted in the meantime.
+// first, and then, because the cache may be stale, with the live one. With a cached object that is older
+// than the status written last it does not compare: that one may be as described while the live one is
+// not, and no event would lead to another reconcile. statusOf returns a pointer to the status. Only the
+// status is compared and copied, and describe may read and change only the status: a spec may be as large
+// as a request. Patch returns what identifies the object with the status before and after the change, and
+// nil where nothing was to be written, or where the object was deleted in the meantime.
 func Patch[O client.Object](ctx context.Context, live client.Reader, writer client.StatusClient, cached O, fieldManager string, statusOf func(O) any, describe func(O)) (before, after O, err error) {
 	var none O
-	if !isStale(cached) {
+	if !written.isNewer(cached) {
 		if before, after, err = change(cached, statusOf, describe); err != nil {
 			return none, none, err
 		}
@@ -81,7 +104,7 @@ func Patch[O client.Object](ctx context.Context, live client.Reader, writer clie
 	if err := writer.Status().Patch(ctx, sent, client.MergeFrom(before), client.FieldOwner(fieldManager)); err != nil {
 		return none, none, wrapUnlessGone(err, "writing the status")
 	}
-	written.Add(cached.GetUID(), sent.GetResourceVersion(), writtenTTL)
+	written.note(cached.GetUID(), sent.GetResourceVersion())
 	return before, after, nil
 }
 
