@@ -129,3 +129,23 @@ func TestAdoptedStays(t *testing.T) {
 	describeStatus(&reported, s, readiness(s, nil), nil)
 	g.Expect(reported.Adopted).To(BeTrue(), "another user")
 }
+
+// TestGetsUser has access confirmed before an object gets a user, and not for one that it has.
+func TestGetsUser(t *testing.T) {
+	for name, test := range map[string]struct {
+		user *v1beta1.HeadscaleUser
+		done decision
+		gets bool
+	}{
+		"a new one":                        {object("bob"), decision{action: create}, true},
+		"one that exists":                  {object("bob"), decision{action: keep, adopted: true, user: userNamed(1, "bob")}, true},
+		"one that exists, for another":     {object("bob", has(1)), decision{action: keep, adopted: true, user: userNamed(2, "bob")}, true},
+		"the one that it has taken over":   {object("bob", has(1)), decision{action: keep, adopted: true, user: userNamed(1, "bob")}, false},
+		"the one that was created for it":  {object("bob", has(1)), decision{action: keep, user: userNamed(1, "bob")}, false},
+		"one that goes, with its deletion": {object("bob", has(1)), decision{action: remove, user: userNamed(1, "bob")}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			NewWithT(t).Expect((&scope{user: test.user, done: test.done}).getsUser()).To(Equal(test.gets))
+		})
+	}
+}
