@@ -21,9 +21,8 @@ DATE ?= $(shell git log -1 --format=%cI 2>/dev/null || echo unknown)
 # Versions of Headscale that the tests run against, separated by commas, or all.
 HEADSCALE_VERSIONS ?= all
 # Packages and further flags of `make test`.
-PKG ?= $(LONGEST) ./...
-# The packages whose tests take longest, which are begun first: the last one would run alone for most of its time.
-LONGEST = ./test/integration ./internal/controller/headscale ./internal/controller/policy ./test/reliability/preauthkeys ./internal/controller/preauthkey
+# The longest one is begun first: as the last one it would run alone for most of its time.
+PKG ?= ./test/integration ./...
 # How many packages are tested side by side. They wait for most of their time, so twice the processors of a small machine.
 PARALLEL ?= 4
 TEST_FLAGS ?=
