@@ -36,14 +36,12 @@ func DelayCache(options *cache.Options) {
 		return object, nil
 	}
 	for object, by := range options.ByObject {
-		transform := by.Transform
-		if transform == nil {
-			transform = func(object any) (any, error) { return object, nil }
+		if transform := by.Transform; transform != nil {
+			by.Transform = func(object any) (any, error) {
+				wait(object)
+				return transform(object)
+			}
+			options.ByObject[object] = by
 		}
-		by.Transform = func(object any) (any, error) {
-			wait(object)
-			return transform(object)
-		}
-		options.ByObject[object] = by
 	}
 }
