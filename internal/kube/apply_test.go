@@ -74,6 +74,53 @@ var _ = Describe("A plan", func() {
 		Expect(created).To(Equal([]string{"a", "b"}), "only what did not exist")
 	})
 
+	It("compares no version of an object again that is known to be up to date", func(ctx context.Context) {
+		compared, memory := 0, &apply.Memory{}
+		spec.Extract = func(live *corev1.ConfigMap, fieldManager string) (*corev1ac.ConfigMapApplyConfiguration, error) {
+			compared++
+			return corev1ac.ExtractConfigMap(live, fieldManager)
+		}
+		// sync applies a value, and returns how often fields were compared for it, and whether it wrote.
+		sync := func(value string) (int, bool) {
+			GinkgoHelper()
+			before := compared
+			plan := apply.NewPlan(apply.Clients{Cache: admin, Live: admin, Writer: admin, Memory: memory}, owner, fieldManager)
+			apply.Add(ctx, plan, want("a", value), spec)
+			Expect(plan.Execute(ctx)).To(Succeed())
+			return compared - before, !plan.Empty()
+		}
+		edit := func(data string) {
+			GinkgoHelper()
+			Expect(admin.Patch(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "a"}},
+				client.RawPatch("application/merge-patch+json", []byte(`{"data":`+data+`}`)))).To(Succeed())
+		}
+		_, wrote := sync("1")
+		Expect(wrote).To(BeTrue())
+		times, wrote := sync("1")
+		Expect(times).To(BeZero(), "it is as it was written")
+		Expect(wrote).To(BeFalse())
+		Expect(observed).To(HaveLen(2), "it is observed, nevertheless")
+
+		edit(`{"other":"theirs"}`)
+		times, wrote = sync("1")
+		Expect(times).To(Equal(1), "somebody wrote to it")
+		Expect(wrote).To(BeFalse())
+		times, _ = sync("1")
+		Expect(times).To(BeZero())
+
+		edit(`{"key":"theirs"}`)
+		_, wrote = sync("1")
+		Expect(wrote).To(BeTrue())
+		_, wrote = sync("2")
+		Expect(wrote).To(BeTrue(), "another value is wanted of the same version")
+		Expect(value(ctx, "a")).To(Equal("2"))
+
+		memory.Forget(client.ObjectKeyFromObject(owner))
+		times, wrote = sync("2")
+		Expect(times).To(Equal(1))
+		Expect(wrote).To(BeFalse())
+	})
+
 	It("leaves what others own in an object, and takes back what is its own", func(ctx context.Context) {
 		Expect(add(ctx, want("a", "1")).Execute(ctx)).To(Succeed())
 		Expect(admin.Patch(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "a"}},

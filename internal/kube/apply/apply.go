@@ -67,9 +67,14 @@ func Add[C Configuration, T any, O Object[T]](ctx context.Context, p *Plan, want
 	if want == unwanted {
 		return
 	}
-	seen, err := compare[C, T](ctx, p, p.clients.Cache, want, spec)
+	wanted, err := digestOf(want)
+	if err != nil {
+		p.fail(Name(want), err)
+		return
+	}
+	seen, err := compare[C, T](ctx, p, p.clients.Cache, want, wanted, spec)
 	if err == nil && !seen.upToDate {
-		seen, err = compare[C, T](ctx, p, p.clients.Live, want, spec)
+		seen, err = compare[C, T](ctx, p, p.clients.Live, want, wanted, spec)
 	}
 	switch name := Name(want); {
 	case err != nil:
@@ -77,7 +82,7 @@ func Add[C Configuration, T any, O Object[T]](ctx context.Context, p *Plan, want
 	case seen.live != nil && !metav1.IsControlledBy(seen.live, p.owner):
 		p.foreign = append(p.foreign, name)
 	case !seen.upToDate:
-		c := &change[C, T, O]{plan: p, spec: spec, want: seen.want, live: seen.live}
+		c := &change[C, T, O]{plan: p, spec: spec, want: seen.want, wanted: wanted, live: seen.live}
 		p.steps = append(p.steps, step{object: name, waitsFor: waitsFor, check: c.check, write: c.write})
 	}
 }
@@ -93,8 +98,9 @@ type observed[C, O any] struct {
 	upToDate bool
 }
 
-// compare reads an object and compares it with what is wanted.
-func compare[C Configuration, T any, O Object[T]](ctx context.Context, p *Plan, reader client.Reader, want C, spec Spec[C, O]) (observed[C, O], error) {
+// compare reads an object and compares it with what is wanted, of which wanted is the digest. A
+// version that is known to be up to date is not compared again.
+func compare[C Configuration, T any, O Object[T]](ctx context.Context, p *Plan, reader client.Reader, want C, wanted digest, spec Spec[C, O]) (observed[C, O], error) {
 	seen := observed[C, O]{want: want}
 	live := O(new(T))
 	key := client.ObjectKey{Namespace: *want.GetNamespace(), Name: *want.GetName()}
@@ -110,6 +116,11 @@ func compare[C Configuration, T any, O Object[T]](ctx context.Context, p *Plan, 
 		return seen, nil
 	}
 	p.exists = true
+	owner, current := client.ObjectKeyFromObject(p.owner), version{wanted, live.GetResourceVersion()}
+	if seen.upToDate = p.clients.Memory.of(owner, Name(want)).current == current; seen.upToDate {
+		notify(spec.OnObserve, live)
+		return seen, nil
+	}
 	owned, err := spec.Extract(live, p.fieldManager)
 	if err != nil {
 		// An update stored two entries with one key, which an apply makes one of.
@@ -121,6 +132,7 @@ func compare[C Configuration, T any, O Object[T]](ctx context.Context, p *Plan, 
 	}
 	seen.upToDate = !live.GetDeletionTimestamp().IsZero() || equality.Semantic.DeepEqual(owned, seen.want) || p.isResult(seen.want, owned)
 	if seen.upToDate {
+		p.clients.Memory.noteCurrent(owner, Name(want), current)
 		notify(spec.OnObserve, live)
 	}
 	return seen, nil

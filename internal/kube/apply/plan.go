@@ -162,5 +162,5 @@ func (p *Plan) isResult(want, owned named) bool {
 	applied, wantErr := digestOf(want)
 	stored, ownedErr := digestOf(owned)
 	return errors.Join(wantErr, ownedErr) == nil &&
-		p.clients.Memory.knows(client.ObjectKeyFromObject(p.owner), Name(want), result{applied, stored})
+		p.clients.Memory.of(client.ObjectKeyFromObject(p.owner), Name(want)).result == result{applied, stored}
 }

@@ -28,6 +28,8 @@ type change[C Configuration, T any, O Object[T]] struct {
 	plan *Plan
 	spec Spec[C, O]
 	want C
+	// wanted is the digest of the desired state, before the spec's KeepImmutable.
+	wanted digest
 	// live is the object as it is, nil where there is none, planned as it would be, and written
 	// as the API server stored it.
 	live, planned, written O
@@ -90,7 +92,8 @@ func (c *change[C, T, O]) remember() error {
 	}
 	applied, wantErr := digestOf(want)
 	stored, ownedErr := digestOf(owned)
-	c.plan.clients.Memory.note(client.ObjectKeyFromObject(c.plan.owner), Name(c.want), result{applied, stored})
+	c.plan.clients.Memory.noteResult(client.ObjectKeyFromObject(c.plan.owner), Name(c.want),
+		result{applied, stored}, version{c.wanted, c.written.GetResourceVersion()})
 	return errors.Join(wantErr, ownedErr)
 }
 
@@ -130,25 +133,12 @@ func (c *change[C, T, O]) send(ctx context.Context) error {
 	}
 	if c.live != nil {
 		sent.SetUID(c.live.GetUID())
-		err = c.request(ctx, sent, client.ForceOwnership)
+		c.written, err = c.request(ctx, sent, client.ForceOwnership)
 	} else {
 		sent.SetResourceVersion(anyVersion)
-		err = c.request(ctx, sent)
+		c.written, err = c.request(ctx, sent)
 	}
-	if err != nil {
-		return err
-	}
-	c.written, err = c.reply(sent)
 	return err
-}
-
-// reply is the object in the reply to an apply, which has been read into what was sent.
-func (c *change[C, T, O]) reply(sent *unstructured.Unstructured) (O, error) {
-	object := O(new(T))
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(sent.Object, object); err != nil {
-		return nil, fmt.Errorf("decoding the %s: %w", Name(c.want), err)
-	}
-	return object, nil
 }
 
 // dryRun checks whether an existing object can be changed to its desired state.
@@ -158,11 +148,7 @@ func (c *change[C, T, O]) dryRun(ctx context.Context) error {
 		return err
 	}
 	sent.SetUID(c.live.GetUID())
-	c.planned = nil
-	if err := c.request(ctx, sent, client.ForceOwnership, client.DryRunAll); err != nil {
-		return err
-	}
-	c.planned, err = c.reply(sent)
+	c.planned, err = c.request(ctx, sent, client.ForceOwnership, client.DryRunAll)
 	return err
 }
 
@@ -175,7 +161,7 @@ func (c *change[C, T, O]) validAlone(ctx context.Context) bool {
 		return false
 	}
 	sent.SetName(aloneName(Name(c.want)))
-	err = c.request(ctx, sent, client.DryRunAll)
+	_, err = c.request(ctx, sent, client.DryRunAll)
 	return err == nil || len(kubeapi.InvalidFields(err)) == 0 && (apierrors.IsInvalid(err) || apierrors.IsForbidden(err))
 }
 
@@ -186,13 +172,21 @@ func aloneName(object string) string {
 	return "alone-" + hex.EncodeToString(sum[:8])
 }
 
-// request sends an apply.
-func (c *change[C, T, O]) request(ctx context.Context, sent *unstructured.Unstructured, options ...client.ApplyOption) error {
-	options = append(options, client.FieldOwner(c.plan.fieldManager))
-	if err := c.plan.clients.Writer.Apply(ctx, client.ApplyConfigurationFromUnstructured(sent), options...); err != nil {
-		return fmt.Errorf("applying the %s: %w", Name(c.want), err)
+// request sends an apply, and returns the object as the API server made it; nil with an error. The
+// reply is decoded into the object's type, without an unstructured one in between.
+func (c *change[C, T, O]) request(ctx context.Context, sent *unstructured.Unstructured, options ...client.PatchOption) (O, error) {
+	raw, err := sent.MarshalJSON()
+	if err != nil {
+		return nil, fmt.Errorf("encoding the %s: %w", Name(c.want), err)
 	}
-	return nil
+	object := O(new(T))
+	object.SetNamespace(sent.GetNamespace())
+	object.SetName(sent.GetName())
+	options = append(options, client.FieldOwner(c.plan.fieldManager))
+	if err := c.plan.clients.Writer.Patch(ctx, object, client.RawPatch(types.ApplyPatchType, raw), options...); err != nil {
+		return nil, fmt.Errorf("applying the %s: %w", Name(c.want), err)
+	}
+	return object, nil
 }
 
 // edits compares the object with its desired state.
