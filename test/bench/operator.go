@@ -22,9 +22,8 @@ import (
 )
 
 const (
-	// operatorNamespace is where all Headscales are, and baselineNamespace where the objects are
-	// that no operator made.
-	operatorNamespace, baselineNamespace = "bench", "bench-baseline"
+	// operatorNamespace has the operator's Headscales, and with the suffix the objects that no operator made.
+	operatorNamespace, baselineSuffix = "bench", "-baseline"
 	// creators is how many Headscales are made at the same time, and appliers how many
 	// Headscales' objects are applied, as many as the operator reconciles at once. Of the
 	// Headscales, some are changed, one after another.
@@ -34,18 +33,24 @@ const (
 	// wantedSize is the number of Headscales about which most rows are, and fewest how many are a
 	// few: what fewer cost each is mostly what the operator costs without any.
 	wantedSize, fewest = 100, 20
+	// rounds is how often the operator is compared with the least possible.
+	rounds = 7
 )
 
 // operatorBench is an operator in a lab of its own, and what a number of Headscales costs there.
 type operatorBench struct {
 	*lab
-	sets watch.Interface
+	// namespace is where it has its Headscales, and sets reports the StatefulSets there.
+	namespace string
+	sets      watch.Interface
 	// generations are those of the StatefulSets that were seen.
 	generations map[string]int64
 	size        int
-	// made is how long after the first Headscale was created all StatefulSets existed, and
-	// baseline how long the same objects took without the operator.
-	made, baseline time.Duration
+	// made is how long after the first Headscale was created all StatefulSets existed. remade is
+	// the same of others, baseline how long their objects took without the operator, and ratios are both's.
+	made             time.Duration
+	remade, baseline []time.Duration
+	ratios           []float64
 	// idle is before there was any Headscale, making until all was done for the Headscales,
 	// noOps for changes that mean nothing, and resting while nothing happened.
 	idle, making, noOps, resting usage
@@ -58,7 +63,7 @@ func measureOperators(ctx context.Context, settings *settings) []row {
 	var all []*operatorBench
 	for _, size := range settings.sizes {
 		inLab(ctx, settings, func(ctx context.Context, l *lab) {
-			b := startOperator(ctx, l, size)
+			b := startOperator(ctx, l, size, operatorNamespace)
 			b.measure(ctx, settings.rest)
 			all = append(all, b)
 		})
@@ -66,24 +71,20 @@ func measureOperators(ctx context.Context, settings *settings) []row {
 	return operatorRows(all)
 }
 
-// startOperator starts an operator for a number of Headscales.
-func startOperator(ctx context.Context, l *lab, size int) *operatorBench {
+// startOperator starts an operator for a number of Headscales in a new namespace.
+func startOperator(ctx context.Context, l *lab, size int, namespace string) *operatorBench {
 	check(l.StartOperator(ctx))
-	for _, name := range []string{operatorNamespace, baselineNamespace} {
+	for _, name := range []string{namespace, namespace + baselineSuffix} {
 		check(l.Admin.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}))
 	}
-	sets := must(l.Admin.Watch(ctx, &appsv1.StatefulSetList{}, client.InNamespace(operatorNamespace)))
-	return &operatorBench{lab: l, sets: sets, generations: map[string]int64{}, size: size}
+	sets := must(l.Admin.Watch(ctx, &appsv1.StatefulSetList{}, client.InNamespace(namespace)))
+	return &operatorBench{lab: l, namespace: namespace, sets: sets, generations: map[string]int64{}, size: size}
 }
 
 func (b *operatorBench) measure(ctx context.Context, rest time.Duration) {
 	b.idle = b.awaitIdle(ctx)
 	say("%d Headscales: making them", b.size)
-	began := time.Now()
-	forEach(ctx, b.size, creators, func(ctx context.Context, i int) {
-		check(b.Admin.Create(ctx, newHeadscale(operatorNamespace, i)))
-	})
-	b.made = b.awaitSets(ctx, func(string) bool { return len(b.generations) == b.size }).Sub(began)
+	b.makeAll(ctx)
 	made := b.awaitIdle(ctx)
 	b.making = made.since(b.idle)
 	say("%d Headscales: changes without effect", b.size)
@@ -96,8 +97,35 @@ func (b *operatorBench) measure(ctx context.Context, rest time.Duration) {
 	b.awaitIdle(ctx)
 	say("%d Headscales: at rest for %s", b.size, rest)
 	b.resting = b.watchRest(ctx, rest, b.Operator.Process())
-	say("%d Headscales: the same objects without the operator", b.size)
-	b.makeBaseline(ctx)
+	if b.size == wantedSize {
+		b.compare(ctx)
+	}
+}
+
+// makeAll creates the Headscales and waits for their StatefulSets.
+func (b *operatorBench) makeAll(ctx context.Context) {
+	began := time.Now()
+	forEach(ctx, b.size, creators, func(ctx context.Context, i int) {
+		check(b.Admin.Create(ctx, newHeadscale(b.namespace, i)))
+	})
+	b.made = b.awaitSets(ctx, func(string) bool { return len(b.generations) == b.size }).Sub(began)
+}
+
+// compare makes as many Headscales with the operator and without it, again and again. They do not remain.
+func (b *operatorBench) compare(ctx context.Context) {
+	check(b.Operator.Stop())
+	for i := range rounds {
+		say("%d Headscales: the same with the operator and without, %d of %d", b.size, i+1, rounds)
+		r := startOperator(ctx, b.lab, b.size, fmt.Sprintf("%s-%d", operatorNamespace, i))
+		r.awaitIdle(ctx)
+		r.makeAll(ctx)
+		r.awaitIdle(ctx)
+		b.remade, b.baseline = append(b.remade, r.made), append(b.baseline, r.makeBaseline(ctx))
+		b.ratios = append(b.ratios, b.remade[i].Seconds()/b.baseline[i].Seconds())
+		for _, namespace := range []string{r.namespace, r.namespace + baselineSuffix} {
+			check(b.Admin.DeleteAllOf(ctx, &v1beta1.Headscale{}, client.InNamespace(namespace)))
+		}
+	}
 }
 
 // change changes the config of Headscales, each when the one before has its changed StatefulSet
@@ -119,11 +147,11 @@ func (b *operatorBench) change(ctx context.Context, await func()) {
 
 // makeBaseline makes as many Headscales with all their objects, without the operator and
 // without any of its questions: what remains is what the API server takes for the objects.
-func (b *operatorBench) makeBaseline(ctx context.Context) {
+func (b *operatorBench) makeBaseline(ctx context.Context) time.Duration {
 	check(b.Operator.Stop())
 	began := time.Now()
 	forEach(ctx, b.size, appliers, func(ctx context.Context, i int) {
-		headscale := newHeadscale(baselineNamespace, i)
+		headscale := newHeadscale(b.namespace+baselineSuffix, i)
 		check(b.Admin.Create(ctx, headscale))
 		want := must(resources.Build(headscale, resources.Options{ManagerImage: env.ManagerImage}))
 		objects := []runtime.ApplyConfiguration{want.ServiceAccount, want.Role, want.RoleBinding, want.ConfigMap, want.Service, want.MetricsService, want.StatefulSet}
@@ -131,7 +159,7 @@ func (b *operatorBench) makeBaseline(ctx context.Context) {
 			check(b.Admin.Apply(ctx, object, client.FieldOwner(controller.FieldManager)))
 		}
 	})
-	b.baseline = time.Since(began)
+	return time.Since(began)
 }
 
 // newHeadscale is one as a user makes it who leaves all defaults. A Secret belongs to one Headscale.
@@ -194,12 +222,12 @@ func (b *operatorBench) rows() []row {
 	sets := fmt.Sprintf("%d StatefulSets exist", b.size)
 	return []row{
 		atMost("operator's memory (PSS) "+with, "%.1f MiB", b.resting.Proportional, 50),
-		noted(sets+", the least possible, after", "%.2f s", b.baseline.Seconds()),
+		noted(sets+", the least possible, after, median", "%.2f s", quantile(0.5, b.baseline).Seconds()),
 		noted(fmt.Sprintf("requests for each of %d new Headscales", b.size), "%.1f", b.each(b.making.All)),
 		noted("change until changed StatefulSet "+with+", median", "%.0f ms", 1000*quantile(0.5, b.changing).Seconds()),
 		noted("operator's processor at rest "+with, "%.2f %%", b.resting.percent()),
-		noted(sets+" after", "%.2f s", b.made.Seconds()),
-		atMost(sets+", time as against the least possible", "%.2f", b.made.Seconds()/b.baseline.Seconds(), 2),
+		noted(sets+" after, median", "%.2f s", quantile(0.5, b.remade).Seconds()),
+		atMost(sets+", time as against the least possible, median", "%.2f", quantile(0.5, b.ratios), 2),
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -40,7 +41,7 @@ func table(rows []row) string {
 }
 
 // quantile is the least value of a list, which is not empty, that a share of it does not exceed.
-func quantile(share float64, values []time.Duration) time.Duration {
+func quantile[T cmp.Ordered](share float64, values []T) T {
 	return slices.Sorted(slices.Values(values))[int(math.Ceil(share*float64(len(values))))-1]
 }
 

@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -21,7 +19,6 @@ import (
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/headscale"
 	"infrado.cloud/headscale-operator/test/env"
-	"infrado.cloud/headscale-operator/test/keyuse"
 	"infrado.cloud/headscale-operator/test/podrunner"
 )
 
@@ -45,7 +42,7 @@ type tailnet struct {
 // and the same users and keys are made without it.
 func measureTailnet(ctx context.Context, settings *settings) (rows []row) {
 	inLab(ctx, settings, func(ctx context.Context, l *lab) {
-		t := &tailnet{operatorBench: startOperator(ctx, l, 1), settings: settings, headscale: newHeadscale(operatorNamespace, 0)}
+		t := &tailnet{operatorBench: startOperator(ctx, l, 1, operatorNamespace), settings: settings, headscale: newHeadscale(operatorNamespace, 0)}
 		t.headscale.Spec.Config = must(v1beta1.NewHeadscaleConfig(map[string]any{
 			"server_url": "https://headscale.example.com", "policy": map[string]any{"mode": "database"},
 		}))
@@ -264,12 +261,11 @@ func policyText(i int) string {
 	return fmt.Sprintf(`{"hosts": {"server": "100.64.0.%d"}, "acls": [{"action": "accept", "src": ["*"], "dst": ["server:*"]}]}`, i+1)
 }
 
-// compareUsers makes as many users without the operator: with the same calls and the same writes, and
-// over TCP with the API key.
+// compareUsers makes as many users without the operator, with the same calls and writes.
 func (t *tailnet) compareUsers(ctx context.Context, made time.Duration) {
 	say("as many users without the operator")
 	least := t.without(ctx, func(ctx context.Context, i int) {
-		object, _ := userEntry(baselineNamespace, fmt.Sprintf("least-%04d", i))
+		object, _ := userEntry(operatorNamespace+baselineSuffix, fmt.Sprintf("least-%04d", i))
 		user := object.(*v1beta1.HeadscaleUser) //nolint:errcheck // it is one
 		check(t.Admin.Create(ctx, user))
 		t.mark(ctx, user, v1beta1.FinalizerUser)
@@ -277,23 +273,7 @@ func (t *tailnet) compareUsers(ctx context.Context, made time.Duration) {
 		t.report(ctx, user, fmt.Sprintf(`{"status":{"userId":%d}}`, entry.ID))
 		t.event(ctx, user)
 	})
-	key := must(keyuse.SecretReader(t.Admin, operatorNamespace)(ctx))
-	url := "http://" + t.pod.Address("headscale", "http") + "/api/v1/user"
-	overTCP := t.without(ctx, func(ctx context.Context, i int) { createOverTCP(ctx, url, key, fmt.Sprintf("tcp-%04d", i)) })
 	t.rows = append(t.rows, compareRows("HeadscaleUser", made, least)...)
-	t.rows = append(t.rows, noted("as many users over TCP with the API key, without Kubernetes", "%.1f s", overTCP.Seconds()))
-}
-
-// createOverTCP creates a user as a client does that has the API key.
-func createOverTCP(ctx context.Context, url, key, name string) {
-	request := must(http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(fmt.Sprintf(`{"name":%q}`, name))))
-	request.Header.Set("Authorization", "Bearer "+key)
-	response, err := http.DefaultClient.Do(request)
-	check(err)
-	defer func() { _ = response.Body.Close() }()
-	if response.StatusCode != http.StatusOK {
-		check(fmt.Errorf("creating a user over TCP: %s", response.Status))
-	}
 }
 
 // compareRows compare objects with the same made without the operator.
@@ -308,10 +288,10 @@ func compareRows(kind string, made, least time.Duration) []row {
 func (t *tailnet) compareKeys(ctx context.Context, made time.Duration) {
 	say("as many pre-auth keys without the operator")
 	least := t.without(ctx, func(ctx context.Context, i int) {
-		object, _ := keyEntry(baselineNamespace, fmt.Sprintf("least-%04d", i))
+		object, _ := keyEntry(operatorNamespace+baselineSuffix, fmt.Sprintf("least-%04d", i))
 		check(t.Admin.Create(ctx, object))
 		t.mark(ctx, object, v1beta1.FinalizerPreAuthKey)
-		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: baselineNamespace, Name: object.GetName()}}
+		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace + baselineSuffix, Name: object.GetName()}}
 		check(t.Admin.Create(ctx, secret))
 		key := must(t.socket.CreatePreAuthKey(ctx, headscale.NewPreAuthKey{Tags: []string{"tag:bench"}, Expiration: time.Now().Add(24 * time.Hour)}))
 		check(t.Admin.Patch(ctx, secret, client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"stringData":{"key":%q}}`, key.Key.Reveal()))))
