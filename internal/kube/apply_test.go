@@ -115,6 +115,11 @@ var _ = Describe("A plan", func() {
 		Expect(wrote).To(BeTrue(), "another value is wanted of the same version")
 		Expect(value(ctx, "a")).To(Equal("2"))
 
+		Expect(admin.Delete(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "a"}})).To(Succeed())
+		_, wrote = sync("2")
+		Expect(wrote).To(BeTrue(), "it was deleted")
+		Expect(created).To(HaveLen(2))
+
 		memory.Forget(client.ObjectKeyFromObject(owner))
 		times, wrote = sync("2")
 		Expect(times).To(Equal(1))

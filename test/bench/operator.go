@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -31,10 +32,9 @@ const (
 	// quiet is how long the operator must ask for nothing to count as idle.
 	quiet = 5 * time.Second
 	// wantedSize is the number of Headscales about which most rows are, and fewest how many are a
-	// few: what fewer cost each is mostly what the operator costs without any.
-	wantedSize, fewest = 100, 20
-	// rounds is how often the operator is compared with the least possible.
-	rounds = 7
+	// few: what fewer cost each is mostly what the operator costs without any. rounds is how often
+	// the operator is compared with the least possible.
+	wantedSize, fewest, rounds = 100, 20, 7
 )
 
 // operatorBench is an operator in a lab of its own, and what a number of Headscales costs there.
@@ -46,8 +46,8 @@ type operatorBench struct {
 	// generations are those of the StatefulSets that were seen.
 	generations map[string]int64
 	size        int
-	// made is how long after the first Headscale was created all StatefulSets existed. remade is
-	// the same of others, baseline how long their objects took without the operator, and ratios are both's.
+	// made is how long after the first Headscale was created all StatefulSets existed; remade is that of each
+	// round, baseline how long the round took without the operator, and ratios what the one is of the other.
 	made             time.Duration
 	remade, baseline []time.Duration
 	ratios           []float64
@@ -87,12 +87,11 @@ func (b *operatorBench) measure(ctx context.Context, rest time.Duration) {
 	b.makeAll(ctx)
 	made := b.awaitIdle(ctx)
 	b.making = made.since(b.idle)
-	say("%d Headscales: changes without effect", b.size)
+	say("%d Headscales: changes without effect, and of some", b.size)
 	forEach(ctx, b.size, creators, func(ctx context.Context, i int) {
 		b.patch(ctx, i, `{"metadata":{"annotations":{"example.com/note":"no effect"}}}`)
 	})
 	b.noOps = b.awaitIdle(ctx).since(made)
-	say("%d Headscales: changing some", b.size)
 	b.change(ctx, func() {})
 	b.awaitIdle(ctx)
 	say("%d Headscales: at rest for %s", b.size, rest)
@@ -111,19 +110,21 @@ func (b *operatorBench) makeAll(ctx context.Context) {
 	b.made = b.awaitSets(ctx, func(string) bool { return len(b.generations) == b.size }).Sub(began)
 }
 
-// compare makes as many Headscales with the operator and without it, again and again. They do not remain.
+// compare makes as many Headscales with the operator and without it, again and again. Nothing of them remains.
 func (b *operatorBench) compare(ctx context.Context) {
 	check(b.Operator.Stop())
 	for i := range rounds {
-		say("%d Headscales: the same with the operator and without, %d of %d", b.size, i+1, rounds)
 		r := startOperator(ctx, b.lab, b.size, fmt.Sprintf("%s-%d", operatorNamespace, i))
 		r.awaitIdle(ctx)
 		r.makeAll(ctx)
 		r.awaitIdle(ctx)
 		b.remade, b.baseline = append(b.remade, r.made), append(b.baseline, r.makeBaseline(ctx))
 		b.ratios = append(b.ratios, b.remade[i].Seconds()/b.baseline[i].Seconds())
-		for _, namespace := range []string{r.namespace, r.namespace + baselineSuffix} {
-			check(b.Admin.DeleteAllOf(ctx, &v1beta1.Headscale{}, client.InNamespace(namespace)))
+		say("%d Headscales: %.2f times the least possible, %d of %d", b.size, b.ratios[i], i+1, rounds)
+		for _, kind := range []client.Object{&v1beta1.Headscale{}, &appsv1.StatefulSet{}, &corev1.Service{}, &corev1.ConfigMap{}, &corev1.ServiceAccount{}, &rbacv1.Role{}, &rbacv1.RoleBinding{}} {
+			for _, namespace := range []string{r.namespace, r.namespace + baselineSuffix} {
+				check(b.Admin.DeleteAllOf(ctx, kind, client.InNamespace(namespace)))
+			}
 		}
 	}
 }
@@ -154,8 +155,7 @@ func (b *operatorBench) makeBaseline(ctx context.Context) time.Duration {
 		headscale := newHeadscale(b.namespace+baselineSuffix, i)
 		check(b.Admin.Create(ctx, headscale))
 		want := must(resources.Build(headscale, resources.Options{ManagerImage: env.ManagerImage}))
-		objects := []runtime.ApplyConfiguration{want.ServiceAccount, want.Role, want.RoleBinding, want.ConfigMap, want.Service, want.MetricsService, want.StatefulSet}
-		for _, object := range objects {
+		for _, object := range []runtime.ApplyConfiguration{want.ServiceAccount, want.Role, want.RoleBinding, want.ConfigMap, want.Service, want.MetricsService, want.StatefulSet} {
 			check(b.Admin.Apply(ctx, object, client.FieldOwner(controller.FieldManager)))
 		}
 	})

@@ -66,7 +66,7 @@ type Reconciler struct {
 	references referenceMemory
 	// secrets says which Headscale manages which API key Secret.
 	secrets secretOwners
-	// applied is what the API server made of applies.
+	// applied is what the API server made of applies, and which versions of objects are up to date.
 	applied apply.Memory
 	// conflicts counts optimistic-lock conflicts.
 	conflicts conflicts

@@ -40,7 +40,8 @@ type Spec[C, O any] struct {
 	// is the object, nil if it does not exist; planned is the object as it would be, nil if that is
 	// not known. On an error, the object is not written.
 	Gate func(ctx context.Context, live, planned O) error
-	// OnObserve, where it is set, is called with the newest known state of the object.
+	// OnObserve, where it is set, is called with the newest known state of the object, as the cache
+	// has it if nothing has to be written.
 	OnObserve func(O)
 	// OnCreate, where it is set, is called with an object that did not exist before.
 	OnCreate func(O)

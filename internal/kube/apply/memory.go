@@ -33,7 +33,7 @@ type known struct {
 // result is what was applied, and what our field manager then had.
 type result struct{ applied, stored digest }
 
-// version is the desired state of an object, and the resource version with which it had that.
+// version is the desired state of an object, and a resource version with which nothing had to be written for it.
 type version struct {
 	wanted          digest
 	resourceVersion string
@@ -54,7 +54,7 @@ func (m *Memory) noteResult(owner client.ObjectKey, object string, r result, cur
 	m.note(owner, object, func(k *known) { k.result, k.current = r, current })
 }
 
-// noteCurrent notes the version of one object of an owner that is up to date.
+// noteCurrent notes the version of one object of an owner with which nothing has to be written.
 func (m *Memory) noteCurrent(owner client.ObjectKey, object string, current version) {
 	m.note(owner, object, func(k *known) { k.current = current })
 }

@@ -92,9 +92,12 @@ func (c *change[C, T, O]) remember() error {
 	}
 	applied, wantErr := digestOf(want)
 	stored, ownedErr := digestOf(owned)
+	if err := errors.Join(wantErr, ownedErr); err != nil {
+		return err
+	}
 	c.plan.clients.Memory.noteResult(client.ObjectKeyFromObject(c.plan.owner), Name(c.want),
 		result{applied, stored}, version{c.wanted, c.written.GetResourceVersion()})
-	return errors.Join(wantErr, ownedErr)
+	return nil
 }
 
 // sendOrTakeOver sends an apply. If the API server refuses it because of changes by others in the
