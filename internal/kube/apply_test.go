@@ -120,6 +120,17 @@ var _ = Describe("A plan", func() {
 		Expect(wrote).To(BeTrue(), "it was deleted")
 		Expect(created).To(HaveLen(2))
 
+		edit(`{"other":null},"metadata":{"finalizers":["example.com/wait"]}`)
+		Expect(admin.Delete(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "a"}})).To(Succeed())
+		_, wrote = sync("3")
+		Expect(wrote).To(BeFalse(), "it is being deleted")
+		times, wrote = sync("3")
+		Expect(times).To(Equal(1), "which does not make it up to date")
+		Expect(wrote).To(BeFalse())
+		edit(`{"other":null},"metadata":{"finalizers":null}`)
+		_, wrote = sync("2")
+		Expect(wrote).To(BeTrue(), "it is gone")
+
 		memory.Forget(client.ObjectKeyFromObject(owner))
 		times, wrote = sync("2")
 		Expect(times).To(Equal(1))

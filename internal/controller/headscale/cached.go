@@ -170,7 +170,7 @@ func limitOwned(object client.Object) {
 }
 
 // onlyApplied is the part of a StatefulSet's spec that the operator has applied: where that
-// is not known, nothing, so that the API server is asked.
+// is not known, nothing, so that the API server is asked, unless it said of that version that it is up to date.
 func onlyApplied(live *appsv1.StatefulSet) appsv1.StatefulSetSpec {
 	spec := appsv1.StatefulSetSpec{}
 	applied, err := extractStatefulSet(live, FieldManager)

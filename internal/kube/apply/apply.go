@@ -117,23 +117,34 @@ func compare[C Configuration, T any, O Object[T]](ctx context.Context, p *Plan, 
 		return seen, nil
 	}
 	p.exists = true
-	owner, current := client.ObjectKeyFromObject(p.owner), version{wanted, live.GetResourceVersion()}
-	if seen.upToDate = p.clients.Memory.of(owner, Name(want)).current == current; seen.upToDate {
+	owner := client.ObjectKeyFromObject(p.owner)
+	before, now := p.clients.Memory.of(owner, Name(want)), known{wanted: wanted, resourceVersion: live.GetResourceVersion()}
+	if before.wanted == wanted && before.resourceVersion == now.resourceVersion {
+		seen.upToDate = true
 		notify(spec.OnObserve, live)
 		return seen, nil
 	}
+	deleting := !live.GetDeletionTimestamp().IsZero()
 	owned, err := spec.Extract(live, p.fieldManager)
 	if err != nil {
 		// An update stored two entries with one key, which an apply makes one of.
-		seen.upToDate = !live.GetDeletionTimestamp().IsZero()
+		seen.upToDate = deleting
 		return seen, nil //nolint:nilerr // if the apply does not help, it is reported afterwards
 	}
 	if spec.KeepImmutable != nil {
 		seen.want = spec.KeepImmutable(want, owned)
 	}
-	seen.upToDate = !live.GetDeletionTimestamp().IsZero() || equality.Semantic.DeepEqual(owned, seen.want) || p.isResult(seen.want, owned)
-	if seen.upToDate {
-		p.clients.Memory.noteCurrent(owner, Name(want), current)
+	current := equality.Semantic.DeepEqual(owned, seen.want)
+	if !current {
+		if now.owned, err = digestOf(owned); err != nil {
+			return seen, err
+		}
+		current = before.wanted == wanted && before.owned == now.owned
+	}
+	if current {
+		p.clients.Memory.note(owner, Name(want), now)
+	}
+	if seen.upToDate = current || deleting; seen.upToDate {
 		notify(spec.OnObserve, live)
 	}
 	return seen, nil

@@ -155,12 +155,3 @@ func (p *Plan) checkOwner(ctx context.Context) error {
 		return nil
 	}
 }
-
-// isResult reports whether the fields of our field manager are the result of the last apply of this
-// configuration.
-func (p *Plan) isResult(want, owned named) bool {
-	applied, wantErr := digestOf(want)
-	stored, ownedErr := digestOf(owned)
-	return errors.Join(wantErr, ownedErr) == nil &&
-		p.clients.Memory.of(client.ObjectKeyFromObject(p.owner), Name(want)).result == result{applied, stored}
-}

@@ -85,19 +85,11 @@ func (c *change[C, T, O]) remember() error {
 	if err != nil {
 		return fmt.Errorf("reading the applied fields of the %s: %w", Name(c.want), err)
 	}
-	want := c.want
-	if c.spec.KeepImmutable != nil {
-		// As it will be compared.
-		want = c.spec.KeepImmutable(want, owned)
+	stored, err := digestOf(owned)
+	if err == nil {
+		c.plan.clients.Memory.note(client.ObjectKeyFromObject(c.plan.owner), Name(c.want), known{c.wanted, stored, c.written.GetResourceVersion()})
 	}
-	applied, wantErr := digestOf(want)
-	stored, ownedErr := digestOf(owned)
-	if err := errors.Join(wantErr, ownedErr); err != nil {
-		return err
-	}
-	c.plan.clients.Memory.noteResult(client.ObjectKeyFromObject(c.plan.owner), Name(c.want),
-		result{applied, stored}, version{c.wanted, c.written.GetResourceVersion()})
-	return nil
+	return err
 }
 
 // sendOrTakeOver sends an apply. If the API server refuses it because of changes by others in the
@@ -175,8 +167,9 @@ func aloneName(object string) string {
 	return "alone-" + hex.EncodeToString(sum[:8])
 }
 
-// request sends an apply, and returns the object as the API server made it; nil with an error. The
-// reply is decoded into the object's type, without an unstructured one in between.
+// request sends an apply, and returns the object as the API server made it; nil with an error. It is
+// sent as a patch because the reply is decoded into the object's type then, in protobuf: to
+// client.Apply, the API server answers in JSON.
 func (c *change[C, T, O]) request(ctx context.Context, sent *unstructured.Unstructured, options ...client.PatchOption) (O, error) {
 	raw, err := sent.MarshalJSON()
 	if err != nil {
