@@ -87,7 +87,7 @@ func (b *operatorBench) measure(ctx context.Context, rest time.Duration) {
 	b.makeAll(ctx)
 	made := b.awaitIdle(ctx)
 	b.making = made.since(b.idle)
-	say("%d Headscales: changes without effect, and of some", b.size)
+	say("%d Headscales: changes without effect, and then of some", b.size)
 	forEach(ctx, b.size, creators, func(ctx context.Context, i int) {
 		b.patch(ctx, i, `{"metadata":{"annotations":{"example.com/note":"no effect"}}}`)
 	})
@@ -110,7 +110,7 @@ func (b *operatorBench) makeAll(ctx context.Context) {
 	b.made = b.awaitSets(ctx, func(string) bool { return len(b.generations) == b.size }).Sub(began)
 }
 
-// compare makes as many Headscales with the operator and without it, again and again. Nothing of them remains.
+// compare makes as many Headscales with the operator and without it, again and again. None of their objects remain.
 func (b *operatorBench) compare(ctx context.Context) {
 	check(b.Operator.Stop())
 	for i := range rounds {
