@@ -11,8 +11,8 @@ import (
 
 // Memory remembers with which fields and resource version an object needed no write. That version
 // need not be compared again. And an admission policy or webhook may change values that are applied:
-// otherwise the same apply would be repeated in every reconcile. It is empty after a restart, which
-// costs a comparison, and one no-op apply of what was changed. The zero value is ready for use.
+// otherwise the same apply would be repeated in every reconcile. What was changed is applied once more when another
+// version of the object is seen, and after a restart, when Memory is empty. The zero value is ready for use.
 type Memory struct {
 	lock   sync.Mutex
 	owners map[client.ObjectKey]map[string]known
@@ -24,7 +24,7 @@ type digest [sha256.Size]byte
 // known is what is remembered of one object, when it needed no write.
 type known struct {
 	// wanted is its desired state, and owned are the fields that our field manager had; zero if these
-	// are equal.
+	// are equal, or were not read.
 	wanted, owned   digest
 	resourceVersion string
 }

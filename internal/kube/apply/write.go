@@ -79,17 +79,25 @@ func (c *change[C, T, O]) write(ctx context.Context) error {
 	return c.remember()
 }
 
-// remember notes what the API server made of what was applied.
+// remember notes that this version of the object needs no write. What the API server makes of the applied fields is
+// only read where the first apply of this desired state was not enough: that reading takes far more memory than
+// all else here, and most API servers change nothing.
 func (c *change[C, T, O]) remember() error {
-	owned, err := c.spec.Extract(c.written, c.plan.fieldManager)
-	if err != nil {
-		return fmt.Errorf("reading the applied fields of the %s: %w", Name(c.want), err)
+	memory, owner, object := c.plan.clients.Memory, client.ObjectKeyFromObject(c.plan.owner), Name(c.want)
+	now := known{wanted: c.wanted, resourceVersion: c.written.GetResourceVersion()}
+	again := memory.of(owner, object).wanted == c.wanted
+	unchanged := c.live != nil && c.live.GetResourceVersion() == now.resourceVersion
+	if again || unchanged {
+		owned, err := c.spec.Extract(c.written, c.plan.fieldManager)
+		if err != nil {
+			return fmt.Errorf("reading the applied fields of the %s: %w", object, err)
+		}
+		if now.owned, err = digestOf(owned); err != nil {
+			return err
+		}
 	}
-	stored, err := digestOf(owned)
-	if err == nil {
-		c.plan.clients.Memory.note(client.ObjectKeyFromObject(c.plan.owner), Name(c.want), known{c.wanted, stored, c.written.GetResourceVersion()})
-	}
-	return err
+	memory.note(owner, object, now)
+	return nil
 }
 
 // sendOrTakeOver sends an apply. If the API server refuses it because of changes by others in the
