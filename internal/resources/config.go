@@ -2,12 +2,15 @@ package resources
 
 import (
 	"cmp"
+	"encoding/json"
+	"maps"
 	"net/url"
 	"path"
 	"slices"
 	"strings"
+	"unicode"
 
-	"sigs.k8s.io/yaml"
+	"go.yaml.in/yaml/v2"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
@@ -77,13 +80,72 @@ func complete(d document) error {
 	return completeTLS(d)
 }
 
-// renderConfig is the config as YAML, the same text for the same config.
+// renderConfig is the config as YAML, the same text for the same config: another one would restart Headscale.
+// The text is that of sigs.k8s.io/yaml, where that has only one. But that makes JSON of the config first and
+// reads it as YAML, which takes three times the memory, in every reconcile.
 func renderConfig(config document) (string, error) {
-	text, err := yaml.Marshal(config)
+	text, err := yaml.Marshal(ordered(map[string]any(config)))
 	if err != nil {
 		return "", invalid("config", "cannot be written as YAML: %v", err)
 	}
 	return string(text), nil
+}
+
+// ordered is a value of which the YAML library makes the same text every time. The library sorts keys as people do,
+// 2 before 10. But with a letter after a digit that is no order, and the text differs from time to time: 10.example is
+// before 1x.example, which is before 2.example, which is before 10.example. A section with such keys is sorted
+// by bytes.
+func ordered(value any) any {
+	switch value := value.(type) {
+	case map[string]any:
+		section, keys := make(map[string]any, len(value)), slices.Sorted(maps.Keys(value))
+		for _, key := range keys {
+			section[key] = ordered(value[key])
+		}
+		if !slices.ContainsFunc(keys, hasNoOrder) {
+			return section
+		}
+		var sorted yaml.MapSlice
+		for _, key := range keys {
+			sorted = append(sorted, yaml.MapItem{Key: key, Value: section[key]})
+		}
+		return sorted
+	case []any:
+		list := make([]any, len(value))
+		for i := range value {
+			list[i] = ordered(value[i])
+		}
+		return list
+	case float64:
+		// As in JSON: 1000000, and not 1e+06.
+		var number any
+		if text, err := json.Marshal(value); err == nil && yaml.Unmarshal(text, &number) == nil {
+			return number
+		}
+		return value
+	default:
+		return value
+	}
+}
+
+// hasNoOrder reports whether the YAML library's order of keys is none with this one: a letter follows a digit in it,
+// or it has a number that does not fit into an int64.
+func hasNoOrder(key string) bool {
+	digits := 0
+	for _, r := range key {
+		switch {
+		case !unicode.IsDigit(r):
+			if digits > 0 && unicode.IsLetter(r) {
+				return true
+			}
+			digits = 0
+		case digits == 18:
+			return true
+		default:
+			digits++
+		}
+	}
+	return false
 }
 
 // checkConfig refuses what would be read in another way than it was meant.

@@ -101,3 +101,14 @@ func TestNumbersSurvive(t *testing.T) {
 	g.Expect(objects.ConfigMap.Data["config.yaml"]).To(And(
 		ContainSubstring("a: 9223372036854775807\n"), ContainSubstring("b: 0.1\n"), ContainSubstring("c: -3\n"), ContainSubstring("d: 15000000000\n"), ContainSubstring("e: 1e+300\n")))
 }
+
+// Another text would restart Headscale.
+func TestTextOfConfigIsAlwaysTheSame(t *testing.T) {
+	g := NewWithT(t)
+	headscale := headscaleOf(t, shortSpec(`, dns: {magic_dns: false, nameservers: {split: {2.0.192.in-addr.arpa: [192.0.2.1], 1x.example: [192.0.2.1], 10.in-addr.arpa: [192.0.2.1]}}}`))
+	for range 50 {
+		objects, err := Build(headscale, operatorOptions)
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(objects.ConfigMap.Data[ConfigFile]).To(MatchRegexp(`(?s)10.in-addr.arpa:.*1x.example:.*2.0.192.in-addr.arpa:`))
+	}
+}

@@ -3,6 +3,7 @@ package resources
 import (
 	"errors"
 	"net"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -84,6 +85,59 @@ func FuzzBuildOfSpec(f *testing.F) {
 		}
 		References(headscale)
 	})
+}
+
+// FuzzRenderConfig checks that there is one text of a config, and that it is the one that sigs.k8s.io/yaml makes, unless
+// that makes several: with another, every Headscale would restart when the operator is upgraded.
+func FuzzRenderConfig(f *testing.F) {
+	for _, seed := range []string{
+		`{"a":null,"b":[true,false,"yes","~","null"],"c":{"d":-1,"e":9007199254740993,"f":[]},"g":{}}`,
+		`{"1":"0770","true":"012","a b":"x: y","k10":1,"k9":2,"K":"# no","é":"\u2028\t\n","l":"line\nline\n","e":"","<&>":"<&>"}`,
+		`{"a":1e6,"b":1.5,"c":1e21,"d":18446744073709551615,"e":-0.0,"f":1.0,"g":[1.2345678901234567e18,9.3e18,1e-7,1e20]}`,
+		`{"long":"one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen"}`,
+		`{"date":"2026-01-01","octal":"0o7","hex":"0x7","float":"1e3","inf":".inf","colon":"1:30","bin":"0b1","merge":"<<","at":"@a","dash":"- a","under":"1_000"}`,
+		`{"10.example":1,"1x.example":[{"10":1,"1x":2,"2":3}],"2.example":{"99999999999999999999":1,"9":2}}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var config v1beta1.HeadscaleConfig
+		if config.UnmarshalJSON(raw) != nil {
+			return
+		}
+		document, err := config.Document()
+		if err != nil {
+			return
+		}
+		text, err := renderConfig(document)
+		if err != nil {
+			t.Fatalf("%s is not rendered: %v", raw, err)
+		}
+		for range 3 {
+			if again, _ := renderConfig(document); again != text {
+				t.Fatalf("%s is rendered as\n%s, and then as\n%s", raw, text, again)
+			}
+		}
+		// It fails for a character that YAML only has escaped.
+		if theirs, err := yaml.Marshal(document); err == nil && string(theirs) != text && !hasUnorderedKeys(document) {
+			t.Fatalf("%s is rendered as\n%s, and not as\n%s", raw, text, theirs)
+		}
+	})
+}
+
+// hasUnorderedKeys reports whether the YAML library has no order for the keys of some section.
+func hasUnorderedKeys(value any) bool {
+	switch value := value.(type) {
+	case map[string]any:
+		for key, entry := range value {
+			if hasNoOrder(key) || hasUnorderedKeys(entry) {
+				return true
+			}
+		}
+	case []any:
+		return slices.ContainsFunc(value, hasUnorderedKeys)
+	}
+	return false
 }
 
 // checkKept checks that every value that was written at the top level, and is not a
