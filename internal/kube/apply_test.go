@@ -1,6 +1,7 @@
 package kube_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 
@@ -74,67 +75,155 @@ var _ = Describe("A plan", func() {
 		Expect(created).To(Equal([]string{"a", "b"}), "only what did not exist")
 	})
 
-	It("compares no version of an object again that is known to be up to date", func(ctx context.Context) {
-		compared, memory := 0, &apply.Memory{}
-		spec.Extract = func(live *corev1.ConfigMap, fieldManager string) (*corev1ac.ConfigMapApplyConfiguration, error) {
-			compared++
-			return corev1ac.ExtractConfigMap(live, fieldManager)
+	Describe("with what is remembered", func() {
+		var (
+			memory   *apply.Memory
+			compared int
+			cache    client.Reader
+		)
+		BeforeEach(func() {
+			memory, compared, cache = &apply.Memory{}, 0, admin
+			spec.Extract = func(live *corev1.ConfigMap, fieldManager string) (*corev1ac.ConfigMapApplyConfiguration, error) {
+				compared++
+				return corev1ac.ExtractConfigMap(live, fieldManager)
+			}
+		})
+		try := func(ctx context.Context, value string) (times int, wrote bool, err error) {
+			before := compared
+			plan := apply.NewPlan(apply.Clients{Cache: cache, Live: admin, Writer: admin, Memory: memory}, owner, fieldManager)
+			apply.Add(ctx, plan, want("a", value), spec)
+			err = plan.Execute(ctx)
+			return compared - before, !plan.Empty(), err
 		}
 		// sync applies a value, and returns how often fields were compared for it, and whether it wrote.
-		sync := func(value string) (int, bool) {
+		sync := func(ctx context.Context, value string) (int, bool) {
 			GinkgoHelper()
-			before := compared
-			plan := apply.NewPlan(apply.Clients{Cache: admin, Live: admin, Writer: admin, Memory: memory}, owner, fieldManager)
-			apply.Add(ctx, plan, want("a", value), spec)
-			Expect(plan.Execute(ctx)).To(Succeed())
-			return compared - before, !plan.Empty()
+			times, wrote, err := try(ctx, value)
+			Expect(err).NotTo(HaveOccurred())
+			return times, wrote
 		}
-		edit := func(data string) {
+		object := func() *corev1.ConfigMap {
+			return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "a"}}
+		}
+		edit := func(ctx context.Context, data string) {
 			GinkgoHelper()
-			Expect(admin.Patch(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "a"}},
-				client.RawPatch("application/merge-patch+json", []byte(`{"data":`+data+`}`)))).To(Succeed())
+			Expect(admin.Patch(ctx, object(), client.RawPatch("application/merge-patch+json", []byte(`{"data":`+data+`}`)))).To(Succeed())
 		}
-		_, wrote := sync("1")
-		Expect(wrote).To(BeTrue())
-		times, wrote := sync("1")
-		Expect(times).To(BeZero(), "it is as it was written")
-		Expect(wrote).To(BeFalse())
-		Expect(observed).To(HaveLen(2), "it is observed, nevertheless")
 
-		edit(`{"other":"theirs"}`)
-		times, wrote = sync("1")
-		Expect(times).To(Equal(1), "somebody wrote to it")
-		Expect(wrote).To(BeFalse())
-		times, _ = sync("1")
-		Expect(times).To(BeZero())
+		It("compares no version of an object again that is known to be up to date", func(ctx context.Context) {
+			times, wrote := sync(ctx, "1")
+			Expect(times).To(BeZero(), "nothing was there, and the API server changes nothing")
+			Expect(wrote).To(BeTrue())
+			times, wrote = sync(ctx, "1")
+			Expect(times).To(BeZero(), "it is as it was written")
+			Expect(wrote).To(BeFalse())
+			Expect(observed).To(HaveLen(2), "it is observed, nevertheless")
 
-		edit(`{"key":"theirs"}`)
-		_, wrote = sync("1")
-		Expect(wrote).To(BeTrue())
-		_, wrote = sync("2")
-		Expect(wrote).To(BeTrue(), "another value is wanted of the same version")
-		Expect(value(ctx, "a")).To(Equal("2"))
+			edit(ctx, `{"other":"theirs"}`)
+			times, wrote = sync(ctx, "1")
+			Expect(times).To(Equal(1), "somebody wrote to it")
+			Expect(wrote).To(BeFalse())
+			times, _ = sync(ctx, "1")
+			Expect(times).To(BeZero())
 
-		Expect(admin.Delete(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "a"}})).To(Succeed())
-		_, wrote = sync("2")
-		Expect(wrote).To(BeTrue(), "it was deleted")
-		Expect(created).To(HaveLen(2))
+			edit(ctx, `{"key":"theirs"}`)
+			_, wrote = sync(ctx, "1")
+			Expect(wrote).To(BeTrue())
+			_, wrote = sync(ctx, "2")
+			Expect(wrote).To(BeTrue(), "another value is wanted of the same version")
+			Expect(value(ctx, "a")).To(Equal("2"))
 
-		edit(`{"other":null},"metadata":{"finalizers":["example.com/wait"]}`)
-		Expect(admin.Delete(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "a"}})).To(Succeed())
-		_, wrote = sync("3")
-		Expect(wrote).To(BeFalse(), "it is being deleted")
-		times, wrote = sync("3")
-		Expect(times).To(Equal(1), "which does not make it up to date")
-		Expect(wrote).To(BeFalse())
-		edit(`{"other":null},"metadata":{"finalizers":null}`)
-		_, wrote = sync("2")
-		Expect(wrote).To(BeTrue(), "it is gone")
+			memory.Forget(client.ObjectKeyFromObject(owner))
+			times, wrote = sync(ctx, "2")
+			Expect(times).To(Equal(1))
+			Expect(wrote).To(BeFalse())
+		})
 
-		memory.Forget(client.ObjectKeyFromObject(owner))
-		times, wrote = sync("2")
-		Expect(times).To(Equal(1))
-		Expect(wrote).To(BeFalse())
+		It("creates again what was deleted, once it is gone", func(ctx context.Context) {
+			sync(ctx, "1")
+			Expect(admin.Delete(ctx, object())).To(Succeed())
+			_, wrote := sync(ctx, "1")
+			Expect(wrote).To(BeTrue(), "it was deleted")
+			Expect(created).To(HaveLen(2))
+
+			edit(ctx, `{"other":null},"metadata":{"finalizers":["example.com/wait"]}`)
+			Expect(admin.Delete(ctx, object())).To(Succeed())
+			_, wrote = sync(ctx, "2")
+			Expect(wrote).To(BeFalse(), "it is being deleted")
+			times, wrote := sync(ctx, "2")
+			Expect(times).To(Equal(1), "which does not make it up to date")
+			Expect(wrote).To(BeFalse())
+			edit(ctx, `{"other":null},"metadata":{"finalizers":null}`)
+			_, wrote = sync(ctx, "1")
+			Expect(wrote).To(BeTrue(), "it is gone")
+		})
+
+		It("writes nothing where only a cache that is behind is not as wanted", func(ctx context.Context) {
+			sync(ctx, "1")
+			behind := object()
+			Expect(admin.Get(ctx, client.ObjectKeyFromObject(behind), behind)).To(Succeed())
+			sync(ctx, "2")
+			cache = behindReader{admin, behind}
+			times, wrote := sync(ctx, "2")
+			Expect(times).To(Equal(1), "that of the cache")
+			Expect(wrote).To(BeFalse())
+			Expect(value(ctx, "a")).To(Equal("2"))
+		})
+
+		It("tries again what was refused, and leaves alone what another owner of the name has", func(ctx context.Context) {
+			sync(ctx, "1")
+			spec.DryRun, spec.Gate = true, func(context.Context, *corev1.ConfigMap, *corev1.ConfigMap) error { return errors.New("not now") }
+			for range 2 {
+				_, wrote, err := try(ctx, "2")
+				Expect(wrote).To(BeTrue())
+				Expect(err).To(MatchError("not now"))
+			}
+			Expect(value(ctx, "a")).To(Equal("1"))
+			spec.Gate = nil
+			sync(ctx, "2")
+
+			owner.UID = "another"
+			_, _, err := try(ctx, "2")
+			Expect(err).To(MatchError(HavePrefix("ConfigMap a exists already and does not belong to this ConfigMap")))
+		})
+
+		It("keeps an immutable value, and compares that but once", func(ctx context.Context) {
+			sync(ctx, "1")
+			spec.KeepImmutable = func(wanted, owned *corev1ac.ConfigMapApplyConfiguration) *corev1ac.ConfigMapApplyConfiguration {
+				kept := *wanted
+				kept.Data = owned.Data
+				return &kept
+			}
+			times, wrote := sync(ctx, "2")
+			Expect(times).To(Equal(1), "this value was not compared before")
+			Expect(wrote).To(BeFalse())
+			times, wrote = sync(ctx, "2")
+			Expect(times).To(BeZero())
+			Expect(wrote).To(BeFalse())
+			Expect(value(ctx, "a")).To(Equal("1"))
+		})
+
+		It("applies once more what the API server changes, and then no more", func(ctx context.Context) {
+			write := func() bool {
+				GinkgoHelper()
+				plan := apply.NewPlan(apply.Clients{Cache: admin, Live: admin, Writer: changesData{admin}, Memory: memory}, owner, fieldManager)
+				apply.Add(ctx, plan, want("a", "1"), spec)
+				Expect(plan.Execute(ctx)).To(Succeed())
+				return !plan.Empty()
+			}
+			Expect(write()).To(BeTrue())
+			Expect(write()).To(BeFalse(), "it is as it was written")
+			edit(ctx, `{"other":"theirs"}`)
+			Expect(write()).To(BeTrue())
+			for _, other := range []string{"2", "3", "4"} {
+				edit(ctx, `{"other":"`+other+`"}`)
+				Expect(write()).To(BeFalse())
+			}
+			memory.Forget(client.ObjectKeyFromObject(owner))
+			Expect(write()).To(BeTrue(), "the operator started again")
+			edit(ctx, `{"other":"5"}`)
+			Expect(write()).To(BeFalse())
+		})
 	})
 
 	It("leaves what others own in an object, and takes back what is its own", func(ctx context.Context) {
@@ -233,3 +322,27 @@ var _ = Describe("A plan", func() {
 		Expect(value(ctx, "b")).To(BeEmpty())
 	})
 })
+
+// behindReader is a cache in which every ConfigMap is this one.
+type behindReader struct {
+	client.Reader
+	object *corev1.ConfigMap
+}
+
+// Get reads it.
+func (b behindReader) Get(_ context.Context, _ client.ObjectKey, into client.Object, _ ...client.GetOption) error {
+	b.object.DeepCopyInto(into.(*corev1.ConfigMap)) //nolint:errcheck // it is one
+	return nil
+}
+
+// changesData is an API server with an admission policy that changes a value of every ConfigMap.
+type changesData struct{ client.Client }
+
+// Patch applies with the value that such a policy leaves.
+func (c changesData) Patch(ctx context.Context, object client.Object, patch client.Patch, options ...client.PatchOption) error {
+	data, err := patch.Data(object)
+	if err != nil {
+		return err
+	}
+	return c.Client.Patch(ctx, object, client.RawPatch(patch.Type(), bytes.ReplaceAll(data, []byte(`"key":"1"`), []byte(`"key":"changed"`))), options...)
+}
