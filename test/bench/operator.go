@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -11,9 +12,11 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
@@ -25,16 +28,16 @@ import (
 const (
 	// operatorNamespace has the operator's Headscales, and with the suffix the objects that no operator made.
 	operatorNamespace, baselineSuffix = "bench", "-baseline"
-	// creators is how many Headscales are made at the same time, and appliers how many
-	// Headscales' objects are applied, as many as the operator reconciles at once. Of the
-	// Headscales, some are changed, one after another.
-	creators, appliers, changes = 8, 16, 20
+	// creators is how many objects are made at the same time, appliers how many of them another client than the
+	// operator then completes, and maxAppliers where fewer take longer. Of the Headscales, some are
+	// changed, one after another.
+	creators, appliers, maxAppliers, changes = 8, 16, 64, 20
 	// quiet is how long the operator must ask for nothing to count as idle.
 	quiet = 5 * time.Second
 	// wantedSize is the number of Headscales about which most rows are, and fewest how many are a
 	// few: what fewer cost each is mostly what the operator costs without any. rounds is how often
 	// the operator is compared with the least possible.
-	wantedSize, fewest, rounds = 100, 20, 7
+	wantedSize, fewest, rounds = 100, 20, 15
 )
 
 // operatorBench is an operator in a lab of its own, and what a number of Headscales costs there.
@@ -95,7 +98,7 @@ func (b *operatorBench) measure(ctx context.Context, rest time.Duration) {
 	b.change(ctx, func() {})
 	b.awaitIdle(ctx)
 	say("%d Headscales: at rest for %s", b.size, rest)
-	b.resting = b.watchRest(ctx, rest, b.Operator.Process())
+	b.resting = b.watchRest(ctx, rest, b.Operator.Process)
 	if b.size == wantedSize {
 		b.compare(ctx)
 	}
@@ -110,16 +113,25 @@ func (b *operatorBench) makeAll(ctx context.Context) {
 	b.made = b.awaitSets(ctx, func(string) bool { return len(b.generations) == b.size }).Sub(began)
 }
 
-// compare makes as many Headscales with the operator and without it, again and again. None of their objects remain.
+// compare makes as many Headscales with the operator and without it, again and again, each first in turn. None of
+// their objects remain.
 func (b *operatorBench) compare(ctx context.Context) {
-	check(b.Operator.Stop())
 	for i := range rounds {
+		check(b.Operator.Stop())
 		r := startOperator(ctx, b.lab, b.size, fmt.Sprintf("%s-%d", operatorNamespace, i))
+		if i%2 == 1 {
+			b.baseline = append(b.baseline, r.makeBaseline(ctx))
+			check(b.StartOperator(ctx))
+		}
 		r.awaitIdle(ctx)
 		r.makeAll(ctx)
 		r.awaitIdle(ctx)
-		b.remade, b.baseline = append(b.remade, r.made), append(b.baseline, r.makeBaseline(ctx))
-		b.ratios = append(b.ratios, b.remade[i].Seconds()/b.baseline[i].Seconds())
+		r.sets.Stop()
+		if i%2 == 0 {
+			b.baseline = append(b.baseline, r.makeBaseline(ctx))
+		}
+		b.remade = append(b.remade, r.made)
+		b.ratios = append(b.ratios, r.made.Seconds()/b.baseline[i].Seconds())
 		say("%d Headscales: %.2f times the least possible, %d of %d", b.size, b.ratios[i], i+1, rounds)
 		for _, kind := range []client.Object{&v1beta1.Headscale{}, &appsv1.StatefulSet{}, &corev1.Service{}, &corev1.ConfigMap{}, &corev1.ServiceAccount{}, &rbacv1.Role{}, &rbacv1.RoleBinding{}} {
 			for _, namespace := range []string{r.namespace, r.namespace + baselineSuffix} {
@@ -146,17 +158,23 @@ func (b *operatorBench) change(ctx context.Context, await func()) {
 	}
 }
 
-// makeBaseline makes as many Headscales with all their objects, without the operator and
-// without any of its questions: what remains is what the API server takes for the objects.
+// makeBaseline makes as many Headscales with all their objects, with the operator's rights and form of requests,
+// but without it and without any of its questions: what remains is what the API server takes for the objects.
 func (b *operatorBench) makeBaseline(ctx context.Context) time.Duration {
 	check(b.Operator.Stop())
+	config := must(clientcmd.BuildConfigFromFlags("", b.Operator.Kubeconfig))
+	config.QPS = -1
+	account := must(client.New(config, client.Options{Scheme: b.Admin.Scheme()}))
+	decoder := serializer.NewCodecFactory(b.Admin.Scheme()).UniversalDeserializer()
 	began := time.Now()
-	forEach(ctx, b.size, appliers, func(ctx context.Context, i int) {
+	forEach(ctx, b.size, maxAppliers, func(ctx context.Context, i int) {
 		headscale := newHeadscale(b.namespace+baselineSuffix, i)
 		check(b.Admin.Create(ctx, headscale))
 		want := must(resources.Build(headscale, resources.Options{ManagerImage: env.ManagerImage}))
 		for _, object := range []runtime.ApplyConfiguration{want.ServiceAccount, want.Role, want.RoleBinding, want.ConfigMap, want.Service, want.MetricsService, want.StatefulSet} {
-			check(b.Admin.Apply(ctx, object, client.FieldOwner(controller.FieldManager)))
+			raw := must(json.Marshal(object))
+			reply, _ := must(runtime.Decode(decoder, raw)).(client.Object)
+			check(account.Patch(ctx, reply, client.RawPatch(types.ApplyPatchType, raw), client.FieldOwner(controller.FieldManager)))
 		}
 	})
 	return time.Since(began)
@@ -188,7 +206,7 @@ func (b *operatorBench) awaitSets(ctx context.Context, holds func(name string) b
 func (b *operatorBench) awaitIdle(ctx context.Context) (now usage) {
 	var last usage
 	check(wait.PollUntilContextTimeout(ctx, 250*time.Millisecond, limit, true, func(context.Context) (bool, error) {
-		if now = b.usageOf(b.Operator.Process()); now.Counts != last.Counts || last.took == 0 {
+		if now = b.usageOf(b.Operator.Process); now.Counts != last.Counts || last.took == 0 {
 			last = now
 		}
 		return now.took-last.took >= quiet, nil

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -90,42 +91,27 @@ func keyEntry(namespace, name string) (client.Object, client.ObjectList) {
 	}, &v1beta1.HeadscalePreAuthKeyList{}
 }
 
-// readiness is when objects became ready, as a watch tells.
-type readiness struct {
-	ready map[string]bool
-	await func(ctx context.Context, name string, count int) time.Time
-}
-
-// watchReady follows the objects of a list's kind.
-func (t *tailnet) watchReady(ctx context.Context, list client.ObjectList) *readiness {
-	watcher := must(t.Admin.Watch(ctx, list, client.InNamespace(operatorNamespace)))
-	r := &readiness{ready: map[string]bool{}}
-	r.await = func(ctx context.Context, name string, count int) time.Time {
+// watchReady follows the objects of a list's kind. What it returns waits until one of them, if it has a name, and
+// as many in all are ready, and returns when they are.
+func (t *tailnet) watchReady(ctx context.Context, list client.ObjectList) (await func(ctx context.Context, name string, count int) time.Time) {
+	watcher, ready := must(t.Admin.Watch(ctx, list, client.InNamespace(operatorNamespace))), map[string]bool{}
+	return func(ctx context.Context, name string, count int) time.Time {
 		return must(env.Await(ctx, watcher, func(object client.Object) bool {
-			r.ready[object.GetName()] = isReady(object)
+			ready[object.GetName()] = isReady(object)
 			seen := 0
-			for _, ready := range r.ready {
-				if ready {
+			for _, is := range ready {
+				if is {
 					seen++
 				}
 			}
-			return seen >= count && (name == "" || r.ready[name])
+			return seen >= count && (name == "" || ready[name])
 		}))
 	}
-	return r
 }
 
 // isReady reports whether an object's status is about the spec that it has, and good.
 func isReady(object client.Object) bool {
-	var conditions []metav1.Condition
-	switch object := object.(type) {
-	case *v1beta1.HeadscaleUser:
-		conditions = object.Status.Conditions
-	case *v1beta1.HeadscalePreAuthKey:
-		conditions = object.Status.Conditions
-	case *v1beta1.HeadscalePolicy:
-		conditions = object.Status.Conditions
-	}
+	conditions, _ := reflect.ValueOf(object).Elem().FieldByName("Status").FieldByName("Conditions").Interface().([]metav1.Condition)
 	ready := meta.FindStatusCondition(conditions, v1beta1.ConditionReady)
 	return ready != nil && ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == object.GetGeneration()
 }
@@ -133,7 +119,7 @@ func isReady(object client.Object) bool {
 // measureKind measures objects of one kind, and returns how long many took.
 func (t *tailnet) measureKind(ctx context.Context, kind string, entryOf entry, seconds, memory float64) time.Duration {
 	_, list := entryOf("", "")
-	ready := t.watchReady(ctx, list)
+	await := t.watchReady(ctx, list)
 	create := func(ctx context.Context, format string, i int) string {
 		object, _ := entryOf(operatorNamespace, fmt.Sprintf(format, i))
 		check(t.Admin.Create(ctx, object))
@@ -144,7 +130,7 @@ func (t *tailnet) measureKind(ctx context.Context, kind string, entryOf entry, s
 	for i := range t.settings.runs {
 		began := time.Now()
 		name := create(ctx, "single-%d", i)
-		took = append(took, ready.await(ctx, name, 0).Sub(began))
+		took = append(took, await(ctx, name, 0).Sub(began))
 	}
 	many := t.settings.entries
 	say("%s: %d at once", kind, many)
@@ -154,7 +140,7 @@ func (t *tailnet) measureKind(ctx context.Context, kind string, entryOf entry, s
 	creating.Go(func() error { // The API server ends a watch that is not read.
 		return attempt(func() { forEach(ctx, many, creators, func(ctx context.Context, i int) { create(ctx, "many-%04d", i) }) })
 	})
-	made := ready.await(ctx, "", t.settings.runs+many).Sub(began)
+	made := await(ctx, "", t.settings.runs+many).Sub(began)
 	check(creating.Wait())
 	used, calls := t.awaitIdle(ctx).since(before), t.requests(ctx)-asked
 	t.rows = append(t.rows, kindFigures{
@@ -201,7 +187,7 @@ type restFigures struct {
 func (t *tailnet) measureRest(ctx context.Context, kind string) restFigures {
 	say("%s: at rest for %s", kind, t.settings.rest)
 	asked := t.requests(ctx)
-	return restFigures{t.watchRest(ctx, t.settings.rest, t.Operator.Process()), t.requests(ctx) - asked}
+	return restFigures{t.watchRest(ctx, t.settings.rest, t.Operator.Process), t.requests(ctx) - asked}
 }
 
 func (f restFigures) rows(with string) []row {
@@ -236,13 +222,13 @@ func (t *tailnet) measurePolicy(ctx context.Context) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: "policy"},
 		Spec:       v1beta1.HeadscalePolicySpec{HeadscaleRef: t.headscale.Name, HuJSON: policyText(t.settings.runs)},
 	}
-	ready := t.watchReady(ctx, &v1beta1.HeadscalePolicyList{})
+	await := t.watchReady(ctx, &v1beta1.HeadscalePolicyList{})
 	check(t.Admin.Create(ctx, policy.DeepCopy()))
-	ready.await(ctx, policy.Name, 0)
+	await(ctx, policy.Name, 0)
 	for i := range t.settings.runs {
 		began := time.Now()
 		check(t.Admin.Patch(ctx, policy.DeepCopy(), client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"hujson":%q}}`, policyText(i)))))
-		took = append(took, ready.await(ctx, policy.Name, 0).Sub(began))
+		took = append(took, await(ctx, policy.Name, 0).Sub(began))
 	}
 	t.awaitIdle(ctx)
 	t.rows = append(t.rows, policyRows(plain, took, t.measureRest(ctx, "HeadscalePolicy"))...)
@@ -264,7 +250,8 @@ func policyText(i int) string {
 // compareUsers makes as many users without the operator, with the same calls and writes.
 func (t *tailnet) compareUsers(ctx context.Context, made time.Duration) {
 	say("as many users without the operator")
-	least := t.without(ctx, func(ctx context.Context, i int) {
+	began := time.Now()
+	forEach(ctx, t.settings.entries, appliers, func(ctx context.Context, i int) {
 		object, _ := userEntry(operatorNamespace+baselineSuffix, fmt.Sprintf("least-%04d", i))
 		user := object.(*v1beta1.HeadscaleUser) //nolint:errcheck // it is one
 		check(t.Admin.Create(ctx, user))
@@ -273,7 +260,7 @@ func (t *tailnet) compareUsers(ctx context.Context, made time.Duration) {
 		t.report(ctx, user, fmt.Sprintf(`{"status":{"userId":%d}}`, entry.ID))
 		t.event(ctx, user)
 	})
-	t.rows = append(t.rows, compareRows("HeadscaleUser", made, least)...)
+	t.rows = append(t.rows, compareRows("HeadscaleUser", made, time.Since(began))...)
 }
 
 // compareRows compare objects with the same made without the operator.
@@ -287,7 +274,8 @@ func compareRows(kind string, made, least time.Duration) []row {
 // compareKeys makes as many pre-auth keys without the operator, with the same calls and writes.
 func (t *tailnet) compareKeys(ctx context.Context, made time.Duration) {
 	say("as many pre-auth keys without the operator")
-	least := t.without(ctx, func(ctx context.Context, i int) {
+	began := time.Now()
+	forEach(ctx, t.settings.entries, appliers, func(ctx context.Context, i int) {
 		object, _ := keyEntry(operatorNamespace+baselineSuffix, fmt.Sprintf("least-%04d", i))
 		check(t.Admin.Create(ctx, object))
 		t.mark(ctx, object, v1beta1.FinalizerPreAuthKey)
@@ -298,14 +286,7 @@ func (t *tailnet) compareKeys(ctx context.Context, made time.Duration) {
 		t.report(ctx, object, fmt.Sprintf(`{"status":{"keyId":%d}}`, key.ID))
 		t.event(ctx, object)
 	})
-	t.rows = append(t.rows, compareRows("HeadscalePreAuthKey", made, least)...)
-}
-
-// without measures how long it takes to make as many entries as were made with the operator.
-func (t *tailnet) without(ctx context.Context, do func(context.Context, int)) time.Duration {
-	began := time.Now()
-	forEach(ctx, t.settings.entries, appliers, do)
-	return time.Since(began)
+	t.rows = append(t.rows, compareRows("HeadscalePreAuthKey", made, time.Since(began))...)
 }
 
 // mark writes an annotation, as the operator does, or a finalizer, which costs the same.

@@ -68,7 +68,7 @@ func (s *stage) perform(ctx context.Context) error {
 // has ended, because then nothing will.
 func (s *stage) await(ctx context.Context, what string, happened wait.ConditionWithContextFunc) error {
 	err := wait.PollUntilContextTimeout(ctx, lookEvery, stepLimit, true, func(ctx context.Context) (bool, error) {
-		if !s.Operator.Process().Running() {
+		if !s.Operator.Process.Running() {
 			return false, errors.New("the operator ended")
 		}
 		return happened(ctx)
@@ -347,7 +347,7 @@ func (s *stage) stayUp(ctx context.Context) error {
 	s.detail("%s get headscale,statefulset,service,secret", kubectl)
 	s.detail("%s annotate headscale headscale %s=$(date +%%s) --overwrite    # a new key, now", kubectl, v1beta1.AnnotationRotateRequestedAt)
 	for ctx.Err() == nil {
-		if !s.Operator.Process().Running() {
+		if !s.Operator.Process.Running() {
 			return errors.New("the operator ended")
 		}
 		_ = s.awaitKey(ctx, "The API Key Manager replaced the key:") // In most minutes there is none.

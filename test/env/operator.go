@@ -68,8 +68,11 @@ func (c *ControlPlane) AwaitResource(ctx context.Context) error {
 	return nil
 }
 
-// Operator is a running operator.
-type Operator struct{ process *process.Process }
+// Operator is a running operator, with the path of its kubeconfig.
+type Operator struct {
+	Kubeconfig string
+	Process    *process.Process
+}
 
 // RunOperator runs the program of an operator outside the cluster, as the ServiceAccount
 // of its installation and so with no other rights, and waits until it is ready.
@@ -102,14 +105,11 @@ func (w *World) RunOperator(ctx context.Context, program string, args ...string)
 	if err := awaitUp(ctx, p, "http://"+probes+"/readyz"); err != nil {
 		return nil, err
 	}
-	return &Operator{p}, nil
+	return &Operator{kubeconfig, p}, nil
 }
 
-// Process is the operator's.
-func (o *Operator) Process() *process.Process { return o.process }
-
 // Stop ends the operator in order.
-func (o *Operator) Stop() error { return o.process.Stop(endTimeout) }
+func (o *Operator) Stop() error { return o.Process.Stop(endTimeout) }
 
 // ManagerCommand is how an API Key Manager runs beside a Headscale, with the rights of a kubeconfig.
 // Without further flags it has the default Secret, and its metrics and its admin endpoint are on some port.

@@ -34,7 +34,7 @@ var _ = Describe("The operator under its admission policies", Ordered, func() {
 
 	BeforeAll(func(ctx SpecContext) {
 		enforcePolicies(ctx)
-		logged = len(world.Operator.Process().Log().String())
+		logged = len(world.Operator.Process.Log().String())
 		namespace := newNamespace(ctx)
 		makeStorageClass(ctx, namespace)
 		hs = runPod(namespace, "headscale")
@@ -43,7 +43,7 @@ var _ = Describe("The operator under its admission policies", Ordered, func() {
 	})
 
 	AfterEach(func() {
-		Expect(world.Operator.Process().Log().String()[logged:]).NotTo(Or(ContainSubstring("denied request"), ContainSubstring("forbidden")))
+		Expect(world.Operator.Process.Log().String()[logged:]).NotTo(Or(ContainSubstring("denied request"), ContainSubstring("forbidden")))
 	})
 
 	It("creates a Headscale", func(ctx SpecContext) {

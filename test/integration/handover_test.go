@@ -61,7 +61,7 @@ func startPlane(ctx context.Context) *twins {
 	Expect(t.world.Plane.InstallOperator(ctx, root)).To(Succeed())
 	DeferCleanup(func() {
 		for _, o := range t.operators {
-			o.Process().Kill()
+			o.Process.Kill()
 		}
 	})
 	return t
@@ -232,7 +232,7 @@ var _ = Describe("Two operators", Ordered, func() {
 		t.makeNamespace(ctx, "killed")
 		t.makeHeadscales(ctx, "killed", "before", headscalesBefore)
 		Eventually(t.statefulSets(ctx, "killed")).Should(BeNumerically(">", 0))
-		second.Process().Kill()
+		second.Process.Kill()
 		t.makeHeadscales(ctx, "killed", "after", headscalesAfter)
 		leader = t.awaitLeader(ctx, leader)
 		t.finishes(ctx, "killed", "operator-b", "operator-c")

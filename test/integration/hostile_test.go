@@ -130,7 +130,7 @@ var _ = Describe("Hostile objects", Ordered, func() {
 	})
 
 	AfterEach(func() {
-		AddReportEntry("the operator so far", fmt.Sprintf("%.1f MiB of memory at most; %s", peakMemory(), world.Operator.Process().Describe()))
+		AddReportEntry("the operator so far", fmt.Sprintf("%.1f MiB of memory at most; %s", peakMemory(), world.Operator.Process.Describe()))
 	})
 
 	It("are refused or reported, and others work as usual", func(ctx SpecContext) {
@@ -148,7 +148,7 @@ var _ = Describe("Hostile objects", Ordered, func() {
 		}).WithContext(ctx).WithPolling(time.Second).Should(Succeed())
 		expectPlainStatus(ctx, bad)
 		compare(before, measurePhase(ctx, good, "with all of them"))
-		Expect(world.Operator.Process().Running()).To(BeTrue(), "it is still the first one")
+		Expect(world.Operator.Process.Running()).To(BeTrue(), "it is still the first one")
 		Expect(peakMemory()).To(BeNumerically("<", memoryLimit))
 	})
 
@@ -160,7 +160,7 @@ var _ = Describe("Hostile objects", Ordered, func() {
 		after := measurePhase(ctx, good, "after a restart")
 		AddReportEntry("the new operator had made all changes after", time.Since(began).String())
 		compare(before, after)
-		Expect(world.Operator.Process().Running()).To(BeTrue())
+		Expect(world.Operator.Process.Running()).To(BeTrue())
 		Expect(peakMemory()).To(BeNumerically("<", memoryLimit))
 	})
 })
@@ -340,7 +340,7 @@ func median(all []time.Duration) time.Duration {
 // resident set, with the pages of its binary, which the limit of a container does not count.
 func peakMemory() float64 {
 	GinkgoHelper()
-	usage, err := world.Operator.Process().Usage()
+	usage, err := world.Operator.Process.Usage()
 	Expect(err).NotTo(HaveOccurred())
 	return usage.Peak
 }

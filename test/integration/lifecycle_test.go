@@ -151,7 +151,7 @@ var _ = Describe("The sample", Ordered, func() {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(metrics).To(ContainSubstring("headscale_apikey_checks_total"))
 		said := strings.Join([]string{
-			metrics, hs.pod.Log(containerHeadscale), hs.pod.Log(containerManager), world.Operator.Process().Log().String(), resource,
+			metrics, hs.pod.Log(containerHeadscale), hs.pod.Log(containerManager), world.Operator.Process.Log().String(), resource,
 		}, "\n")
 		Expect(said).To(ContainSubstring("Waiting for Headscale to be ready..."))
 		for _, key := range keys {

@@ -155,8 +155,8 @@ var _ = Describe("A policy while the operator is killed", func() {
 			case <-ctx.Done():
 				return
 			}
-			world.Operator.Process().Kill()
-			<-world.Operator.Process().Exited()
+			world.Operator.Process.Kill()
+			<-world.Operator.Process.Exited()
 			Expect(own.StartOperator(ctx)).To(Succeed())
 		}
 		readyPolicy(ctx, namespace, "base")
@@ -169,8 +169,8 @@ var _ = Describe("A policy while the operator is killed", func() {
 			Expect(event).NotTo(ContainSubstring("PolicyCorrected"), "a killed operator is not taken for somebody else")
 		}
 
-		world.Operator.Process().Kill()
-		<-world.Operator.Process().Exited()
+		world.Operator.Process.Kill()
+		<-world.Operator.Process.Exited()
 		Expect(admin.Delete(ctx, &v1beta1.HeadscalePolicy{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "base"}})).To(Succeed())
 		Expect(own.StartOperator(ctx)).To(Succeed())
 		Eventually(eventsOf).WithContext(ctx).WithArguments(ctx, namespace).Should(ContainElement("PolicyLeft"), "the last one was deleted without an operator")

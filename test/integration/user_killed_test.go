@@ -55,8 +55,8 @@ func (k *killed) after(ctx context.Context, step string, do func()) {
 	running, err := k.RunOperator(ctx, k.program, "--leader-elect=false")
 	Expect(err).NotTo(HaveOccurred())
 	do()
-	Eventually(running.Process().Exited()).WithContext(ctx).Should(BeClosed())
-	Expect(running.Process().Describe()).To(ContainSubstring("killed"))
+	Eventually(running.Process.Exited()).WithContext(ctx).Should(BeClosed())
+	Expect(running.Process.Describe()).To(ContainSubstring("killed"))
 }
 
 var _ = Describe("An operator that is killed at a step", func() {

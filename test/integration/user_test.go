@@ -100,7 +100,7 @@ var _ = Describe("Users of a real Headscale, through the admin endpoint", func()
 			all, err := plane.Kubectl(ctx, "get", "headscales,headscaleusers,events", "-n", namespace, "-o", "yaml")
 			Expect(err).NotTo(HaveOccurred())
 			for _, key := range []string{before, after} {
-				for _, said := range []string{all, world.Operator.Process().Log().String(), hs.pod.Log(containerManager), hs.pod.Log(containerHeadscale)} {
+				for _, said := range []string{all, world.Operator.Process.Log().String(), hs.pod.Log(containerManager), hs.pod.Log(containerHeadscale)} {
 					Expect(strings.Contains(said, key[len(key)-32:])).To(BeFalse(), "a key, or its secret half, is printed")
 				}
 			}
@@ -138,8 +138,8 @@ var _ = Describe("Users while programs are killed", Ordered, func() {
 			case <-ctx.Done():
 				return
 			}
-			world.Operator.Process().Kill()
-			<-world.Operator.Process().Exited()
+			world.Operator.Process.Kill()
+			<-world.Operator.Process.Exited()
 			for name, every := range map[string]int{containerManager: 3, containerHeadscale: 5} {
 				if running := hs.pod.Process(name); running != nil && i%every == every-1 {
 					running.Kill()
