@@ -29,8 +29,9 @@ import (
 )
 
 // maxConcurrentReconciles is how many Headscales are reconciled at once. A reconcile mostly
-// waits for etcd to bring a write to its disk; writes that wait together get there together.
-const maxConcurrentReconciles = 16
+// waits for etcd to bring a write to its disk; writes that wait together get there together. With
+// half as many, the processors are not always busy: docs/decisions/2026-11-28-reads-before-a-create.md.
+const maxConcurrentReconciles = 32
 
 // reconcileTimeout ends a reconcile that hangs.
 const reconcileTimeout = time.Minute
