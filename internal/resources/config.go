@@ -81,8 +81,9 @@ func complete(d document) error {
 }
 
 // renderConfig is the config as YAML, the same text for the same config: another one would restart Headscale.
-// The text is that of sigs.k8s.io/yaml, where that has only one. But that makes JSON of the config first and
-// reads it as YAML, which takes three times the memory, in every reconcile.
+// It is the text of sigs.k8s.io/yaml, but for the keys that hasNoOrder is about, and for control characters, which
+// that refuses or changes. That one makes JSON of the config first and reads it as YAML, which takes
+// three times the memory, in every reconcile.
 func renderConfig(config document) (string, error) {
 	text, err := yaml.Marshal(ordered(map[string]any(config)))
 	if err != nil {
@@ -128,8 +129,8 @@ func ordered(value any) any {
 	}
 }
 
-// hasNoOrder reports whether the YAML library's order of keys is none with this one: a letter follows a digit in it,
-// or it has a number that does not fit into an int64.
+// hasNoOrder reports whether the YAML library's order of keys can be none with this one: a letter follows a digit in
+// it, or it has digits that are not ASCII, or a number that may not fit into an int64.
 func hasNoOrder(key string) bool {
 	digits := 0
 	for _, r := range key {
@@ -139,7 +140,7 @@ func hasNoOrder(key string) bool {
 				return true
 			}
 			digits = 0
-		case digits == 18:
+		case digits == 18 || r > '9':
 			return true
 		default:
 			digits++

@@ -105,10 +105,11 @@ func TestNumbersSurvive(t *testing.T) {
 // Another text would restart Headscale.
 func TestTextOfConfigIsAlwaysTheSame(t *testing.T) {
 	g := NewWithT(t)
-	headscale := headscaleOf(t, shortSpec(`, dns: {magic_dns: false, nameservers: {split: {2.0.192.in-addr.arpa: [192.0.2.1], 1x.example: [192.0.2.1], 10.in-addr.arpa: [192.0.2.1]}}}`))
+	headscale := headscaleOf(t, shortSpec(`, dns: {magic_dns: false, nameservers: {split: {2.0.192.in-addr.arpa: [192.0.2.1], 1x.example: [192.0.2.1], 10.in-addr.arpa: [192.0.2.1]}}},
+		oidc: {extra_params: {"9٠": a, "2000": b, "9222": c}}`))
 	for range 50 {
 		objects, err := Build(headscale, operatorOptions)
 		g.Expect(err).NotTo(HaveOccurred())
-		g.Expect(objects.ConfigMap.Data[ConfigFile]).To(MatchRegexp(`(?s)10.in-addr.arpa:.*1x.example:.*2.0.192.in-addr.arpa:`))
+		g.Expect(objects.ConfigMap.Data[ConfigFile]).To(MatchRegexp(`(?s)10.in-addr.arpa:.*1x.example:.*2.0.192.in-addr.arpa:.*2000.*9222.*9٠`))
 	}
 }

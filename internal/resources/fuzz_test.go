@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/util/json"
@@ -88,7 +89,7 @@ func FuzzBuildOfSpec(f *testing.F) {
 }
 
 // FuzzRenderConfig checks that there is one text of a config, and that it is the one that sigs.k8s.io/yaml makes, unless
-// that makes several: with another, every Headscale would restart when the operator is upgraded.
+// that could make several: with another, every Headscale would restart when the operator is upgraded.
 func FuzzRenderConfig(f *testing.F) {
 	for _, seed := range []string{
 		`{"a":null,"b":[true,false,"yes","~","null"],"c":{"d":-1,"e":9007199254740993,"f":[]},"g":{}}`,
@@ -97,6 +98,7 @@ func FuzzRenderConfig(f *testing.F) {
 		`{"long":"one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen"}`,
 		`{"date":"2026-01-01","octal":"0o7","hex":"0x7","float":"1e3","inf":".inf","colon":"1:30","bin":"0b1","merge":"<<","at":"@a","dash":"- a","under":"1_000"}`,
 		`{"10.example":1,"1x.example":[{"10":1,"1x":2,"2":3}],"2.example":{"99999999999999999999":1,"9":2}}`,
+		`{"9٠":1,"2000":1,"9222":1,"next":"x\u0085y","delete":"\u007f"}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -118,8 +120,9 @@ func FuzzRenderConfig(f *testing.F) {
 				t.Fatalf("%s is rendered as\n%s, and then as\n%s", raw, text, again)
 			}
 		}
-		// It fails for a character that YAML only has escaped.
-		if theirs, err := yaml.Marshal(document); err == nil && string(theirs) != text && !hasUnorderedKeys(document) {
+		// It fails for a control character, and makes a space of the one for the next line.
+		theirs, err := yaml.Marshal(document)
+		if err == nil && string(theirs) != text && !hasUnorderedKeys(document) && !strings.Contains(text, `\N`) {
 			t.Fatalf("%s is rendered as\n%s, and not as\n%s", raw, text, theirs)
 		}
 	})
