@@ -180,7 +180,9 @@ var _ = Describe("A plan", func() {
 			}
 			Expect(value(ctx, "a")).To(Equal("1"))
 			spec.Gate = nil
-			sync(ctx, "2")
+			_, wrote := sync(ctx, "2")
+			Expect(wrote).To(BeTrue())
+			Expect(value(ctx, "a")).To(Equal("2"))
 
 			owner.UID = "another"
 			_, _, err := try(ctx, "2")

@@ -23,8 +23,8 @@ type digest [sha256.Size]byte
 
 // known is what is remembered of one object, when it needed no write.
 type known struct {
-	// wanted is its desired state, and owned are the fields that our field manager had; zero if these
-	// are equal, or were not read.
+	// wanted is its desired state, and owned are the fields that our field manager had; zero if a
+	// comparison found them equal, or if they were not extracted.
 	wanted, owned   digest
 	resourceVersion string
 }

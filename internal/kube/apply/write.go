@@ -33,6 +33,8 @@ type change[C Configuration, T any, O Object[T]] struct {
 	// live is the object as it is, nil where there is none, planned as it would be, and written
 	// as the API server stored it.
 	live, planned, written O
+	// unreadable is whether the fields of live could not be extracted.
+	unreadable bool
 }
 
 // check prepares an existing object: it takes ownership of what others put in the place of ours, so
@@ -79,15 +81,16 @@ func (c *change[C, T, O]) write(ctx context.Context) error {
 	return c.remember()
 }
 
-// remember notes that this version of the object needs no write. What the API server makes of the applied fields is
-// only read where the first apply of this desired state was not enough: that reading takes far more memory than
-// all else here, and most API servers change nothing.
+// remember notes that this version of the object needs no write. What the API server made of the applied fields is
+// extracted only where an apply of this desired state was not enough, or changed nothing: that takes far more memory
+// than all else here, and most API servers change nothing. Where it could not be done before, it shows whether
+// the apply has helped.
 func (c *change[C, T, O]) remember() error {
 	memory, owner, object := c.plan.clients.Memory, client.ObjectKeyFromObject(c.plan.owner), Name(c.want)
 	now := known{wanted: c.wanted, resourceVersion: c.written.GetResourceVersion()}
 	again := memory.of(owner, object).wanted == c.wanted
 	unchanged := c.live != nil && c.live.GetResourceVersion() == now.resourceVersion
-	if again || unchanged {
+	if again || unchanged || c.unreadable {
 		owned, err := c.spec.Extract(c.written, c.plan.fieldManager)
 		if err != nil {
 			return fmt.Errorf("reading the applied fields of the %s: %w", object, err)
