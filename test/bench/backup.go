@@ -140,9 +140,9 @@ func (b *backupBench) measureRest(ctx context.Context, rest time.Duration) {
 func (b *backupBench) loseAtRandom(ctx context.Context) {
 	pause(ctx, 2*time.Second) // until the database has been replicated once
 	acknowledged := map[string]time.Time{}
-	var writing sync.WaitGroup
+	var group sync.WaitGroup
 	asks := b.asks()
-	writing.Go(func() {
+	group.Go(func() {
 		for ctx.Err() == nil {
 			name := fmt.Sprintf("user-%d", time.Now().UnixNano())
 			if _, err := asks.CreateUser(ctx, headscale.NewUser{Name: name}); err != nil {
@@ -153,14 +153,12 @@ func (b *backupBench) loseAtRandom(ctx context.Context) {
 	})
 	pause(ctx, time.Second+time.Duration(rand.Int64N(int64(2*time.Second))))
 	struck := time.Now()
-	var killing sync.WaitGroup
 	for _, name := range resources.ContainerNames() {
 		if p := b.pod.Process(name); p != nil {
-			killing.Go(p.Kill)
+			group.Go(p.Kill)
 		}
 	}
-	killing.Wait()
-	writing.Wait()
+	group.Wait()
 	_ = asks.Close()
 	b.lose(ctx)
 	b.run(ctx)

@@ -59,7 +59,7 @@ type usage struct {
 }
 
 // usageOf is what a process, which is all that is measured in a lab, has used so far. The log has
-// requests of ServiceAccounts only, and nothing else has one.
+// requests of ServiceAccounts only; what else has one meanwhile is counted, too.
 func (l *lab) usageOf(p *process.Process) usage {
 	return usage{time.Since(l.began), must(l.audit.Count()), must(p.Usage())}
 }

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -97,7 +96,10 @@ func (t *tailnet) watchReady(ctx context.Context, list client.ObjectList) (await
 	watcher, ready := must(t.Admin.Watch(ctx, list, client.InNamespace(operatorNamespace))), map[string]bool{}
 	return func(ctx context.Context, name string, count int) time.Time {
 		return must(env.Await(ctx, watcher, func(object client.Object) bool {
-			ready[object.GetName()] = isReady(object)
+			conditions, _ := reflect.ValueOf(object).Elem().FieldByName("Status").FieldByName("Conditions").Interface().([]metav1.Condition)
+			ready[object.GetName()] = slices.ContainsFunc(conditions, func(c metav1.Condition) bool {
+				return c.Type == v1beta1.ConditionReady && c.Status == metav1.ConditionTrue && c.ObservedGeneration == object.GetGeneration()
+			})
 			seen := 0
 			for _, is := range ready {
 				if is {
@@ -107,13 +109,6 @@ func (t *tailnet) watchReady(ctx context.Context, list client.ObjectList) (await
 			return seen >= count && (name == "" || ready[name])
 		}))
 	}
-}
-
-// isReady reports whether an object's status is about the spec that it has, and good.
-func isReady(object client.Object) bool {
-	conditions, _ := reflect.ValueOf(object).Elem().FieldByName("Status").FieldByName("Conditions").Interface().([]metav1.Condition)
-	ready := meta.FindStatusCondition(conditions, v1beta1.ConditionReady)
-	return ready != nil && ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == object.GetGeneration()
 }
 
 // measureKind measures objects of one kind, and returns how long many took.
