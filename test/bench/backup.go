@@ -66,7 +66,7 @@ var backupSizes = []int{1, 100}
 func measureBackup(ctx context.Context, s *settings) (rows []row) {
 	inLab(ctx, s, func(ctx context.Context, l *lab) {
 		b := &backupBench{lab: l, key: client.ObjectKey{Namespace: operatorNamespace, Name: "headscale"}, restored: map[int][]time.Duration{}, copied: map[int][]time.Duration{}}
-		startOperator(ctx, l, 1, operatorNamespace)
+		startOperator(ctx, l, 1)
 		b.create(ctx)
 		b.run(ctx)
 		defer func() { b.stop() }()

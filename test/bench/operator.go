@@ -66,7 +66,7 @@ func measureOperators(ctx context.Context, settings *settings) []row {
 	var all []*operatorBench
 	for _, size := range settings.sizes {
 		inLab(ctx, settings, func(ctx context.Context, l *lab) {
-			b := startOperator(ctx, l, size, operatorNamespace)
+			b := startOperator(ctx, l, size)
 			b.measure(ctx, settings.rest)
 			all = append(all, b)
 		})
@@ -74,13 +74,13 @@ func measureOperators(ctx context.Context, settings *settings) []row {
 	return operatorRows(all)
 }
 
-// startOperator starts an operator for a number of Headscales in a new namespace.
-func startOperator(ctx context.Context, l *lab, size int, namespace string) *operatorBench {
+// startOperator starts an operator for a number of Headscales.
+func startOperator(ctx context.Context, l *lab, size int) *operatorBench {
 	check(l.StartOperator(ctx))
-	return newOperatorBench(ctx, l, size, namespace)
+	return newOperatorBench(ctx, l, size, operatorNamespace)
 }
 
-// newOperatorBench makes the namespace.
+// newOperatorBench makes a namespace for them, and watches what StatefulSets there are.
 func newOperatorBench(ctx context.Context, l *lab, size int, namespace string) *operatorBench {
 	for _, name := range []string{namespace, namespace + baselineSuffix} {
 		check(l.Admin.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}))

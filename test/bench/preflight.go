@@ -14,7 +14,7 @@ import (
 // measurePreflights measures changes of a Headscale that runs, applied without a preflight and with one.
 func measurePreflights(ctx context.Context, settings *settings) (rows []row) {
 	inLab(ctx, settings, func(ctx context.Context, l *lab) {
-		b, name := startOperator(ctx, l, 1, operatorNamespace), newHeadscale(operatorNamespace, 0).Name
+		b, name := startOperator(ctx, l, 1), newHeadscale(operatorNamespace, 0).Name
 		check(b.Admin.Create(ctx, newHeadscale(operatorNamespace, 0)))
 		_, stop := podrunner.StartInWorld(l.World, client.ObjectKey{Namespace: operatorNamespace, Name: name}, l.output)
 		defer stop()

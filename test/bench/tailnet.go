@@ -42,7 +42,7 @@ type tailnet struct {
 // and the same users and keys are made without it.
 func measureTailnet(ctx context.Context, settings *settings) (rows []row) {
 	inLab(ctx, settings, func(ctx context.Context, l *lab) {
-		t := &tailnet{operatorBench: startOperator(ctx, l, 1, operatorNamespace), settings: settings, headscale: newHeadscale(operatorNamespace, 0)}
+		t := &tailnet{operatorBench: startOperator(ctx, l, 1), settings: settings, headscale: newHeadscale(operatorNamespace, 0)}
 		t.headscale.Spec.Config = must(v1beta1.NewHeadscaleConfig(map[string]any{
 			"server_url": "https://headscale.example.com", "policy": map[string]any{"mode": "database"},
 		}))
