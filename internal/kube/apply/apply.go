@@ -83,7 +83,7 @@ func Add[C Configuration, T any, O Object[T]](ctx context.Context, p *Plan, want
 	case seen.live != nil && !metav1.IsControlledBy(seen.live, p.owner):
 		p.foreign = append(p.foreign, name)
 	case !seen.upToDate:
-		c := &change[C, T, O]{plan: p, spec: spec, want: seen.want, wanted: wanted, live: seen.live, unreadable: seen.unreadable}
+		c := &change[C, T, O]{plan: p, spec: spec, want: seen.want, wanted: wanted, live: seen.live}
 		p.steps = append(p.steps, step{object: name, waitsFor: waitsFor, check: c.check, write: c.write})
 	}
 }
@@ -97,8 +97,6 @@ type observed[C, O any] struct {
 	// upToDate is whether nothing has to be written: the object is the owner's and has every
 	// field as wanted, or it is being deleted, so that a watch will report its end.
 	upToDate bool
-	// unreadable is whether its fields could not be extracted.
-	unreadable bool
 }
 
 // compare reads an object and compares it with what is wanted, of which wanted is the digest. A
@@ -130,7 +128,7 @@ func compare[C Configuration, T any, O Object[T]](ctx context.Context, p *Plan, 
 	owned, err := spec.Extract(live, p.fieldManager)
 	if err != nil {
 		// An update stored two entries with one key, which an apply makes one of.
-		seen.upToDate, seen.unreadable = deleting, true
+		seen.upToDate = deleting
 		return seen, nil //nolint:nilerr // if the apply does not help, it is reported afterwards
 	}
 	if spec.KeepImmutable != nil {

@@ -11,8 +11,9 @@ import (
 
 // Memory remembers with which fields and resource version an object needed no write. That version
 // need not be compared again. And an admission policy or webhook may change values that are applied:
-// otherwise the same apply would be repeated in every reconcile. What was changed is applied once more when another
-// version of the object is seen, and after a restart, when Memory is empty. The zero value is ready for use.
+// otherwise the same apply would be repeated in every reconcile. What was changed of a new object is applied once more
+// when another version of it is seen, and of any after a restart, when Memory is empty. The zero value is ready
+// for use.
 type Memory struct {
 	lock   sync.Mutex
 	owners map[client.ObjectKey]map[string]known

@@ -33,8 +33,6 @@ type change[C Configuration, T any, O Object[T]] struct {
 	// live is the object as it is, nil where there is none, planned as it would be, and written
 	// as the API server stored it.
 	live, planned, written O
-	// unreadable is whether the fields of live could not be extracted.
-	unreadable bool
 }
 
 // check prepares an existing object: it takes ownership of what others put in the place of ours, so
@@ -81,25 +79,21 @@ func (c *change[C, T, O]) write(ctx context.Context) error {
 	return c.remember()
 }
 
-// remember notes that this version of the object needs no write. What the API server made of the applied fields is
-// extracted only where an apply of this desired state was not enough, or changed nothing: that takes far more memory
-// than all else here, and most API servers change nothing. Where it could not be done before, it shows whether
-// the apply has helped.
+// remember notes that this version of the object needs no write. What the API server made of the applied fields is not
+// extracted of a new object: that takes far more memory than all else here, and most API servers change
+// nothing. Where one does, the next apply of the object shows it.
 func (c *change[C, T, O]) remember() error {
-	memory, owner, object := c.plan.clients.Memory, client.ObjectKeyFromObject(c.plan.owner), Name(c.want)
 	now := known{wanted: c.wanted, resourceVersion: c.written.GetResourceVersion()}
-	again := memory.of(owner, object).wanted == c.wanted
-	unchanged := c.live != nil && c.live.GetResourceVersion() == now.resourceVersion
-	if again || unchanged || c.unreadable {
+	if c.live != nil {
 		owned, err := c.spec.Extract(c.written, c.plan.fieldManager)
 		if err != nil {
-			return fmt.Errorf("reading the applied fields of the %s: %w", object, err)
+			return fmt.Errorf("reading the applied fields of the %s: %w", Name(c.want), err)
 		}
 		if now.owned, err = digestOf(owned); err != nil {
 			return err
 		}
 	}
-	memory.note(owner, object, now)
+	c.plan.clients.Memory.note(client.ObjectKeyFromObject(c.plan.owner), Name(c.want), now)
 	return nil
 }
 
