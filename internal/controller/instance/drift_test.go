@@ -9,6 +9,7 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
@@ -53,6 +54,21 @@ var (
 	errRefusedOne  = status.Later(time.Minute, &Problem{Because: v1beta1.ReasonRefused, Lasting: true, Message: "refused"})
 	errOutdatedOne = status.Later(time.Millisecond, &Problem{Because: v1beta1.ReasonReconcileFailed, Message: "outdated"})
 )
+
+// Drift that concerns an object by a change of its own is noticed also if that change is made while the
+// Headscale is read: it may have been reconciled meanwhile, with the snapshot from before.
+func TestDriftOfAnObjectThatChangesMeanwhile(t *testing.T) {
+	inWorld(t, 3, func(g Gomega, w *world, _ *Instances, named *[]string) {
+		w.do(func() {
+			w.users = append(w.users, headscale.User{ID: 4, Name: "renamed"})
+			w.reading = func() {
+				w.objects = append(w.objects[1:], &v1beta1.HeadscaleUser{ObjectMeta: metav1.ObjectMeta{Name: "renamed"}})
+			}
+		})
+		pass(30 * time.Second)
+		w.do(func() { g.Expect(*named).To(Equal([]string{"renamed"})) })
+	})
+}
 
 // Drift is noticed also where a reconcile of another object is the first to read it.
 func TestDriftThatAReconcileReads(t *testing.T) {

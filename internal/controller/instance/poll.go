@@ -116,19 +116,10 @@ type change struct {
 	uncertain bool
 }
 
-// concerns returns the objects to reconcile: those that differ between the snapshots, or all if the
-// Headscale became readable or unreadable.
-func (c *change) concerns(all referring) referring {
-	concerned, isForAll := make(referring, len(all)), c.isForAll()
-	for i := range all {
-		concerned[i].kind = all[i].kind
-		for _, object := range all[i].objects {
-			if isForAll || c.before != nil && c.after != nil && all[i].kind.Differs(object, c.before, c.after) {
-				concerned[i].objects = append(concerned[i].objects, object)
-			}
-		}
-	}
-	return concerned
+// concerns reports whether an object is to be reconciled: one that differs between the snapshots, or any if
+// the Headscale became readable or unreadable.
+func (c *change) concerns(kind *Kind, object client.Object) bool {
+	return c.isForAll() || c.before != nil && c.after != nil && kind.Differs(object, c.before, c.after)
 }
 
 // isForAll reports whether the change concerns all objects: the Headscale can no longer be called, or
@@ -141,10 +132,11 @@ func (c *change) isForAll() bool {
 	return c.uncertain || (was == nil) != (is == nil) || was != nil && was.Reason != is.Reason
 }
 
-// enqueue enqueues the objects.
-func (r referring) enqueue(ctx context.Context) {
-	for i := range r {
-		r[i].kind.Enqueue(ctx, r[i].objects...)
+// enqueueChanged enqueues the objects that a change concerns. They are listed after it: one that has changed
+// while the Headscale was read may have been reconciled meanwhile, with the snapshot from before.
+func (in *Instances) enqueueChanged(name client.ObjectKey, c *change) {
+	for _, kind := range in.kinds {
+		in.enqueueReferring(kind, name, func(object client.Object) bool { return c.concerns(kind, object) })
 	}
 }
 
@@ -152,14 +144,18 @@ func (r referring) enqueue(ctx context.Context) {
 // already has these, so the next one does not differ.
 func (in *Instances) enqueueConcerned(name client.ObjectKey, changes Changes) {
 	for _, kind := range in.kinds {
-		if kind.Concerns == nil {
-			continue
+		if kind.Concerns != nil {
+			in.enqueueReferring(kind, name, func(object client.Object) bool { return kind.Concerns(object, changes) })
 		}
-		objects, err := kind.Objects(in.ctx, name)
-		if err != nil {
-			log.FromContext(in.ctx).Error(err, "Cannot list what refers to a Headscale", "headscale", name)
-			continue
-		}
-		kind.Enqueue(in.ctx, slices.DeleteFunc(objects, func(object client.Object) bool { return !kind.Concerns(object, changes) })...)
 	}
+}
+
+// enqueueReferring enqueues those objects of a kind that refer to a Headscale and are concerned.
+func (in *Instances) enqueueReferring(kind *Kind, name client.ObjectKey, concerned func(client.Object) bool) {
+	objects, err := kind.Objects(in.ctx, name)
+	if err != nil {
+		log.FromContext(in.ctx).Error(err, "Cannot list what refers to a Headscale", "headscale", name)
+		return
+	}
+	kind.Enqueue(in.ctx, slices.DeleteFunc(objects, func(object client.Object) bool { return !concerned(object) })...)
 }

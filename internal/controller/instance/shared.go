@@ -172,8 +172,8 @@ func (s *shared) refresh(ctx context.Context, in *Instances, hs *v1beta1.Headsca
 	if ctx.Err() != nil && err != nil {
 		return nil, err // the caller was cancelled; this says nothing about the Headscale
 	}
-	concerned := s.note(in, at, read, err).concerns(referring)
-	go concerned.enqueue(in.ctx) // In a goroutine, because a controller may not have started.
+	changed := s.note(in, at, read, err)
+	go in.enqueueChanged(s.name, changed) // In a goroutine, because a controller may not have started.
 	return read, err
 }
 

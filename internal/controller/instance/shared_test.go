@@ -49,6 +49,8 @@ type world struct {
 	concerns func(client.Object, Changes) bool
 	// objects refer to the Headscale.
 	objects []client.Object
+	// reading is called while the users are listed; it may be nil.
+	reading func()
 
 	// lists, nodes, creates, secrets and connections count.
 	lists, nodes, creates, secrets, open int
@@ -188,7 +190,13 @@ func (c *connection) call(does func()) error {
 }
 
 func (c *connection) ListUsers(context.Context) (users []headscale.User, err error) {
-	err = c.call(func() { c.lists++; users = slices.Clone(c.users) })
+	err = c.call(func() {
+		c.lists++
+		users = slices.Clone(c.users)
+		if c.reading != nil {
+			c.reading()
+		}
+	})
 	return users, err
 }
 

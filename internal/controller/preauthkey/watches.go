@@ -168,9 +168,12 @@ func keyDiffers(id uint64, before, after *instance.Snapshot) bool {
 	return had != has || idOf(was.Key) != idOf(is.Key) || was.Used != is.Used || was.UserID != is.UserID || !timeOf(was.Expiration).Equal(timeOf(is.Expiration))
 }
 
-// markedDiffer reports whether other keys have a tag than before.
+// markedDiffer reports whether other keys have a tag than before, or one of them differs: the status that names
+// the key of an object may not be in the cache yet.
 func markedDiffer(fraction time.Duration, before, after *instance.Snapshot) bool {
-	return !slices.Equal(before.KeysMarked(fraction), after.KeysMarked(fraction))
+	ids := after.KeysMarked(fraction)
+	return !slices.Equal(before.KeysMarked(fraction), ids) ||
+		slices.ContainsFunc(ids, func(id uint64) bool { return keyDiffers(id, before, after) })
 }
 
 // userDiffers reports whether the user that is given by its id has come or gone.

@@ -151,7 +151,16 @@ func differs(object client.Object, before, after *instance.Snapshot) bool {
 	return had != has || was != is ||
 		!slices.Equal(before.UsersNamed(user.Spec.Username), after.UsersNamed(user.Spec.Username)) ||
 		needsNodes(user) && (before.UserCount() > 1) != (after.UserCount() > 1) ||
-		needsNodes(user) && nodeNames(before.NodesOf(user.Status.UserID)) != nodeNames(after.NodesOf(user.Status.UserID))
+		needsNodes(user) && ownNodes(user, before) != ownNodes(user, after)
+}
+
+// ownNodes names the nodes of the user of an object.
+func ownNodes(user *v1beta1.HeadscaleUser, snapshot *instance.Snapshot) string {
+	own, found := ownUser(user, snapshot)
+	if !found {
+		return ""
+	}
+	return nodeNames(snapshot.NodesOf(own.ID))
 }
 
 // nodesMatter is needsNodes, of any object.

@@ -1,0 +1,37 @@
+package user
+
+import (
+	"testing"
+
+	. "github.com/onsi/gomega"
+
+	"infrado.cloud/headscale-operator/internal/controller/instance"
+	"infrado.cloud/headscale-operator/internal/headscale"
+)
+
+// An object that waits until its user has no nodes is reconciled when these change, also where the cache does not
+// have the status yet that names the user.
+func TestNodesOfAnObjectDiffer(t *testing.T) {
+	for name, known := range map[string]change{"in the status": has(1), "about to be created": creating} {
+		for policyName, test := range map[string]struct {
+			changes []change
+			differs bool
+		}{
+			"kept":                       {nil, false},
+			"deleted":                    {[]change{deleted}, true},
+			"deleted, but stays":         {[]change{deleted, policy("Retain")}, false},
+			"deleted, was to be renamed": {[]change{deleted, wants("b")}, true},
+		} {
+			t.Run(policyName+" "+name, func(t *testing.T) {
+				user := object("a", append([]change{known}, test.changes...)...)
+				with := func(nodes ...headscale.Node) *instance.Snapshot {
+					return instance.NewSnapshot(userNamed(1, "a"), userNamed(2, "b")).WithNodes(nodes...)
+				}
+				ofOthers := headscale.Node{ID: 1, UserID: 3, GivenName: "other"}
+				g := NewWithT(t)
+				g.Expect(differs(user, with(headscale.Node{ID: 2, UserID: 1, GivenName: "laptop"}), with())).To(Equal(test.differs))
+				g.Expect(differs(user, with(ofOthers), with())).To(BeFalse())
+			})
+		}
+	}
+}
