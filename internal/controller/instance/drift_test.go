@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,8 +56,8 @@ var (
 	errOutdatedOne = status.Later(time.Millisecond, &Problem{Because: v1beta1.ReasonReconcileFailed, Message: "outdated"})
 )
 
-// Drift that concerns an object by a change of its own is noticed also if that change is made while the
-// Headscale is read: it may have been reconciled meanwhile, with the snapshot from before.
+// Drift that concerns an object only because the object itself has changed while the Headscale was read is noticed:
+// it may have been reconciled meanwhile, with the snapshot from before.
 func TestDriftOfAnObjectThatChangesMeanwhile(t *testing.T) {
 	inWorld(t, 3, func(g Gomega, w *world, _ *Instances, named *[]string) {
 		w.do(func() {
@@ -102,6 +103,33 @@ func TestNodesThatAReconcileReads(t *testing.T) {
 		w.do(func() { *named = nil; w.nodesThere = nil })
 		outdate(in)
 		w.read(g, in)
+		pass(31 * time.Second)
+		w.do(func() { g.Expect(*named).To(HaveLen(1)) })
+	})
+}
+
+// Nodes by which a reconcile has decided are not replaced by those that another one reads later, from which the
+// next snapshot would not differ.
+func TestNodesThatTwoReconcilesRead(t *testing.T) {
+	inWorld(t, 1, func(g Gomega, w *world, in *Instances, named *[]string) {
+		w.do(func() {
+			w.needsNodes, w.nodesThere = true, []headscale.Node{{ID: 1, UserID: 1}}
+			w.reading = func() { w.nodesThere = nil }
+		})
+		var readers sync.WaitGroup
+		g.Expect(w.find(g, in).Write(context.Background(), func(context.Context, API, *Snapshot) error {
+			for range 2 {
+				readers.Go(func() {
+					snapshot, err := w.find(g, in).Nodes(context.Background())
+					g.Expect(err).NotTo(HaveOccurred())
+					g.Expect(snapshot.NodesOf(1)).To(HaveLen(1))
+				})
+			}
+			synctest.Wait() // both have found a snapshot without nodes
+			return nil
+		})).To(Succeed())
+		readers.Wait()
+		w.do(func() { g.Expect(w.nodes).To(Equal(1)) })
 		pass(31 * time.Second)
 		w.do(func() { g.Expect(*named).To(HaveLen(1)) })
 	})
@@ -175,13 +203,21 @@ func TestPolicyThatIsNotShown(t *testing.T) {
 		defer stop()
 		w := newWorld(2)
 		w.needsPolicy, w.noPolicy = true, &headscale.Refusal{Words: "reading policy from path \"\": no such file or directory"}
-		in, _ := w.start(ctx)
+		w.concerns = func(_ client.Object, changes Changes) bool { return changes.Policy }
+		in, named := w.start(ctx)
 		w.createAll(g, in)
 		pass(5 * time.Minute)
 		w.read(g, in)
 		_, err := w.find(g, in).Policy(ctx)
 		g.Expect(err).To(MatchError(headscale.ErrRefused), "whoever is about the policy learns of it")
 		w.read(g, in)
+
+		// The file is there.
+		w.do(func() { w.noPolicy, w.policy = nil, "new" })
+		_, err = w.find(g, in).Policy(ctx)
+		g.Expect(err).NotTo(HaveOccurred())
+		synctest.Wait()
+		w.do(func() { g.Expect(*named).To(HaveLen(2), "they knew of none") })
 	})
 }
 

@@ -305,32 +305,13 @@ func (i *Instance) turnOf(s *shared) func(context.Context, func() time.Time) err
 
 // Nodes returns the snapshot with nodes.
 func (i *Instance) Nodes(ctx context.Context) (*Snapshot, error) {
-	snapshot, err := i.Snapshot(ctx)
-	if err != nil || snapshot.hasNodes() {
-		return snapshot, err
-	}
-	err = i.TryWrite(ctx, func(ctx context.Context, api API, newest *Snapshot) error {
-		nodes, err := api.ListNodes(ctx)
-		if err == nil {
-			snapshot = newest.WithNodes(nodes...)
-		}
-		return err
-	})
-	return snapshot, err
+	return i.complete(ctx, (*Snapshot).hasNodes, (*Snapshot).readNodes)
 }
 
 // Policy returns the snapshot with the policy.
 func (i *Instance) Policy(ctx context.Context) (*Snapshot, error) {
 	i.shared().want(need{policy: true})
-	snapshot, err := i.Snapshot(ctx)
-	if err != nil || snapshot.hasPolicy() {
-		return snapshot, err
-	}
-	err = i.TryWrite(ctx, func(ctx context.Context, api API, current *Snapshot) error {
-		snapshot = current
-		return current.readPolicy(ctx, api)
-	})
-	return snapshot, err
+	return i.complete(ctx, (*Snapshot).hasPolicy, (*Snapshot).readPolicy)
 }
 
 // CheckHeadscale returns why the Headscale is out of reach by its own resource; nil: it is not.
@@ -339,14 +320,24 @@ func (i *Instance) CheckHeadscale() error { return problemOf(i.name, i.Headscale
 // Keys returns the snapshot with pre-auth keys.
 func (i *Instance) Keys(ctx context.Context) (*Snapshot, error) {
 	i.shared().want(need{keys: true})
+	return i.complete(ctx, (*Snapshot).hasKeys, (*Snapshot).readKeys)
+}
+
+// complete returns the snapshot with a part that is read where it is missing. Nobody replaces a part of a snapshot
+// with what was read later: who has used the one before is told by the next snapshot what has changed.
+func (i *Instance) complete(ctx context.Context, has func(*Snapshot) bool, read func(*Snapshot, context.Context, API) error) (*Snapshot, error) {
 	snapshot, err := i.Snapshot(ctx)
-	if err != nil || snapshot.hasKeys() {
+	if err != nil || has(snapshot) {
 		return snapshot, err
 	}
-	return snapshot, i.TryWrite(ctx, func(ctx context.Context, api API, current *Snapshot) error {
+	err = i.TryWrite(ctx, func(ctx context.Context, api API, current *Snapshot) error {
 		snapshot = current
-		return current.readKeys(ctx, api)
+		if has(current) {
+			return nil // another reconcile has read it meanwhile
+		}
+		return read(current, ctx, api)
 	})
+	return snapshot, err
 }
 
 // Write calls a function that changes the Headscale and notes in the snapshot what it has changed.

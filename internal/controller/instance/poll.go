@@ -21,9 +21,14 @@ const pollTimeout = (5 + headscale.MaxListTimeouts) * callTimeout
 func (in *Instances) pollSafely(s *shared) {
 	ctx, cancel := context.WithTimeout(in.ctx, pollTimeout)
 	defer cancel()
-	if err := status.Recovered(ctx, v1beta1.Kind, func() error { in.poll(ctx, s); return nil }); err != nil {
+	if err := in.recovered(func() { in.poll(ctx, s) }); err != nil {
 		s.again(in, in.MaxAge)
 	}
+}
+
+// recovered does something that no reconcile waits for, and returns a panic, which is in the log, as an error.
+func (in *Instances) recovered(do func()) error {
+	return status.Recovered(in.ctx, v1beta1.Kind, func() error { do(); return nil })
 }
 
 // poll reads a Headscale again while objects refer to it, and enqueues those that the difference
@@ -38,12 +43,12 @@ func (in *Instances) poll(ctx context.Context, s *shared) {
 		s.again(in, in.MaxAge)
 		return
 	case referring.none():
-		in.forget(s.name)
+		in.drop(s.name)
 		return
 	}
 	hs := &v1beta1.Headscale{}
 	if err := in.Client.Get(ctx, s.name, hs); err != nil || problemOf(s.name, hs) != nil {
-		in.forget(s.name) // a watch reports when it can be called
+		in.drop(s.name) // a watch reports when it can be called
 		return
 	}
 	at, err := in.locate(ctx, hs)
@@ -54,6 +59,20 @@ func (in *Instances) poll(ctx context.Context, s *shared) {
 	s.wantOnly(referring.need())
 	if err := s.renew(ctx, in, hs, at, referring); err != nil && ctx.Err() != nil {
 		s.again(in, in.MaxAge) // it is not known what is wrong
+	}
+}
+
+// inBackground does something in a goroutine, because a controller may not have started that is told of objects.
+func (in *Instances) inBackground(do func()) {
+	go func() { _ = in.recovered(do) }()
+}
+
+// drop forgets a Headscale. What refers to it may have been reconciled meanwhile with the state that is forgotten
+// and not polled any more, and is enqueued.
+func (in *Instances) drop(name client.ObjectKey) {
+	in.forget(name)
+	for _, kind := range in.kinds {
+		in.enqueueReferring(kind, name, func(client.Object) bool { return true })
 	}
 }
 
@@ -108,18 +127,12 @@ func (r referring) need() need {
 
 // change is how what was read of a Headscale differs from what was read before.
 type change struct {
-	// before and after are the snapshots; nil: there was none.
+	// before and after are the snapshots; nil: there was none. The operator's own writes are added to after.
 	before, after *Snapshot
 	// failedBefore and failedAfter are why there was none; nil: there was one, or it was not read yet.
 	failedBefore, failedAfter error
 	// uncertain is whether objects may have reported a problem of a call since then.
 	uncertain bool
-}
-
-// concerns reports whether an object is to be reconciled: one that differs between the snapshots, or any if
-// the Headscale became readable or unreadable.
-func (c *change) concerns(kind *Kind, object client.Object) bool {
-	return c.isForAll() || c.before != nil && c.after != nil && kind.Differs(object, c.before, c.after)
 }
 
 // isForAll reports whether the change concerns all objects: the Headscale can no longer be called, or
@@ -132,11 +145,16 @@ func (c *change) isForAll() bool {
 	return c.uncertain || (was == nil) != (is == nil) || was != nil && was.Reason != is.Reason
 }
 
-// enqueueChanged enqueues the objects that a change concerns. They are listed after it: one that has changed
+// enqueueChanged enqueues the objects that a change concerns: those that differ between the snapshots, or all if
+// the Headscale became readable or unreadable. They are listed after it: one that has changed
 // while the Headscale was read may have been reconciled meanwhile, with the snapshot from before.
 func (in *Instances) enqueueChanged(name client.ObjectKey, c *change) {
+	isForAll := c.isForAll()
+	if !isForAll && (c.before == nil || c.after == nil) {
+		return
+	}
 	for _, kind := range in.kinds {
-		in.enqueueReferring(kind, name, func(object client.Object) bool { return c.concerns(kind, object) })
+		in.enqueueReferring(kind, name, func(object client.Object) bool { return isForAll || kind.Differs(object, c.before, c.after) })
 	}
 }
 

@@ -143,6 +143,7 @@ func (n need) read(ctx context.Context, api API) (*Snapshot, error) {
 			return nil, err
 		}
 	}
+	read.takeChanges() // they are what was read
 	return read, nil
 }
 
@@ -173,7 +174,7 @@ func (s *shared) refresh(ctx context.Context, in *Instances, hs *v1beta1.Headsca
 		return nil, err // the caller was cancelled; this says nothing about the Headscale
 	}
 	changed := s.note(in, at, read, err)
-	go in.enqueueChanged(s.name, changed) // In a goroutine, because a controller may not have started.
+	in.inBackground(func() { in.enqueueChanged(s.name, changed) })
 	return read, err
 }
 
@@ -226,7 +227,7 @@ func (s *shared) write(ctx context.Context, in *Instances, hs *v1beta1.Headscale
 		s.distrust(in, err)
 	}
 	if changes := snapshot.takeChanges(); changes.Policy || len(changes.Users) > 0 {
-		go in.enqueueConcerned(s.name, changes) // as in refresh
+		in.inBackground(func() { in.enqueueConcerned(s.name, changes) })
 	}
 	return err
 }

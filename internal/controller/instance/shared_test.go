@@ -49,8 +49,8 @@ type world struct {
 	concerns func(client.Object, Changes) bool
 	// objects refer to the Headscale.
 	objects []client.Object
-	// reading is called while the users are listed; it may be nil.
-	reading func()
+	// reading is called when users or nodes were listed, and listing when the objects were; they may be nil.
+	reading, listing func()
 
 	// lists, nodes, creates, secrets and connections count.
 	lists, nodes, creates, secrets, open int
@@ -80,7 +80,11 @@ func (w *world) start(ctx context.Context) (*Instances, *[]string) {
 		Objects: func(context.Context, client.ObjectKey) ([]client.Object, error) {
 			w.lock.Lock()
 			defer w.lock.Unlock()
-			return slices.Clone(w.objects), nil
+			listed := slices.Clone(w.objects)
+			if w.listing != nil {
+				w.listing()
+			}
+			return listed, nil
 		},
 		Differs: func(object client.Object, before, after *Snapshot) bool {
 			return len(before.UsersNamed(object.GetName())) != len(after.UsersNamed(object.GetName())) ||
@@ -201,7 +205,13 @@ func (c *connection) ListUsers(context.Context) (users []headscale.User, err err
 }
 
 func (c *connection) ListNodes(context.Context) (nodes []headscale.Node, err error) {
-	err = c.call(func() { c.nodes++; nodes = slices.Clone(c.nodesThere) })
+	err = c.call(func() {
+		c.nodes++
+		nodes = slices.Clone(c.nodesThere)
+		if c.reading != nil {
+			c.reading()
+		}
+	})
 	return nodes, err
 }
 
@@ -352,6 +362,19 @@ func TestOneTimerTriesAgain(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An object that comes while its Headscale is forgotten is enqueued, so that the Headscale is polled again.
+func TestObjectThatComesMeanwhile(t *testing.T) {
+	inWorld(t, 1, func(g Gomega, w *world, _ *Instances, named *[]string) {
+		comes := w.objects
+		w.do(func() { w.objects, w.listing = nil, func() { w.objects = comes } })
+		pass(31 * time.Second)
+		w.do(func() {
+			g.Expect(w.open).To(BeZero(), "it is forgotten")
+			g.Expect(*named).To(Equal([]string{comes[0].GetName()}))
+		})
+	})
 }
 
 func TestHeadscaleThatIsGoneIsForgotten(t *testing.T) {

@@ -140,7 +140,11 @@ func (s *Snapshot) Policy() headscale.Policy {
 func (s *Snapshot) PutPolicy(policy headscale.Policy) {
 	s.lock.Lock()
 	defer s.lock.Unlock()
-	s.changes.Policy = s.changes.Policy || s.policy != nil && s.policy.Text != policy.Text
+	known := headscale.Policy{} // what Policy has returned
+	if s.policy != nil {
+		known = *s.policy
+	}
+	s.changes.Policy = s.changes.Policy || known.Text != policy.Text
 	s.policy = &policy
 }
 
@@ -230,10 +234,10 @@ func (s *Snapshot) readKeys(ctx context.Context, api API) error {
 // WithKeys is the snapshot with all pre-auth keys.
 func (s *Snapshot) WithKeys(keys ...headscale.PreAuthKey) *Snapshot {
 	s.lock.Lock()
+	defer s.lock.Unlock()
 	s.keys, s.marked = make(map[uint64]headscale.PreAuthKey, len(keys)), make(map[time.Duration][]uint64, len(keys))
-	s.lock.Unlock()
 	for i := range keys {
-		s.PutKey(keys[i])
+		s.putKey(&keys[i])
 	}
 	return s
 }
@@ -283,12 +287,16 @@ func (s *Snapshot) KeysMarked(fraction time.Duration) []uint64 {
 func (s *Snapshot) PutKey(key headscale.PreAuthKey) {
 	s.lock.Lock()
 	defer s.lock.Unlock()
-	if s.keys == nil {
-		return
+	if s.keys != nil {
+		s.putKey(&key)
 	}
+}
+
+// putKey is PutKey for who holds lock.
+func (s *Snapshot) putKey(key *headscale.PreAuthKey) {
 	s.dropMark(key.ID)
-	s.keys[key.ID] = key
-	s.marked[fractionOf(&key)] = append(s.marked[fractionOf(&key)], key.ID)
+	s.keys[key.ID] = *key
+	s.marked[fractionOf(key)] = append(s.marked[fractionOf(key)], key.ID)
 }
 
 // DropKey notes that there is no pre-auth key of an id.

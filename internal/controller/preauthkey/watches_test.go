@@ -10,14 +10,23 @@ import (
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/controller/instance"
 	"infrado.cloud/headscale-operator/internal/headscale"
+	"infrado.cloud/headscale-operator/internal/rotation"
 	"infrado.cloud/headscale-operator/internal/rotation/rotationtest"
 )
 
 // An object is reconciled when its key changes, also where the cache does not have the status yet that names it.
 func TestKeyOfAnObjectDiffers(t *testing.T) {
 	object := &v1beta1.HeadscalePreAuthKey{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", UID: "1"}}
-	for status, id := range map[string]uint64{"with a status": 7, "without": 0} {
-		object.Status.KeyID = id
+	for status, known := range map[string]struct {
+		id  uint64
+		tag rotation.Tag
+	}{
+		"with a status":                 {7, firstTag(object)},
+		"without a status":              {0, firstTag(object)},
+		"without a status, second tag":  {0, secondTag(object)},
+		"with a status, of another tag": {7, rotation.NewTag("other")},
+	} {
+		object.Status.KeyID = known.id
 		for name, test := range map[string]struct {
 			change  func(key *headscale.PreAuthKey)
 			differs bool
@@ -31,7 +40,7 @@ func TestKeyOfAnObjectDiffers(t *testing.T) {
 			"somebody has deleted it": {change: nil, differs: true},
 		} {
 			t.Run(name+" "+status, func(t *testing.T) {
-				expiration := firstTag(object).After(secondTag(object)).Expiration(rotationtest.Noon.Add(time.Hour))
+				expiration := known.tag.Expiration(rotationtest.Noon.Add(time.Hour))
 				key := headscale.PreAuthKey{ID: 7, UserID: 1, Key: textOf("abcdefghijkl"), Expiration: &expiration}
 				before, after := instance.NewSnapshot().WithKeys(key), instance.NewSnapshot().WithKeys()
 				if test.change != nil {

@@ -148,17 +148,23 @@ func differs(object client.Object, before, after *instance.Snapshot) bool {
 	}
 	was, had := before.User(user.Status.UserID)
 	is, has := after.User(user.Status.UserID)
-	return had != has || was != is ||
+	return had != has || was != is || ownID(user, before) != ownID(user, after) ||
 		!slices.Equal(before.UsersNamed(user.Spec.Username), after.UsersNamed(user.Spec.Username)) ||
 		needsNodes(user) && (before.UserCount() > 1) != (after.UserCount() > 1) ||
 		needsNodes(user) && ownNodes(user, before) != ownNodes(user, after)
+}
+
+// ownID is the id of the user of an object, which its status may not have yet; 0: it has none.
+func ownID(user *v1beta1.HeadscaleUser, snapshot *instance.Snapshot) uint64 {
+	own, _ := ownUser(user, snapshot)
+	return own.ID
 }
 
 // ownNodes names the nodes of the user of an object.
 func ownNodes(user *v1beta1.HeadscaleUser, snapshot *instance.Snapshot) string {
 	own, found := ownUser(user, snapshot)
 	if !found {
-		return ""
+		return "" // nodes with tags are those of no user
 	}
 	return nodeNames(snapshot.NodesOf(own.ID))
 }
