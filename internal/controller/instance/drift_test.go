@@ -71,6 +71,18 @@ func TestDriftOfAnObjectThatChangesMeanwhile(t *testing.T) {
 	})
 }
 
+// An object with which the comparison panics does not keep others from being told. It is reconciled itself.
+func TestDriftBesideAPanic(t *testing.T) {
+	inWorld(t, 3, func(g Gomega, w *world, _ *Instances, named *[]string) {
+		w.do(func() {
+			w.panics = w.objects[0].GetName()
+			w.users = slices.DeleteFunc(w.users, func(user headscale.User) bool { return user.Name == "user-2" })
+		})
+		pass(30 * time.Second)
+		w.do(func() { g.Expect(*named).To(ConsistOf(w.panics, "user-2")) })
+	})
+}
+
 // Drift is noticed also where a reconcile of another object is the first to read it.
 func TestDriftThatAReconcileReads(t *testing.T) {
 	for name, before := range map[string]func(g Gomega, w *world, in *Instances){

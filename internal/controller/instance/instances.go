@@ -76,7 +76,7 @@ type Kind struct {
 	// Differs reports whether an object is to be reconciled because one snapshot follows another.
 	Differs func(object client.Object, before, after *Snapshot) bool
 	// Concerns reports whether an object is to be reconciled because an operator's write has changed
-	// something, or has found it changed; nil: none is.
+	// something, or because it or a later read of a part of the snapshot has found it changed; nil: none is.
 	Concerns func(object client.Object, changes Changes) bool
 	// NeedsNodes reports whether an object is about the nodes of a Headscale, too.
 	NeedsNodes func(object client.Object) bool
@@ -323,8 +323,8 @@ func (i *Instance) Keys(ctx context.Context) (*Snapshot, error) {
 	return i.complete(ctx, (*Snapshot).hasKeys, (*Snapshot).readKeys)
 }
 
-// complete returns the snapshot with a part that is read where it is missing. Nobody replaces a part of a snapshot
-// with what was read later: who has used the one before is told by the next snapshot what has changed.
+// complete returns the snapshot with a part that is read where it is missing. A part that another reconcile has read
+// meanwhile is not replaced: whoever has used it is told of what has changed only if the next snapshot differs from it.
 func (i *Instance) complete(ctx context.Context, has func(*Snapshot) bool, read func(*Snapshot, context.Context, API) error) (*Snapshot, error) {
 	snapshot, err := i.Snapshot(ctx)
 	if err != nil || has(snapshot) {
@@ -388,7 +388,7 @@ func (in *Instances) LastUser(of client.ObjectKey, id uint64) (headscale.User, b
 	return s.user(id)
 }
 
-// forget drops what is known of a Headscale that no object refers to, its key above all.
+// forget drops what is known of a Headscale that no object refers to or that is not to be called, its key above all.
 func (in *Instances) forget(name client.ObjectKey) {
 	in.lock.Lock()
 	s := in.known[name]

@@ -21,14 +21,9 @@ const pollTimeout = (5 + headscale.MaxListTimeouts) * callTimeout
 func (in *Instances) pollSafely(s *shared) {
 	ctx, cancel := context.WithTimeout(in.ctx, pollTimeout)
 	defer cancel()
-	if err := in.recovered(func() { in.poll(ctx, s) }); err != nil {
+	if err := status.Recovered(ctx, v1beta1.Kind, func() error { in.poll(ctx, s); return nil }); err != nil {
 		s.again(in, in.MaxAge)
 	}
-}
-
-// recovered does something that no reconcile waits for, and returns a panic, which is in the log, as an error.
-func (in *Instances) recovered(do func()) error {
-	return status.Recovered(in.ctx, v1beta1.Kind, func() error { do(); return nil })
 }
 
 // poll reads a Headscale again while objects refer to it, and enqueues those that the difference
@@ -43,17 +38,18 @@ func (in *Instances) poll(ctx context.Context, s *shared) {
 		s.again(in, in.MaxAge)
 		return
 	case referring.none():
-		in.drop(s.name)
+		in.drop(ctx, s.name)
 		return
 	}
 	hs := &v1beta1.Headscale{}
 	if err := in.Client.Get(ctx, s.name, hs); err != nil || problemOf(s.name, hs) != nil {
-		in.drop(s.name) // a watch reports when it can be called
+		in.drop(ctx, s.name) // a watch reports when it can be called
 		return
 	}
 	at, err := in.locate(ctx, hs)
 	if err != nil {
 		s.reset() // as above
+		s.again(in, in.MaxAge)
 		return
 	}
 	s.wantOnly(referring.need())
@@ -62,15 +58,14 @@ func (in *Instances) poll(ctx context.Context, s *shared) {
 	}
 }
 
-// inBackground does something in a goroutine, because a controller may not have started that is told of objects.
-func (in *Instances) inBackground(do func()) {
-	go func() { _ = in.recovered(do) }()
-}
-
-// drop forgets a Headscale. What refers to it may have been reconciled meanwhile with the state that is forgotten
-// and not polled any more, and is enqueued.
-func (in *Instances) drop(name client.ObjectKey) {
+// drop forgets a Headscale. What refers to it may have been reconciled meanwhile with the state that is forgotten, and
+// not polled any more: it is enqueued, if the Headscale may be called.
+func (in *Instances) drop(ctx context.Context, name client.ObjectKey) {
 	in.forget(name)
+	hs := &v1beta1.Headscale{}
+	if err := in.Client.Get(ctx, name, hs); err != nil || problemOf(name, hs) != nil {
+		return
+	}
 	for _, kind := range in.kinds {
 		in.enqueueReferring(kind, name, func(client.Object) bool { return true })
 	}
@@ -168,12 +163,17 @@ func (in *Instances) enqueueConcerned(name client.ObjectKey, changes Changes) {
 	}
 }
 
-// enqueueReferring enqueues those objects of a kind that refer to a Headscale and are concerned.
+// enqueueReferring enqueues those objects of a kind that refer to a Headscale and are concerned. So is one with which
+// the question panics: others are not to suffer from it.
 func (in *Instances) enqueueReferring(kind *Kind, name client.ObjectKey, concerned func(client.Object) bool) {
 	objects, err := kind.Objects(in.ctx, name)
 	if err != nil {
 		log.FromContext(in.ctx).Error(err, "Cannot list what refers to a Headscale", "headscale", name)
 		return
 	}
-	kind.Enqueue(in.ctx, slices.DeleteFunc(objects, func(object client.Object) bool { return !concerned(object) })...)
+	kind.Enqueue(in.ctx, slices.DeleteFunc(objects, func(object client.Object) bool {
+		isConcerned := true
+		_ = status.Recovered(in.ctx, v1beta1.Kind, func() error { isConcerned = concerned(object); return nil })
+		return !isConcerned
+	})...)
 }

@@ -174,7 +174,7 @@ func (s *shared) refresh(ctx context.Context, in *Instances, hs *v1beta1.Headsca
 		return nil, err // the caller was cancelled; this says nothing about the Headscale
 	}
 	changed := s.note(in, at, read, err)
-	in.inBackground(func() { in.enqueueChanged(s.name, changed) })
+	go in.enqueueChanged(s.name, changed) // In a goroutine, because a controller may not have started.
 	return read, err
 }
 
@@ -222,12 +222,14 @@ func (s *shared) write(ctx context.Context, in *Instances, hs *v1beta1.Headscale
 	if err != nil {
 		return err
 	}
+	defer func() { // also if the change panics
+		if changes := snapshot.takeChanges(); changes.Policy || len(changes.Users) > 0 {
+			go in.enqueueConcerned(s.name, changes) // as in refresh
+		}
+	}()
 	err = s.call(ctx, in, hs, at, func(ctx context.Context, api API) error { return change(ctx, api, snapshot) })
 	if err != nil {
 		s.distrust(in, err)
-	}
-	if changes := snapshot.takeChanges(); changes.Policy || len(changes.Users) > 0 {
-		in.inBackground(func() { in.enqueueConcerned(s.name, changes) })
 	}
 	return err
 }

@@ -51,6 +51,8 @@ type world struct {
 	objects []client.Object
 	// reading is called when users or nodes were listed, and listing when the objects were; they may be nil.
 	reading, listing func()
+	// panics is the name of an object with which every question panics.
+	panics string
 
 	// lists, nodes, creates, secrets and connections count.
 	lists, nodes, creates, secrets, open int
@@ -87,6 +89,9 @@ func (w *world) start(ctx context.Context) (*Instances, *[]string) {
 			return listed, nil
 		},
 		Differs: func(object client.Object, before, after *Snapshot) bool {
+			if object.GetName() == w.panics {
+				panic(w.panics)
+			}
 			return len(before.UsersNamed(object.GetName())) != len(after.UsersNamed(object.GetName())) ||
 				w.needsNodes && len(before.NodesOf(1)) != len(after.NodesOf(1))
 		},
@@ -364,6 +369,17 @@ func TestOneTimerTriesAgain(t *testing.T) {
 	}
 }
 
+// Also one whose pod was not ready is forgotten when nothing refers to it any more.
+func TestHeadscaleThatIsNotReadyIsForgotten(t *testing.T) {
+	inWorld(t, 1, func(g Gomega, w *world, _ *Instances, _ *[]string) {
+		w.do(func() { w.pod = "" })
+		pass(31 * time.Second)
+		w.do(func() { w.objects = nil })
+		pass(31 * time.Second)
+		w.do(func() { g.Expect(w.open).To(BeZero(), "no connection, and no key") })
+	})
+}
+
 // An object that comes while its Headscale is forgotten is enqueued, so that the Headscale is polled again.
 func TestObjectThatComesMeanwhile(t *testing.T) {
 	inWorld(t, 1, func(g Gomega, w *world, _ *Instances, named *[]string) {
@@ -383,11 +399,14 @@ func TestHeadscaleThatIsGoneIsForgotten(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
 		w := newWorld(1)
-		in, _ := w.start(ctx)
+		in, named := w.start(ctx)
 		w.createAll(g, in)
 		w.do(func() { w.gone = true })
 		pass(31 * time.Second)
-		w.do(func() { g.Expect(w.open).To(BeZero()) })
+		w.do(func() {
+			g.Expect(w.open).To(BeZero())
+			g.Expect(*named).To(BeEmpty(), "a watch has told them")
+		})
 		g.Expect(w.find(g, in).CheckUsers()).To(MatchError("There is no Headscale default/headscale"))
 	})
 }

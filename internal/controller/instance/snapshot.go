@@ -220,15 +220,17 @@ func (s *Snapshot) readNodes(ctx context.Context, api API) error {
 // readKeys reads the pre-auth keys, and the policy unless it was read. A policy that cannot be read
 // is none: nothing but a warning depends on it.
 func (s *Snapshot) readKeys(ctx context.Context, api API) error {
+	if !s.hasPolicy() {
+		if err := s.lookForPolicy(ctx, api); err != nil {
+			return err
+		}
+	}
 	keys, err := api.ListPreAuthKeys(ctx, s.userIDs())
 	if err != nil {
 		return err
 	}
 	s.WithKeys(keys...)
-	if s.hasPolicy() {
-		return nil
-	}
-	return s.lookForPolicy(ctx, api)
+	return nil
 }
 
 // WithKeys is the snapshot with all pre-auth keys.

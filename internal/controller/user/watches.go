@@ -164,7 +164,7 @@ func ownID(user *v1beta1.HeadscaleUser, snapshot *instance.Snapshot) uint64 {
 func ownNodes(user *v1beta1.HeadscaleUser, snapshot *instance.Snapshot) string {
 	own, found := ownUser(user, snapshot)
 	if !found {
-		return "" // nodes with tags are those of no user
+		return "" // without a user; those that are listed under none have tags
 	}
 	return nodeNames(snapshot.NodesOf(own.ID))
 }
