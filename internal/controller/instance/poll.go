@@ -52,8 +52,9 @@ func (in *Instances) poll(ctx context.Context, s *shared) {
 		s.again(in, in.MaxAge)
 		return
 	}
-	s.wantOnly(referring.need())
-	if err := s.renew(ctx, in, hs, at, referring); err != nil && ctx.Err() != nil {
+	needed := referring.need()
+	s.wantOnly(needed)
+	if err := s.renew(ctx, in, hs, at, needed); err != nil && ctx.Err() != nil {
 		s.again(in, in.MaxAge) // it is not known what is wrong
 	}
 }

@@ -153,15 +153,15 @@ func (s *shared) reread(ctx context.Context, in *Instances, hs *v1beta1.Headscal
 	if err != nil {
 		return nil, err
 	}
-	return s.refresh(ctx, in, hs, at, referring)
+	return s.refresh(ctx, in, hs, at, referring.need())
 }
 
 // refresh reads a new snapshot with what those need that refer to the Headscale, and
 // enqueues those that the difference concerns, whichever reconcile it is read for: the old one is not
 // compared again. The caller holds calls.
-func (s *shared) refresh(ctx context.Context, in *Instances, hs *v1beta1.Headscale, at target, referring referring) (*Snapshot, error) {
+func (s *shared) refresh(ctx context.Context, in *Instances, hs *v1beta1.Headscale, at target, needed need) (*Snapshot, error) {
 	var read *Snapshot
-	needed := s.need(referring.need())
+	needed = s.need(needed)
 	err := s.call(ctx, in, hs, at, func(ctx context.Context, api API) error {
 		var err error
 		read, err = needed.read(ctx, api)
@@ -195,12 +195,12 @@ func (s *shared) note(in *Instances, at target, read *Snapshot, err error) *chan
 }
 
 // renew reads a new snapshot whatever the old one is.
-func (s *shared) renew(ctx context.Context, in *Instances, hs *v1beta1.Headscale, at target, referring referring) error {
+func (s *shared) renew(ctx context.Context, in *Instances, hs *v1beta1.Headscale, at target, needed need) error {
 	if err := s.calls.wait(ctx, in.Now); err != nil {
 		return err
 	}
 	defer s.releaseCalls(in)
-	_, err := s.refresh(ctx, in, hs, at, referring)
+	_, err := s.refresh(ctx, in, hs, at, needed)
 	return err
 }
 
