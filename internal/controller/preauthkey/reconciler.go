@@ -113,7 +113,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 // fetch reads the HeadscalePreAuthKey. One that is gone needs nothing.
 func (r *Reconciler) fetch(ctx context.Context, request reconcile.Request) (*scope, error) {
 	key := &v1beta1.HeadscalePreAuthKey{}
-	if err := r.Client.Get(ctx, request.NamespacedName, key); err != nil {
+	err := r.Client.Get(ctx, request.NamespacedName, key)
+	if err == nil && key.Spec.Reissue == v1beta1.ReissueNever && status.IsBehind(key) {
+		// The deletion of its Secret may be seen before the status that says that its key is over.
+		err = r.Live.Get(ctx, request.NamespacedName, key)
+	}
+	if err != nil {
 		if apierrors.IsNotFound(err) {
 			r.forget(request.NamespacedName) // it may have had no finalizer
 			return nil, nil
@@ -192,6 +197,9 @@ func (r *Reconciler) rotate(ctx context.Context, s *scope) error {
 	store := r.storeOf(s)
 	store.before = func(ctx context.Context) error {
 		if err := s.instance.ConfirmKeys(ctx, s.key.Spec.HeadscaleUserRef != "", tagsOf(s.key)); err != nil {
+			return err
+		}
+		if err := r.confirmUnused(ctx, s); err != nil {
 			return err
 		}
 		return r.hold(ctx, s)

@@ -2,6 +2,7 @@ package preauthkey
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -103,6 +104,27 @@ func (r *Reconciler) hold(ctx context.Context, s *scope) error {
 		if !s.key.Retained() {
 			controllerutil.AddFinalizer(key, v1beta1.FinalizerPreAuthKey)
 		}
+	})
+}
+
+// confirmUnused fails with a conflict if the key of an object with reissue: Never was used since Headscale
+// was read, so that a Secret that was deleted meanwhile is no reason for another one.
+func (r *Reconciler) confirmUnused(ctx context.Context, s *scope) error {
+	if !s.want.once || s.want.over || s.key.Status.KeyID == 0 {
+		return nil
+	}
+	return s.instance.Write(ctx, func(ctx context.Context, api instance.API, snapshot *instance.Snapshot) error {
+		keys, err := api.ListPreAuthKeys(ctx, []uint64{s.want.key.UserID})
+		if err != nil {
+			return err
+		}
+		for i := range keys {
+			if wasUsed(&keys[i], &s.key.Status) {
+				snapshot.PutKey(keys[i])
+				return apierrors.NewConflict(v1beta1.GroupVersion.WithResource("headscalepreauthkeys").GroupResource(), s.key.Name, errors.New("its pre-auth key was used meanwhile"))
+			}
+		}
+		return nil
 	})
 }
 

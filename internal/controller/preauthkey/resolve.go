@@ -45,8 +45,20 @@ func (f *facts) resolve() (*wanted, error) {
 		key:      headscale.NewPreAuthKey{UserID: user, Reusable: f.key.Spec.Reusable, Ephemeral: f.key.Spec.Ephemeral, Tags: tagsOf(f.key)},
 		settings: rotation.Settings{Expiration: expiration, RotationBuffer: buffer, RevocationDelay: delay},
 		once:     f.key.Spec.Reissue == v1beta1.ReissueNever,
-		over:     f.key.Status.Over || hasExpired(&f.key.Status, f.now),
+		over:     f.isOver(),
 	}, nil
+}
+
+// isOver reports whether the key of the status is over, whether or not its Secret is still there.
+func (f *facts) isOver() bool {
+	key, exists := f.snapshot.Key(f.key.Status.KeyID)
+	return f.key.Status.Over || hasExpired(&f.key.Status, f.now) || exists && wasUsed(&key, &f.key.Status)
+}
+
+// wasUsed reports whether a key is that of a status, and was used. Headscale may reuse an id after its database
+// was restored, so the expiration is compared as well.
+func wasUsed(key *headscale.PreAuthKey, reported *v1beta1.HeadscalePreAuthKeyStatus) bool {
+	return key.Used && key.ID == reported.KeyID && reported.Expiration.Equal(second(timeOf(key.Expiration)))
 }
 
 // hasExpired reports whether the key of a status has expired, which needs nobody who says so.

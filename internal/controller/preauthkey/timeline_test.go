@@ -133,16 +133,17 @@ type timeline struct {
 	*WithT
 	t      *testing.T
 	api    *memoryAPI
-	client client.Client
+	client client.WithWatch
 	write  func() error
 	stop   func()
+	look   chan struct{}
 	name   client.ObjectKey
 }
 
 // newTimeline starts one, in a bubble.
 func newTimeline(t *testing.T, change func(*v1beta1.HeadscalePreAuthKey)) *timeline {
 	none := func(string) error { return nil }
-	l := &timeline{WithT: NewWithT(t), t: t, write: func() error { return nil }, api: &memoryAPI{
+	l := &timeline{WithT: NewWithT(t), t: t, look: make(chan struct{}), write: func() error { return nil }, api: &memoryAPI{
 		texts: map[uint64]string{}, fail: none, lost: none, user: headscale.User{ID: 1, Name: "alice", CreatedAt: time.Now()},
 	}}
 	s := runtime.NewScheme()
@@ -188,11 +189,14 @@ func surroundings(user headscale.User) []client.Object {
 }
 
 // start starts an operator, which knows nothing of what another one before it knew.
-func (l *timeline) start() {
+func (l *timeline) start() { l.startWith(l.client) }
+
+// startWith starts one that reads by another client what it reads from a cache.
+func (l *timeline) startWith(cached client.Client) {
 	ctx, stop := context.WithCancel(context.Background())
-	r := &Reconciler{Client: l.client, Live: l.client, Now: time.Now, Events: &recorder.FakeRecorder{}}
+	r := &Reconciler{Client: cached, Live: l.client, Now: time.Now, Events: &recorder.FakeRecorder{}}
 	r.Instances = instance.New(ctx, &instance.Options{
-		Client: l.client, Live: l.client, AllNamespaces: true, Now: time.Now,
+		Client: cached, Live: l.client, AllNamespaces: true, Now: time.Now,
 		Connect: func(string, headscale.Pin, headscale.Key) instance.API { return l.api },
 	})
 	looked := r.Instances.AddKind(r.kind())
@@ -206,6 +210,7 @@ func (l *timeline) start() {
 			case <-ctx.Done():
 				return
 			case <-looked:
+			case <-l.look:
 			case <-again.C:
 			}
 			result, err := r.Reconcile(ctx, reconcile.Request{NamespacedName: l.name})

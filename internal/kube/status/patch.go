@@ -64,6 +64,9 @@ func (w *writes) isNewerLocked(uid types.UID, version string) bool {
 	return err != nil || order > 0
 }
 
+// IsBehind reports whether an object of the cache is older than the status of it that Patch has written last.
+func IsBehind(cached client.Object) bool { return written.isNewer(cached) }
+
 // Patch writes the status of an object if describe changes it. It compares with the cached object
 // first, and then, because the cache may be stale, with the live one. With a cached object that is older
 // than the status written last it does not compare: that one may be as described while the live one is
@@ -73,7 +76,7 @@ func (w *writes) isNewerLocked(uid types.UID, version string) bool {
 // nil where nothing was to be written, or where the object was deleted in the meantime.
 func Patch[O client.Object](ctx context.Context, live client.Reader, writer client.StatusClient, cached O, fieldManager string, statusOf func(O) any, describe func(O)) (before, after O, err error) {
 	var none O
-	if !written.isNewer(cached) {
+	if !IsBehind(cached) {
 		if before, after, err = change(cached, statusOf, describe); err != nil {
 			return none, none, err
 		}
