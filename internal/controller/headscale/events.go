@@ -7,7 +7,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
@@ -109,7 +108,8 @@ func (r *Reconciler) withUnexpired(ctx context.Context, before *v1beta1.Headscal
 		if events[i].Reason != v1beta1.EventSecretLeft {
 			continue
 		}
-		secret, err := readSecret(ctx, r.Client, client.ObjectKey{Namespace: before.Namespace, Name: before.Status.APIKey.SecretName})
+		// What the status says of it may come from the API server, before the cache has it.
+		secret, err := r.findSecret(ctx, before.Namespace, before.Status.APIKey.SecretName)
 		if err != nil {
 			log.FromContext(ctx).Error(err, "Cannot say which keys of the Secret that is no longer managed are still valid")
 			continue

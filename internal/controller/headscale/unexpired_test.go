@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
+	"infrado.cloud/headscale-operator/internal/kube/status"
 )
 
 var _ = Describe("A Secret that is left during a revocation_delay", func() {
@@ -38,6 +39,19 @@ var _ = Describe("A Secret that is left during a revocation_delay", func() {
 		Entry("another name", `{spec: {api_key: {secret_name: other}}}`),
 		Entry("no management", `{spec: {api_key: {auto_manage: false}}}`),
 	)
+
+	It("is read from the API server while the cache does not have it", func(ctx context.Context) {
+		o := startOperator(ctx)
+		secret := keySecret(o.namespace, "headscale-api-key", o.time().Add(v1beta1.DefaultExpiration))
+		secret.Labels = nil // The cache never has one without.
+		secret.Annotations[v1beta1.AnnotationRetiring] = "0123456789ab@" + o.time().Add(time.Hour).UTC().Format(time.RFC3339)
+		Expect(admin.Create(ctx, secret)).To(Succeed())
+		before := &v1beta1.Headscale{ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace}}
+		before.Status.APIKey = &v1beta1.APIKeyStatus{SecretName: secret.Name}
+		Eventually(func() []status.Event {
+			return o.reconciler.withUnexpired(ctx, before, []status.Event{{Reason: v1beta1.EventSecretLeft}})
+		}).WithContext(ctx).Should(HaveExactElements(HaveField("Note", HavePrefix("; key 0123456789ab was replaced"))))
+	})
 })
 
 func TestUnexpired(t *testing.T) {
