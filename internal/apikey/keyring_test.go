@@ -106,7 +106,7 @@ func TestTheCertificateOfTheAdminEndpoint(t *testing.T) {
 			w.Expect(w.key()).To(Equal(key))
 		}
 		w.Expect(w.secrets.now().Annotations).NotTo(HaveKey(v1beta1.AnnotationAdminCertificate))
-		w.Expect(w.lines("Writing the certificate of the admin endpoint")).To(Equal(2))
+		w.Expect(w.lines("Wrote the certificate of the admin endpoint")).To(Equal(2))
 	})
 }
 

@@ -83,10 +83,10 @@ func (r *reporter) Did(event rotation.Event) {
 		r.did("Expired an API key", "reason", event.Reason, "prefix", event.ID, "message", event.Message)
 	case rotation.StepRepair:
 		if r.uncertified {
-			r.did("Writing the certificate of the admin endpoint to the Secret's annotations")
+			r.did("Wrote the certificate of the admin endpoint to the Secret's annotations")
 			return
 		}
-		r.did("Correcting the Secret's annotations", "reason", event.Reason, "message", event.Message)
+		r.did("Corrected the Secret's annotations", "reason", event.Reason, "message", event.Message)
 	}
 }
 

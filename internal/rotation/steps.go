@@ -39,8 +39,7 @@ func (r *Rotator[F]) execute(ctx context.Context, view View[F], d Decision) erro
 	case Revoke:
 		return r.revoke(ctx, d)
 	case Repair:
-		r.Observer.Did(Event{Step: StepRepair, Reason: d.Reason, Message: d.Message})
-		return r.write(ctx, *d.Record)
+		return r.repair(ctx, d)
 	default:
 		return nil
 	}
@@ -178,6 +177,15 @@ func (r *Rotator[F]) dropUnsaved(expire []string) {
 	if r.State.unsaved != nil && slices.Contains(expire, r.State.unsaved.ID) {
 		r.State.unsaved = nil
 	}
+}
+
+// repair corrects what the Secret says.
+func (r *Rotator[F]) repair(ctx context.Context, d Decision) error {
+	if err := r.write(ctx, *d.Record); err != nil {
+		return err
+	}
+	r.Observer.Did(Event{Step: StepRepair, Reason: d.Reason, Message: d.Message})
+	return nil
 }
 
 // write makes the Secret say what the record says.

@@ -38,7 +38,8 @@ func timelines[F any](t *testing.T, kind rotationtest.Kind[F]) {
 		"the record is deleted":                              deletedRecord[F],
 		"the backend's database is an older one":             olderDatabase[F],
 		"the backend creates what is bad from the beginning": badFromTheBeginning[F],
-		"a request": request[F],
+		"a request":            request[F],
+		"the record is edited": editedRecord[F],
 	} {
 		t.Run(name, func(t *testing.T) { story(newWorld(t, kind)) })
 	}
@@ -50,6 +51,22 @@ func hundredDays[F any](w *world[F]) {
 		w.atRest()
 	}
 	w.Expect(w.created()).To(BeNumerically("~", 200, 1), "one every twelve hours, and up to a second")
+}
+
+// editedRecord has a correction be told of when it is written, and not before.
+func editedRecord[F any](w *world[F]) {
+	w.pass(time.Minute)
+	edited := *w.store.record
+	edited.Expiration = edited.Expiration.Add(1000 * time.Hour)
+	w.store.edit(&edited)
+	w.store.fail = func(rotation.Record) error { return errAway }
+	w.converge()
+	w.Expect(w.repaired).To(BeZero())
+	w.store.fail = func(rotation.Record) error { return nil }
+	w.converge()
+	w.Expect(w.repaired).To(Equal(1))
+	w.atRest()
+	w.Expect(w.created()).To(Equal(1))
 }
 
 func revocationDelay[F any](w *world[F]) {

@@ -128,6 +128,8 @@ type world[F any] struct {
 	kill    func(step rotation.Step) bool
 	stored  []rotation.Reason
 	expired int
+	// repaired is how often the record was corrected.
+	repaired int
 }
 
 func newWorld[F any](t *testing.T, kind rotationtest.Kind[F]) *world[F] {
@@ -159,6 +161,8 @@ func (w *world[F]) Did(event rotation.Event) {
 		w.stored = append(w.stored, event.Reason)
 	case rotation.StepExpire:
 		w.expired++
+	case rotation.StepRepair:
+		w.repaired++
 	}
 }
 
