@@ -32,6 +32,7 @@ import (
 
 func TestAdminServer(t *testing.T) {
 	RegisterFailHandler(Fail)
+	SetDefaultEventuallyTimeout(30 * time.Second)
 	RunSpecs(t, "Admin endpoint")
 }
 
@@ -39,7 +40,7 @@ func TestAdminServer(t *testing.T) {
 var _ = BeforeEach(func() {
 	before := goleak.IgnoreCurrent()
 	DeferCleanup(func() {
-		Eventually(func() error { return goleak.Find(before) }).Within(10 * time.Second).Should(Succeed())
+		Eventually(func() error { return goleak.Find(before) }).Should(Succeed())
 	})
 })
 

@@ -39,7 +39,7 @@ var _ = Describe("With a real API server", Ordered, func() {
 
 	BeforeAll(func() {
 		needAssets()
-		environment = &envtest.Environment{ControlPlaneStartTimeout: 2 * time.Minute}
+		environment = &envtest.Environment{ControlPlaneStartTimeout: 2 * time.Minute, ControlPlaneStopTimeout: 2 * time.Minute}
 		// As on OpenShift.
 		environment.ControlPlane.GetAPIServer().Configure().Append("enable-admission-plugins", "OwnerReferencesPermissionEnforcement")
 		config, err := environment.Start()
@@ -230,7 +230,7 @@ func run(socket string, secrets Secrets) (stop func()) {
 	go func() { done <- manager.Start(ctx) }()
 	return func() {
 		cancel()
-		Eventually(done).WithTimeout(2 * time.Second).Should(Receive(BeNil()))
+		Eventually(done).Should(Receive(BeNil()))
 		Expect(admin.Close()).To(Succeed())
 	}
 }
@@ -253,16 +253,16 @@ var _ = Describe("The watch on the socket", func() {
 				defer func() { _ = listener.Close() }()
 				return told(wake.socket)
 			}).WithTimeout(10 * time.Second).Should(Succeed())
-			Eventually(wake.socket).WithTimeout(5*time.Second).Should(Receive(), "the socket went")
-			drain(wake.socket)
+			Eventually(wake.socket).Should(Receive(), "the socket went")
+			settle(wake.socket)
 			Expect(os.WriteFile(filepath.Join(directory, "another"), nil, 0o600)).To(Succeed())
 			Expect(told(wake.socket)).NotTo(Succeed())
 			Expect(os.RemoveAll(directory)).To(Succeed())
-			drain(wake.socket)
+			settle(wake.socket)
 		}
 		cancel()
-		Eventually(done).WithTimeout(2 * time.Second).Should(BeClosed())
-		Expect(goleak.Find(leaks)).To(Succeed())
+		Eventually(done).Should(BeClosed())
+		Eventually(func() error { return goleak.Find(leaks) }).Should(Succeed())
 	})
 })
 
@@ -277,14 +277,14 @@ var _ = Describe("The look at the socket, where it cannot be watched", func() {
 		Expect(err).NotTo(HaveOccurred())
 		drainAfter(wake.socket, 2*time.Second) // It may or may not have been there at first.
 		Expect(listener.Close()).To(Succeed())
-		Eventually(wake.socket).WithTimeout(5*time.Second).Should(Receive(), "it went")
+		Eventually(wake.socket).Should(Receive(), "it went")
 		listener, err = net.Listen("unix", path)
 		Expect(err).NotTo(HaveOccurred())
-		Eventually(wake.socket).WithTimeout(5*time.Second).Should(Receive(), "it came")
+		Eventually(wake.socket).Should(Receive(), "it came")
 		Expect(listener.Close()).To(Succeed())
 		cancel()
-		Eventually(done).WithTimeout(2 * time.Second).Should(BeClosed())
-		Expect(goleak.Find(leaks)).To(Succeed())
+		Eventually(done).Should(BeClosed())
+		Eventually(func() error { return goleak.Find(leaks) }).Should(Succeed())
 	})
 })
 
@@ -306,10 +306,10 @@ func drainAfter(channel chan struct{}, limit time.Duration) {
 	}
 }
 
-// drain takes a token that may still be there.
-func drain(channel chan struct{}) {
-	select {
-	case <-channel:
-	default:
-	}
+// settle takes the tokens that are still to come: each event of a socket may give one of its own.
+func settle(channel chan struct{}) {
+	GinkgoHelper()
+	Eventually(func(g Gomega) {
+		g.Consistently(channel).WithTimeout(time.Second).ShouldNot(Receive())
+	}).Should(Succeed())
 }

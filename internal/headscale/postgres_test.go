@@ -2,7 +2,6 @@ package headscale_test
 
 import (
 	"context"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,7 +11,6 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
-	"infrado.cloud/headscale-operator/test/env"
 	"infrado.cloud/headscale-operator/test/process"
 )
 
@@ -31,21 +29,17 @@ func onPostgres(ctx context.Context, guard *process.Guard) map[string]any {
 	Eventually(initialized.Exited()).WithContext(ctx).Within(startWithin).Should(BeClosed())
 	Expect(initialized.ExitCode()).To(BeZero(), initialized.Describe())
 
-	address, err := env.FreeAddress()
-	Expect(err).NotTo(HaveOccurred())
-	_, port, err := net.SplitHostPort(address)
-	Expect(err).NotTo(HaveOccurred())
-	server := startPostgresProgram(guard, dir, "postgres", "-D", data, "-k", dir, "-p", port, "-c", "fsync=off", "-c", "listen_addresses=127.0.0.1")
+	// On a socket of its own only: somebody else may take a free port before it does.
+	const port = 5432
+	server := startPostgresProgram(guard, dir, "postgres", "-D", data, "-k", dir, "-p", strconv.Itoa(port), "-c", "fsync=off", "-c", "listen_addresses=")
 	DeferCleanup(server.Kill)
 	// It listens before it takes connections. The status in its file is padded with blanks.
 	Eventually(func() (string, error) {
 		status, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
 		return strings.TrimSpace(string(status)), err
 	}).Within(startWithin).Should(HaveSuffix("\nready"))
-	number, err := strconv.Atoi(port)
-	Expect(err).NotTo(HaveOccurred())
 	return map[string]any{"type": "postgres", "postgres": map[string]any{
-		"host": "127.0.0.1", "port": number, "name": "postgres", "user": "headscale", "pass": "any", "ssl": false,
+		"host": dir, "port": port, "name": "postgres", "user": "headscale", "pass": "any", "ssl": false,
 	}}
 }
 

@@ -18,6 +18,7 @@ import (
 
 func TestHeadscale(t *testing.T) {
 	RegisterFailHandler(Fail)
+	SetDefaultEventuallyTimeout(30 * time.Second)
 	RunSpecs(t, "Headscale's admin API")
 }
 
@@ -31,7 +32,7 @@ var servers = []goleak.Option{
 var _ = BeforeEach(func() {
 	before := goleak.IgnoreCurrent()
 	DeferCleanup(func() {
-		Eventually(func() error { return goleak.Find(append(servers, before)...) }).Within(5 * time.Second).Should(Succeed())
+		Eventually(func() error { return goleak.Find(append(servers, before)...) }).Should(Succeed())
 	})
 })
 

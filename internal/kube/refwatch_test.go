@@ -28,7 +28,8 @@ type openWatches struct {
 
 func (o openWatches) RoundTrip(request *http.Request) (*http.Response, error) {
 	response, err := o.next.RoundTrip(request)
-	if err == nil && strings.Contains(request.URL.RawQuery, "watch=true") {
+	// One that the API server was too busy for is asked for again, as a part of the same request.
+	if err == nil && response.StatusCode == http.StatusOK && strings.Contains(request.URL.RawQuery, "watch=true") {
 		o.count.Add(1)
 		context.AfterFunc(request.Context(), func() { o.count.Add(-1) })
 	}

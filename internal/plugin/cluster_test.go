@@ -316,9 +316,9 @@ var _ = Describe("rotate", func() {
 		namespace := newNamespace(ctx)
 		headscale := newHeadscale(ctx, namespace, "headscale")
 		newSecret(ctx, namespace)
-		Expect(run(ctx, namespace, "rotate", "--timeout=1s")).To(Equal(result{
+		Expect(run(ctx, namespace, "rotate", "--timeout=10s")).To(Equal(result{
 			Stderr: "Requested a new API key for Headscale " + namespace + "/headscale.\n" +
-				"error: no new API key was stored within 1s: the operator did not forward the request to Secret headscale-api-key, so it does not seem to run; " + whereOperator +
+				"error: no new API key was stored within 10s: the operator did not forward the request to Secret headscale-api-key, so it does not seem to run; " + whereOperator +
 				". The request stays, and is executed when this is fixed\n",
 			Status: ExitFailure,
 		}))

@@ -17,8 +17,8 @@ import (
 //go:embed kubectl_complete-headscale
 var completionScript string
 
-// completionTimeout is how long a user who pressed Tab waits at most.
-const completionTimeout = 3 * time.Second
+// completionTimeout is how long a user who pressed Tab waits at most. Tests wait longer.
+var completionTimeout = 3 * time.Second
 
 // completionCommand is kubectl headscale completion.
 func (a *app) completionCommand() *cobra.Command {

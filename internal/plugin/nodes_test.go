@@ -71,14 +71,15 @@ func typing(ctx context.Context, namespace, text string, args ...string) result 
 	defer func() { _, _ = keyboard.Close(), terminal.Close() }()
 	_, err := keyboard.WriteString(text)
 	Expect(err).NotTo(HaveOccurred())
-	return atTerminal(ctx, terminal, append([]string{"-n", namespace}, args...)...)
+	return atTerminal(ctx, terminal, &lines{}, append([]string{"-n", namespace}, args...)...)
 }
 
-// atTerminal runs the plugin as an administrator with a standard input.
-func atTerminal(ctx context.Context, in *os.File, args ...string) result {
-	var stdout, stderr bytes.Buffer
+// atTerminal runs the plugin as an administrator with a standard input, and a standard error output that
+// can be read meanwhile.
+func atTerminal(ctx context.Context, in *os.File, stderr *lines, args ...string) result {
+	var stdout bytes.Buffer
 	status := Run(ctx, append([]string{"--kubeconfig", plane.Kubeconfig()}, args...), Environment{
-		Streams: genericiooptions.IOStreams{In: in, Out: &stdout, ErrOut: &stderr},
+		Streams: genericiooptions.IOStreams{In: in, Out: &stdout, ErrOut: stderr},
 		Getenv:  variables(nil), Now: time.Now, Build: Build{"dev", "unknown", "unknown"},
 	})
 	return result{stdout.String(), stderr.String(), status}
@@ -217,11 +218,9 @@ var _ = Describe("kubectl headscale nodes", func() {
 				Expect(as(ctx, config, args...)).To(And(HaveField("Status", ExitFailure), HaveField("Stdout", ""), HaveField("Stderr", And(ContainSubstring(words), WithTransform(countLines, Equal(1))))))
 			}
 			Expect(as(ctx, config, "__complete", "nodes", "delete", "").Stdout).To(Equal(":4\n"))
-			forget(ctx, namespace)
 		}
 		for _, roles := range [][]string{{headscales, secrets, forward}, slices.Clone(editor)} {
 			Expect(as(ctx, person(ctx, namespace, roles...), "nodes")).To(And(HaveField("Status", 0), HaveField("Stderr", "")))
-			forget(ctx, namespace)
 		}
 
 		says := func(words string) {
@@ -253,12 +252,12 @@ var _ = Describe("kubectl headscale nodes", func() {
 		behindPort(ctx, namespace, fake.SocketPath(), headscale.TransportHTTP)
 		keyboard, terminal := openTerminal()
 		defer func() { _, _ = keyboard.Close(), terminal.Close() }()
-		answers := make(chan result)
+		answers, said := make(chan result), &lines{}
 		go func() {
 			defer GinkgoRecover()
-			answers <- atTerminal(ctx, terminal, "-n", namespace, "nodes", "delete", "laptop")
+			answers <- atTerminal(ctx, terminal, said, "-n", namespace, "nodes", "delete", "laptop")
 		}()
-		Eventually(func() int { return fake.Calls(headscaletest.ListNodes) }).Should(BeNumerically(">", 0))
+		Eventually(said.String).Should(ContainSubstring("[y/N]"))
 		fake.Database().RemoveNode(asked.ID)
 		fake.Database().InsertNode(headscaletest.Node{Name: "laptop", CreatedAt: time.Now()})
 		_, err := keyboard.WriteString("y\n")
@@ -275,12 +274,12 @@ var _ = Describe("kubectl headscale nodes", func() {
 		keyboard, terminal := openTerminal()
 		interrupted, interrupt := context.WithCancel(ctx)
 		defer interrupt()
-		answers := make(chan result)
+		answers, said := make(chan result), &lines{}
 		go func() {
 			defer GinkgoRecover()
-			answers <- atTerminal(interrupted, terminal, "-n", namespace, "nodes", "delete", "laptop")
+			answers <- atTerminal(interrupted, terminal, said, "-n", namespace, "nodes", "delete", "laptop")
 		}()
-		Eventually(func() int { return fake.Calls(headscaletest.ListNodes) }).Should(BeNumerically(">", 0))
+		Eventually(said.String).Should(ContainSubstring("[y/N]"))
 		interrupt()
 		Eventually(answers).Should(Receive(HaveField("Status", ExitInterrupted)))
 		_, _ = keyboard.Close(), terminal.Close()

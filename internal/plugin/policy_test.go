@@ -225,7 +225,6 @@ var _ = Describe("kubectl headscale policy", func() {
 
 			It("says which right is missing, for each", func(ctx SpecContext) {
 				Expect(as(ctx, person(ctx, namespace, append(slices.Clone(editor), "headscale-operator-headscalepolicy-editor-role")...), "policy").Status).To(BeZero(), "an editor may do all")
-				forget(ctx, namespace)
 				headscales := role(ctx, rbacv1.PolicyRule{APIGroups: []string{v1beta1.GroupName}, Resources: []string{"headscales"}, Verbs: []string{"get", "list"}})
 				policies := role(ctx, rbacv1.PolicyRule{APIGroups: []string{v1beta1.GroupName}, Resources: []string{"headscalepolicies"}, Verbs: []string{"list"}})
 				secrets := role(ctx, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get"}})
@@ -254,7 +253,6 @@ var _ = Describe("kubectl headscale policy", func() {
 					if test.unread != nil {
 						Expect(as(ctx, config, "policy").Stdout).To(ContainSubstring(test.unread[0]))
 					}
-					forget(ctx, namespace)
 				}
 				Expect(as(ctx, person(ctx, namespace, headscales), "policy")).To(Equal(result{"", "error: " + fmt.Sprintf(noList, namespace) + "; and " + noSecret + "\n", ExitFailure}))
 			})
@@ -285,13 +283,6 @@ var _ = Describe("kubectl headscale policy", func() {
 		})
 	}
 })
-
-// forget deletes the person of a namespace.
-func forget(ctx context.Context, namespace string) {
-	GinkgoHelper()
-	Expect(admin.Delete(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "person"}})).To(Succeed())
-	Expect(admin.DeleteAllOf(ctx, &rbacv1.RoleBinding{}, client.InNamespace(namespace))).To(Succeed())
-}
 
 // What the operator would not send is not called the joined policy.
 var _ = Describe("The HeadscalePolicies of a Headscale", func() {

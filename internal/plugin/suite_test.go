@@ -41,6 +41,7 @@ func TestPlugin(t *testing.T) {
 	SetDefaultEventuallyTimeout(20 * time.Second)
 	SetDefaultEventuallyPollingInterval(20 * time.Millisecond)
 	EnforceDefaultTimeoutsWhenUsingContexts()
+	completionTimeout = time.Minute // or a pause of a busy machine leaves nothing to offer
 	log.SetLogger(GinkgoLogr)
 	RunSpecs(t, "kubectl headscale")
 }
@@ -101,8 +102,10 @@ func newNamespace(ctx context.Context) string {
 // their kubeconfig, which names that namespace.
 func person(ctx context.Context, namespace string, roles ...string) string {
 	GinkgoHelper()
-	account := client.ObjectKey{Namespace: namespace, Name: "person"}
-	Expect(admin.Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: account.Name}})).To(Succeed())
+	// Everybody has a name of their own: the authorizer would know the rights of a former one for a while.
+	created := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "person-"}}
+	Expect(admin.Create(ctx, created)).To(Succeed())
+	account := client.ObjectKeyFromObject(created)
 	for _, role := range roles {
 		Expect(admin.Create(ctx, &rbacv1.RoleBinding{
 			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "person-"},

@@ -99,21 +99,22 @@ func cleanUp(ctx context.Context, before []string) {
 	GinkgoHelper()
 	_, err := plane.Kubectl(ctx, "delete", "headscalepolicies,headscaleusers,headscales", "--all", "--all-namespaces")
 	Expect(err).NotTo(HaveOccurred())
-	node.clear()
 	_, err = plane.Kubectl(ctx, "delete", "--all", "validatingadmissionpolicies,validatingadmissionpolicybindings")
 	Expect(err).NotTo(HaveOccurred())
-	for _, namespace := range namespaces(ctx) {
-		isNew := !slices.Contains(before, namespace)
-		if namespace != workNamespace && !isNew {
-			continue
-		}
+	left := slices.DeleteFunc(namespaces(ctx), func(namespace string) bool { return namespace != workNamespace && slices.Contains(before, namespace) })
+	for _, namespace := range left {
+		_, err := plane.Kubectl(ctx, "delete", "--all", "--wait=false", "-n", namespace, "statefulsets")
+		Expect(err).NotTo(HaveOccurred())
+	}
+	node.clear() // A pod that runs makes its Secrets again, and a StatefulSet its pod.
+	for _, namespace := range left {
 		_, err := plane.Kubectl(ctx, "delete", "--all", "--wait=false", "-n", namespace,
-			"statefulsets,deployments,jobs,pods,configmaps,secrets,roles,rolebindings,networkpolicies,persistentvolumeclaims")
+			"deployments,jobs,pods,configmaps,secrets,roles,rolebindings,networkpolicies,persistentvolumeclaims")
 		Expect(err).NotTo(HaveOccurred())
 		_, err = plane.Kubectl(ctx, "delete", "--wait=false", "-n", namespace, "-l",
 			"app.kubernetes.io/managed-by="+v1beta1.ManagedBy, "services,serviceaccounts")
 		Expect(err).NotTo(HaveOccurred())
-		if isNew {
+		if !slices.Contains(before, namespace) {
 			finalize(ctx, namespace)
 		}
 	}

@@ -174,16 +174,22 @@ func butForTheStart(blocks []pages.Block) []pages.Block {
 }
 
 // users lists the names of Headscale's users.
-func (s *server) users(ctx context.Context) []string {
+func (s *server) users(ctx context.Context) ([]string, error) {
 	GinkgoHelper()
 	result, err := callHeadscale(ctx, http.MethodGet, s.url()+"/api/v1/user", s.readKey(ctx), "")
-	Expect(err).NotTo(HaveOccurred())
-	Expect(result.Status).To(Equal(http.StatusOK), result.Body)
+	switch {
+	case err != nil:
+		return nil, err
+	case result.Status != http.StatusOK:
+		return nil, fmt.Errorf("Headscale answers with status %d: %s", result.Status, result.Body)
+	}
 	var list struct{ Users []struct{ Name string } }
-	Expect(json.Unmarshal([]byte(result.Body), &list)).To(Succeed())
+	if err := json.Unmarshal([]byte(result.Body), &list); err != nil {
+		return nil, err
+	}
 	var names []string
 	for _, user := range list.Users {
 		names = append(names, user.Name)
 	}
-	return names
+	return names, nil
 }

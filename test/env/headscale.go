@@ -95,7 +95,7 @@ func (h *Headscale) launch() error {
 }
 
 // RefuseConfig runs Headscale with a config that it refuses until it exits, and returns what it
-// printed. It is an error if it does not exit within a minute, or exits with status 0.
+// printed. It is an error if it does not exit within startTimeout, or exits with status 0.
 func RefuseConfig(ctx context.Context, options HeadscaleOptions) (string, error) {
 	const anyPort = "127.0.0.1:0"
 	h := &Headscale{Binary: options.Binary, Database: "db.sqlite", options: options, addresses: [3]string{anyPort, anyPort, anyPort}}

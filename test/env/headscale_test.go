@@ -27,7 +27,8 @@ var _ = Describe("A Headscale", func() {
 	newKey := func(h *env.Headscale) string {
 		GinkgoHelper()
 		cmd := exec.Command(h.Binary, "apikeys", "create", "--expiration", "1h", "--config", h.ConfigPath())
-		cmd.Env = append(os.Environ(), "HEADSCALE_CLI_ADDRESS=")
+		// Its timeout of five seconds is short for a busy machine.
+		cmd.Env = append(os.Environ(), "HEADSCALE_CLI_ADDRESS=", "HEADSCALE_CLI_TIMEOUT=1m")
 		output, err := cmd.Output()
 		Expect(err).NotTo(HaveOccurred())
 		lines := strings.Fields(string(output))

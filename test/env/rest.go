@@ -1,16 +1,18 @@
 package env
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"slices"
-	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -26,7 +28,7 @@ const (
 	hashTime = 65 * time.Millisecond
 	// startTimeout is how long a server may take until it answers, and endTimeout
 	// how long it may take to end.
-	startTimeout = time.Minute
+	startTimeout = 3 * time.Minute
 	endTimeout   = 20 * time.Second
 	// poll is how often a server is asked that is about to answer.
 	poll = 20 * time.Millisecond
@@ -114,21 +116,21 @@ func awaitUp(ctx context.Context, p *process.Process, url string, files ...strin
 	return nil
 }
 
-// givenAddresses are those that FreeAddress returned.
-var givenAddresses sync.Map
-
-// FreeAddress returns a loopback address, host:port, that nobody listens on now, and that it has not
-// returned before: who got that one may not listen yet.
-func FreeAddress() (string, error) {
-	for {
-		listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
-		if err != nil {
-			return "", fmt.Errorf("looking for a free port: %w", err)
-		}
-		address := listener.Addr().String()
-		_ = listener.Close()
-		if _, given := givenAddresses.LoadOrStore(address, true); !given {
-			return address, nil
-		}
+// OwnIP returns an IP address of this machine that hardly anybody else uses; "": there is only 127.0.0.1.
+func OwnIP() string {
+	if runtime.GOOS != "linux" {
+		return ""
 	}
+	// Linux has all of 127.0.0.0/8 without being told.
+	return fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
+}
+
+// FreeAddress returns a loopback address, host:port, that nobody listens on. On Linux it has an IP address
+// of its own, so that nobody takes the port before the address is used, or while a server is restarted.
+func FreeAddress() (string, error) {
+	listener, err := net.Listen("tcp", net.JoinHostPort(cmp.Or(OwnIP(), "127.0.0.1"), "0")) //nolint:noctx // closed at once
+	if err != nil {
+		return "", fmt.Errorf("looking for a free port: %w", err)
+	}
+	return listener.Addr().String(), listener.Close()
 }

@@ -54,8 +54,7 @@ var _ = Describe("The database of a Headscale with a backup", func() {
 
 		By("moving the log aside, too")
 		Expect(os.Rename(database+"-wal", filepath.Join(aside, "db.sqlite-wal"))).To(Succeed())
-		Eventually(func() string { return hs.incarnation(ctx) }).ShouldNot(Equal(incarnation))
-		hs.awaitReady(ctx)
+		hs.awaitNext(ctx, incarnation)
 		Expect(hs.get(ctx).Status.Backup).To(HaveValue(And(HaveField("RestoredFrom", incarnation), HaveField("RestoredTo", at.Format(time.RFC3339)))))
 		healed := keyOf(hs.awaitKey(ctx, secretName, younger))
 		Expect(hs.keyStatus(ctx, healed)).To(Equal(http.StatusOK))
@@ -74,8 +73,7 @@ var _ = Describe("The database of a Headscale with a backup", func() {
 			Expect(os.Truncate(database, 0)).To(Succeed())
 			Expect(os.RemoveAll(database + "-wal")).To(Succeed())
 			hs.run()
-			Eventually(func() string { return hs.incarnation(ctx) }).ShouldNot(Equal(incarnation))
-			hs.awaitReady(ctx)
+			hs.awaitNext(ctx, incarnation)
 			Expect(hs.users(ctx)).To(ConsistOf("ada-lovelace"))
 			Expect(hs.get(ctx).Status.Backup.RestoredFrom).To(Equal(incarnation))
 		}

@@ -70,8 +70,7 @@ var _ = Describe("Two writers on one replica", func() {
 				before, users := hs.incarnation(ctx), hs.users(ctx)
 				hs.lose()
 				hs.run()
-				Eventually(func() string { return hs.incarnation(ctx) }).ShouldNot(Equal(before))
-				hs.awaitReady(ctx)
+				hs.awaitNext(ctx, before)
 				Expect(hs.users(ctx)).To(ConsistOf(users), "what it had, and nothing of the other one's")
 			}
 		}

@@ -31,8 +31,9 @@ var _ = Describe("A Headscale that is deleted", func() {
 		Expect(admin.Delete(ctx, hs.get(ctx))).To(Succeed())
 		Eventually(func(g Gomega) {
 			// The manager may make the Secret anew before it ends: that one goes too.
+			running := hs.pod.Process(containerManager)
 			g.Expect(collectGarbage(ctx, namespace)).To(BeEmpty())
-			g.Expect(hs.pod.Process(containerManager)).To(BeNil())
+			g.Expect(running).To(BeNil())
 		}).Should(Succeed())
 		_, err := hs.secret(ctx, secretName)
 		Expect(apierrors.IsNotFound(err)).To(BeTrue())

@@ -64,7 +64,7 @@ func newAttacked(ctx context.Context) *attacked {
 	var err error
 	a.pin, err = headscale.ParsePin(secret.Annotations[v1beta1.AnnotationAdminCertificate])
 	Expect(err).NotTo(HaveOccurred())
-	a.client = headscale.NewClient(headscale.AdminEndpoint(a.address, a.pin), headscale.WithBearerToken(headscale.NewKey(a.key)), headscale.WithKeepAlive())
+	a.client = headscale.NewClient(headscale.AdminEndpoint(a.address, a.pin), headscale.WithBearerToken(headscale.NewKey(a.key)), headscale.WithKeepAlive(), headscale.WithCallTimeout(time.Minute))
 	DeferCleanup(a.client.Close)
 	return a
 }
@@ -177,6 +177,15 @@ func (a *attacked) wire(ctx context.Context, settings ...http2.Setting) *wire {
 	return w
 }
 
+// wires opens connections before any of them attacks: the endpoint waits for a handshake for five seconds.
+func (a *attacked) wires(ctx context.Context, number int) (all []*wire) {
+	GinkgoHelper()
+	for range number {
+		all = append(all, a.wire(ctx))
+	}
+	return all
+}
+
 // headers are those of a call, in a compressed block.
 func (a *attacked) headers(key string, more ...hpack.HeaderField) []byte {
 	var block bytes.Buffer
@@ -283,8 +292,7 @@ var _ = Describe("The admin endpoint of a real Headscale", Ordered, func() {
 			Expect(len(answer) == 0 || strings.HasPrefix(string(answer), "HTTP/1.1 431")).To(BeTrue(), "%.40q", answer)
 		}
 		var group sync.WaitGroup
-		for range 16 {
-			w := a.wire(ctx)
+		for _, w := range a.wires(ctx, 16) {
 			group.Go(func() {
 				id := w.next()
 				_ = w.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: a.headers(a.key), EndHeaders: true})
@@ -322,9 +330,8 @@ var _ = Describe("The admin endpoint of a real Headscale", Ordered, func() {
 	DescribeTable("survives HTTP/2", func(ctx SpecContext, attack func(ctx context.Context, w *wire, key string) int) {
 		var group sync.WaitGroup
 		var times, refused, goAway [2]atomic.Int64 // without the key, and with it
-		for i := range 8 {
+		for i, w := range a.wires(ctx, 8) {
 			key := []string{"wrong", a.key}[i%2]
-			w := a.wire(ctx)
 			group.Go(func() {
 				defer GinkgoRecover()
 				times[i%2].Add(int64(attack(ctx, w, key)))
@@ -456,7 +463,7 @@ var _ = Describe("The admin endpoint of a real Headscale", Ordered, func() {
 })
 
 var _ = Describe("A key that was replaced", func() {
-	for _, delay := range []time.Duration{0, 5 * time.Second} {
+	for _, delay := range []time.Duration{0, 20 * time.Second} {
 		It(fmt.Sprintf("is accepted by the admin endpoint for %s", delay), func(ctx SpecContext) {
 			namespace := newNamespace(ctx)
 			a := &attacked{hs: runPod(namespace, "headscale")}

@@ -119,12 +119,10 @@ var _ = Describe("Hostile objects", Ordered, func() {
 			Skip("the kernel does not say how much memory a process had at most")
 		}
 		// On a control plane of their own, so that they do not stay where other specs are.
-		var err error
 		shared := world
-		own, err = env.StartWorld(ctx, "hs-hostile-", GinkgoWriter)
-		Expect(err).NotTo(HaveOccurred())
+		own = startWorld(ctx, "hs-hostile-")
 		use(own)
-		DeferCleanup(func() error { use(shared); return own.Close() })
+		DeferCleanup(func() { use(shared) })
 		good, bad = newNamespace(ctx), newNamespace(ctx)
 		before = measurePhase(ctx, good, "before")
 	})
@@ -146,7 +144,8 @@ var _ = Describe("Hostile objects", Ordered, func() {
 				g.Expect(line).To(ContainSubstring(" False "), "its condition Ready")
 			}
 		}).WithContext(ctx).WithPolling(time.Second).Should(Succeed())
-		expectPlainStatus(ctx, bad)
+		// A reconcile that failed for a moment is tried again.
+		Eventually(func(g Gomega) { expectPlainStatus(ctx, g, bad) }).WithContext(ctx).WithPolling(time.Second).Should(Succeed())
 		compare(before, measurePhase(ctx, good, "with all of them"))
 		Expect(world.Operator.Process.Running()).To(BeTrue(), "it is still the first one")
 		Expect(peakMemory()).To(BeNumerically("<", memoryLimit))
@@ -155,7 +154,7 @@ var _ = Describe("Hostile objects", Ordered, func() {
 	It("do not prevent a new operator from starting", func(ctx SpecContext) {
 		Expect(own.Operator.Stop()).To(Succeed())
 		began := time.Now()
-		Expect(own.StartOperator(ctx)).To(Succeed())
+		Expect(own.StartOperator(ctx, unelected)).To(Succeed())
 		use(own)
 		after := measurePhase(ctx, good, "after a restart")
 		AddReportEntry("the new operator had made all changes after", time.Since(began).String())
@@ -166,23 +165,22 @@ var _ = Describe("Hostile objects", Ordered, func() {
 })
 
 // expectPlainStatus looks for what is in the specs of hostile Headscales in what is said of them.
-func expectPlainStatus(ctx context.Context, namespace string) {
-	GinkgoHelper()
+func expectPlainStatus(ctx context.Context, g Gomega, namespace string) {
 	var all v1beta1.HeadscaleList
-	Expect(admin.List(ctx, &all, client.InNamespace(namespace))).To(Succeed())
+	g.Expect(admin.List(ctx, &all, client.InNamespace(namespace))).To(Succeed())
 	for i := range all.Items {
 		status := &all.Items[i].Status
-		Expect(status.ObservedGeneration).To(Equal(all.Items[i].Generation), all.Items[i].Name)
-		Expect(status.Conditions).NotTo(BeEmpty(), all.Items[i].Name)
+		g.Expect(status.ObservedGeneration).To(Equal(all.Items[i].Generation), all.Items[i].Name)
+		g.Expect(status.Conditions).NotTo(BeEmpty(), all.Items[i].Name)
 		for _, condition := range status.Conditions {
-			Expect(condition.Reason).NotTo(Equal(v1beta1.ReasonReconcileFailed), "%s: %.300s", all.Items[i].Name, condition.Message)
-			Expect(len(condition.Message)).To(BeNumerically("<", 4096), all.Items[i].Name)
-			Expect(strings.ContainsFunc(condition.Message, func(r rune) bool {
+			g.Expect(condition.Reason).NotTo(Equal(v1beta1.ReasonReconcileFailed), "%s: %.300s", all.Items[i].Name, condition.Message)
+			g.Expect(len(condition.Message)).To(BeNumerically("<", 4096), all.Items[i].Name)
+			g.Expect(strings.ContainsFunc(condition.Message, func(r rune) bool {
 				return unicode.IsControl(r) || unicode.In(r, unicode.Cf)
 			})).To(BeFalse(), "%s: %.300q", all.Items[i].Name, condition.Message)
 		}
 	}
-	Expect(all.Items).NotTo(BeEmpty())
+	g.Expect(all.Items).NotTo(BeEmpty())
 }
 
 // createHostile creates all hostile objects, and returns how many Headscales the API server
@@ -193,12 +191,7 @@ func createHostile(ctx context.Context, namespace string) (stored int) {
 		accepted := 0
 		took := timed(func() {
 			for i := range hostileEach {
-				err := sendHostile(ctx, namespace, kind, hostileManifest(kind, i))
-				for apierrors.IsTimeout(err) && ctx.Err() == nil { // The API server is busy, and may have stored it.
-					if err = sendHostile(ctx, namespace, kind, hostileManifest(kind, i)); apierrors.IsAlreadyExists(err) {
-						err = nil
-					}
-				}
+				err := untilAnswered(ctx, func() error { return sendHostile(ctx, namespace, kind, hostileManifest(kind, i)) })
 				Expect(unlessRefused(err)).To(Succeed(), kind)
 				if err == nil {
 					accepted++
@@ -211,9 +204,20 @@ func createHostile(ctx context.Context, namespace string) (stored int) {
 		AddReportEntry(kind, fmt.Sprintf("%d of %d stored, in %s each", accepted, hostileEach, (took/hostileEach).Round(time.Millisecond)))
 	}
 	for i := range lookAlikes {
-		Expect(admin.Create(ctx, lookAlike(namespace, i))).To(Succeed())
+		Expect(untilAnswered(ctx, func() error { return admin.Create(ctx, lookAlike(namespace, i)) })).To(Succeed())
 	}
 	return stored
+}
+
+// untilAnswered creates something, again where the API server is too busy to answer: it may have stored it.
+func untilAnswered(ctx context.Context, create func() error) error {
+	err := create()
+	for apierrors.IsTimeout(err) && ctx.Err() == nil {
+		if err = create(); apierrors.IsAlreadyExists(err) {
+			return nil
+		}
+	}
+	return err
 }
 
 // unlessRefused is an error that is no refusal of an object: of its contents, of its size, or
@@ -306,7 +310,7 @@ func timed(do func()) time.Duration {
 // What may take longer beside hostile objects than before, and is no noise of a busy machine.
 const (
 	slowerTimes = 5
-	slowerBy    = 3 * time.Second
+	slowerBy    = 10 * time.Second
 )
 
 // compare reports how long everything took, and fails where that was much longer than before.

@@ -62,8 +62,7 @@ var _ = Describe("The private keys of a Headscale with a backup", func() {
 			incarnation := hs.incarnation(ctx)
 			hs.lose()
 			hs.run()
-			Eventually(func() string { return hs.incarnation(ctx) }).ShouldNot(Equal(incarnation))
-			hs.awaitReady(ctx)
+			hs.awaitNext(ctx, incarnation)
 			Expect(hs.publicKey(ctx)).To(Equal(noise))
 			Expect(hs.users(ctx)).To(ConsistOf("ada-lovelace"))
 			for entry, key := range kept {
@@ -107,6 +106,7 @@ var _ = Describe("The private keys of a Headscale with a backup", func() {
 		hs.awaitReady(ctx)
 		backup := hs.get(ctx).Spec.Backup
 		Expect(backup).NotTo(BeNil())
+		hs.awaitIdentity(ctx) // or it is made after it was deleted
 		hs.patch(ctx, `{"spec":{"backup":null}}`)
 		hs.awaitReady(ctx)
 		Expect(admin.Delete(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: hs.key.Namespace, Name: identityName}})).To(Succeed())

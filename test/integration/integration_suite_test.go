@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -37,11 +38,24 @@ func TestIntegration(t *testing.T) {
 }
 
 var _ = BeforeSuite(func(ctx SpecContext) {
-	started, err := env.StartWorld(ctx, "hs-int-", GinkgoWriter)
+	use(startWorld(ctx, "hs-int-"))
+})
+
+// unelected has an operator work without a Lease. With one it would end where the API server did not
+// answer for ten seconds, and wait for that of one that was killed.
+const unelected = "--leader-elect=false"
+
+// startWorld starts all that a World has, until the end of the spec, or of what it is called before.
+func startWorld(ctx context.Context, prefix string) *env.World {
+	GinkgoHelper()
+	started, err := env.NewWorld(prefix, GinkgoWriter)
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(started.Close)
-	use(started)
-})
+	Expect(started.Build(ctx, GinkgoWriter)).To(Succeed())
+	Expect(started.StartPlane(nil)).To(Succeed())
+	Expect(started.StartOperator(ctx, unelected)).To(Succeed())
+	return started
+}
 
 // use has all specs use a world.
 func use(w *env.World) {

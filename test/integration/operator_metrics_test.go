@@ -12,11 +12,14 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	authenticationv1 "k8s.io/api/authentication/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	certutil "k8s.io/client-go/util/cert"
+	"k8s.io/utils/ptr"
 
+	"infrado.cloud/headscale-operator/internal/operator"
 	"infrado.cloud/headscale-operator/test/env"
 )
 
@@ -27,6 +30,13 @@ const metricsReader = "headscale-operator-metrics-reader"
 // returns the address of its metrics.
 func startStandby(ctx context.Context, args ...string) string {
 	GinkgoHelper()
+	// The operator of all specs has no Lease to wait for.
+	lease := &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "headscale-operator-system", Name: operator.LeaderElectionID},
+		Spec:       coordinationv1.LeaseSpec{HolderIdentity: ptr.To("the one that works"), LeaseDurationSeconds: ptr.To[int32](3600)},
+	}
+	Expect(admin.Create(ctx, lease)).To(Succeed())
+	DeferCleanup(func(ctx SpecContext) { Expect(admin.Delete(ctx, lease)).To(Succeed()) })
 	address, err := env.FreeAddress()
 	Expect(err).NotTo(HaveOccurred())
 	standby, err := world.RunOperator(ctx, binaries.Operator, append([]string{"--metrics-bind-address=" + address}, args...)...)
@@ -44,7 +54,7 @@ func scrape(ctx context.Context, g Gomega, url, token string, authorities *x509.
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{
-		RootCAs: authorities, InsecureSkipVerify: authorities == nil,
+		RootCAs: authorities, InsecureSkipVerify: authorities == nil, ServerName: "127.0.0.1", // as in the certificate
 	}}}
 	response, err := client.Do(request)
 	g.Expect(err).NotTo(HaveOccurred())

@@ -15,7 +15,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
-	"infrado.cloud/headscale-operator/test/env"
 	"infrado.cloud/headscale-operator/test/process"
 )
 
@@ -96,10 +95,11 @@ func startPostgres(ctx context.Context) *postgres {
 	Expect(p.run(ctx, "initdb", "-D", data, "-U", "postgres", "--auth-local=trust", "--auth-host=reject", "--encoding=UTF8", "--no-sync")).To(Succeed())
 	hba := "local all postgres trust\nhostssl all all 127.0.0.1/32 scram-sha-256\nhostssl all all ::1/128 scram-sha-256\n"
 	Expect(os.WriteFile(filepath.Join(data, "pg_hba.conf"), []byte(hba), 0o600)).To(Succeed())
-	address, err := env.FreeAddress()
+	free, err := new(net.ListenConfig).Listen(ctx, "tcp", "localhost:0")
 	Expect(err).NotTo(HaveOccurred())
-	_, p.port, err = net.SplitHostPort(address)
+	_, p.port, err = net.SplitHostPort(free.Addr().String())
 	Expect(err).NotTo(HaveOccurred())
+	Expect(free.Close()).To(Succeed())
 	p.certify()
 	server, err := process.Start(p.command("postgres", "-D", data, "-k", dir, "-p", p.port, "-c", "ssl=on", "-c", "fsync=off", "-c", "listen_addresses=localhost"))
 	Expect(err).NotTo(HaveOccurred())

@@ -363,7 +363,7 @@ func replaceOperator(ctx context.Context, program string) {
 		GinkgoHelper()
 		Expect(world.Operator.Stop()).To(Succeed())
 		var err error
-		world.Operator, err = world.RunOperator(ctx, program)
+		world.Operator, err = world.RunOperator(ctx, program, unelected)
 		Expect(err).NotTo(HaveOccurred())
 	}
 	run(ctx, program)

@@ -31,6 +31,7 @@ var _ = Describe("The first manifest of the README", func() {
 
 		hs.awaitReady(ctx)
 		readyPolicy(ctx, hs.key.Namespace, "web")
+		readyUser(ctx, hs.key.Namespace, "alice")
 		Expect(hs.users(ctx)).To(ConsistOf("alice"))
 		Expect(hs.policyInForce(ctx)).To(ContainSubstring("tag:web:443"))
 		Eventually(func(g Gomega) string {

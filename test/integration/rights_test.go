@@ -107,6 +107,8 @@ var _ = Describe("The sidecar's token", Ordered, func() {
 		Eventually(func() bool { return apierrors.IsForbidden(sidecar.Get(ctx, client.ObjectKeyFromObject(own), own)) }).WithContext(ctx).Should(BeTrue())
 		again := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: own.Namespace, Name: own.Name}}
 		Eventually(func() error { return sidecar.Create(ctx, again) }).WithContext(ctx).Should(MatchError(apierrors.IsAlreadyExists, "exists already"), "the Role is made again without the Secret's name")
+		// Ready is written last, and is still what it was before.
+		Eventually(hs.reason).WithContext(ctx).Should(Equal(v1beta1.ReasonConflict))
 		Expect(admin.Delete(ctx, own)).To(Succeed())
 		hs.awaitReady(ctx)
 		Expect(sidecar.Get(ctx, client.ObjectKeyFromObject(own), own)).To(Succeed())

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -122,7 +123,7 @@ func (s *server) awaitRest(ctx context.Context, name string) *corev1.Secret {
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(keyOf(secret)).NotTo(BeEmpty())
 		g.Expect(secret.Annotations).NotTo(Or(HaveKey(v1beta1.AnnotationPending), HaveKey(v1beta1.AnnotationRetiring)))
-	}).Should(Succeed())
+	}).WithTimeout(3 * time.Minute).Should(Succeed()) // A key that did not come is looked for for two minutes.
 	return secret
 }
 

@@ -38,11 +38,10 @@ func newKilled(ctx context.Context) *killed {
 	return k
 }
 
-// during runs an operator of the program that is shipped, which waits for no lease of one that was
-// killed.
+// during runs an operator of the program that is shipped.
 func (k *killed) during(ctx context.Context, do func()) {
 	GinkgoHelper()
-	running, err := k.RunOperator(ctx, k.Binaries.Operator, "--leader-elect=false")
+	running, err := k.RunOperator(ctx, k.Binaries.Operator, unelected)
 	Expect(err).NotTo(HaveOccurred())
 	do()
 	Expect(running.Stop()).To(Succeed())
@@ -52,7 +51,7 @@ func (k *killed) during(ctx context.Context, do func()) {
 func (k *killed) after(ctx context.Context, step string, do func()) {
 	GinkgoHelper()
 	GinkgoT().Setenv("OPERATOR_KILL_AFTER", step)
-	running, err := k.RunOperator(ctx, k.program, "--leader-elect=false")
+	running, err := k.RunOperator(ctx, k.program, unelected)
 	Expect(err).NotTo(HaveOccurred())
 	do()
 	Eventually(running.Process.Exited()).WithContext(ctx).Should(BeClosed())

@@ -116,11 +116,9 @@ var _ = Describe("Users while programs are killed", Ordered, func() {
 
 	BeforeAll(func(ctx SpecContext) {
 		shared := world
-		var err error
-		own, err = env.StartWorld(ctx, "hs-kill-", GinkgoWriter)
-		Expect(err).NotTo(HaveOccurred())
+		own = startWorld(ctx, "hs-kill-")
 		use(own)
-		DeferCleanup(func() error { use(shared); return own.Close() })
+		DeferCleanup(func() { use(shared) })
 		namespace = newNamespace(ctx)
 		hs = runPod(namespace, "headscale")
 		apply(ctx, namespace, shortestManifest)
@@ -145,7 +143,7 @@ var _ = Describe("Users while programs are killed", Ordered, func() {
 					running.Kill()
 				}
 			}
-			Expect(own.StartOperator(ctx)).To(Succeed())
+			Expect(own.StartOperator(ctx, unelected)).To(Succeed())
 		}
 	}
 	name := func(i int) string { return fmt.Sprintf("user-%02d", i) }
@@ -173,8 +171,9 @@ var _ = Describe("Users while programs are killed", Ordered, func() {
 		killAgainAndAgain(ctx, 5)
 		for i := range number {
 			user := readyUser(ctx, namespace, name(i))
-			users, err := hs.users(ctx)
-			Expect(err).NotTo(HaveOccurred())
+			var users []headscale.User
+			// Headscale was killed last, too.
+			Eventually(func() (err error) { users, err = hs.users(ctx); return err }).WithContext(ctx).Should(Succeed())
 			Expect(users).To(ContainElement(And(HaveField("ID", user.Status.UserID), HaveField("Name", name((i+1)%number)))))
 		}
 		Expect(hs.userNames(ctx)).To(HaveLen(number))

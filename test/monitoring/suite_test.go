@@ -109,13 +109,13 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
 		Fail("these tests need a kube-apiserver: run `make test`, which builds one and sets KUBEBUILDER_ASSETS")
 	}
-	metrics, err := env.FreeAddress()
-	Expect(err).NotTo(HaveOccurred())
 	world, err := env.NewWorld("hs-mon-", GinkgoWriter, serverbuild.DefaultHeadscale)
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(world.Close)
 	Expect(world.Build(ctx, GinkgoWriter)).To(Succeed())
 	Expect(world.StartPlane(nil)).To(Succeed())
+	metrics, err := env.FreeAddress() // right before it is used, or somebody else has it
+	Expect(err).NotTo(HaveOccurred())
 	Expect(world.StartOperator(ctx, "--metrics-bind-address="+metrics, "--metrics-secure=false")).To(Succeed())
 	object := &unstructured.Unstructured{}
 	Expect(yaml.Unmarshal([]byte(shortLived), &object.Object)).To(Succeed())

@@ -34,6 +34,9 @@ var (
 	anyAge  = regexp.MustCompile(`^(\d+[dhms])+$`)
 )
 
+// anything is what … stands for: also nothing.
+const anything = `(?s:.*)`
+
 // Pattern matches what a command prints where it is shown to print this. The number of
 // spaces does not matter, because columns are as wide as what is in them.
 func Pattern(output string) *regexp.Regexp {
@@ -43,7 +46,7 @@ func Pattern(output string) *regexp.Regexp {
 		for _, word := range strings.Fields(line) {
 			words = append(words, wordPattern(word))
 		}
-		lines = append(lines, strings.Join(words, `[ \t]+`))
+		lines = append(lines, strings.ReplaceAll(strings.Join(words, `[ \t]+`), `[ \t]+`+anything, anything))
 	}
 	return regexp.MustCompile(`^\s*` + strings.Join(lines, `\s*\n\s*`) + `\s*$`)
 }
@@ -51,7 +54,7 @@ func Pattern(output string) *regexp.Regexp {
 // wordPattern matches a word, with the punctuation at its end.
 func wordPattern(word string) string {
 	if word == "…" {
-		return `(?s:.*)`
+		return anything
 	}
 	core := strings.TrimRight(word, ",.;:)")
 	end := regexp.QuoteMeta(word[len(core):])

@@ -3,10 +3,8 @@ package podrunner
 import (
 	"cmp"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,14 +45,6 @@ func (m *portMap) move(address string) (string, error) {
 		m.addresses[port], err = env.FreeAddress()
 	}
 	return m.addresses[port], err
-}
-
-// newIP is an address for a pod: Linux has all of 127.0.0.0/8 without being told.
-func newIP() string {
-	if runtime.GOOS != "linux" {
-		return ""
-	}
-	return fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
 }
 
 // lookup is the address for a port, or that port itself on the loopback interface.

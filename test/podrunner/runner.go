@@ -63,7 +63,7 @@ func StartInWorld(w *env.World, statefulSet client.ObjectKey, output io.Writer) 
 
 // Start runs a pod until stop is called, which waits for its end.
 func Start(options Options) (r *Runner, stop func()) {
-	r = &Runner{options: options, ports: portMap{ip: newIP()}, logs: map[string]*process.Log{}, jobs: map[string]*job{}}
+	r = &Runner{options: options, ports: portMap{ip: env.OwnIP()}, logs: map[string]*process.Log{}, jobs: map[string]*job{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { r.run(ctx) })

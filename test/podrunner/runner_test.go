@@ -40,17 +40,17 @@ spec:
     metadata: {labels: {app: web}}
     spec:
       serviceAccountName: web
-      terminationGracePeriodSeconds: 5
+      terminationGracePeriodSeconds: 30
       containers:
       - name: main
         image: registry.example.com:5000/shell:v1
         command: [anything, -c]
         args:
         - |
+          trap 'exit 0' TERM
           echo start >>/data/starts; echo mark >>/scratch/mark
           echo "ns=$POD_NAMESPACE generation=$GENERATION pass=$PASSWORD starts=$(wc -l </data/starts) marks=$(wc -l </scratch/mark)"
           cat /etc/web/web.conf; echo
-          trap 'exit 0' TERM
           while [ ! -e /scratch/end ]; do sleep 0.05; done
           rm /scratch/end; exit 7
         env:

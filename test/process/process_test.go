@@ -105,6 +105,8 @@ var _ = Describe("A guard", func() {
 			pids = append(pids, pid)
 			Expect(alive(pid)).To(BeTrue(), name)
 		}
+		// The guard ends only what is listed, and the wrapper lists itself after its start.
+		Eventually(func() string { return filepath.Join(said["dir"], "wrapped", said["wrapped"]) }).Should(BeARegularFile())
 
 		Expect(p.Signal(syscall.SIGKILL)).To(Succeed())
 		Expect(p.Wait(ctx)).NotTo(Succeed())

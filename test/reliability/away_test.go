@@ -8,6 +8,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
+	"infrado.cloud/headscale-operator/internal/rotation"
 	"infrado.cloud/headscale-operator/test/reliability/apiproxy"
 )
 
@@ -87,7 +88,7 @@ func storeAfterAbsence(ctx context.Context, version string) {
 	}
 	w.healsInto(ctx, &seen, before)
 	consumer.into(&seen)
-	Expect(seen.Created).To(Equal(1))
+	w.expectCreated(seen, 1)
 	Expect(seen.Streak).To(BeNumerically("<=", 1))
 	note(seen)
 }
@@ -96,6 +97,8 @@ func storeAfterAbsence(ctx context.Context, version string) {
 func rotateAfterAbsence(ctx context.Context, who absence, version string, length time.Duration) {
 	GinkgoHelper()
 	w := newWorld(ctx, freshHeadscale(ctx, version)).managed(ctx, calm...)
+	w.hears(ctx, rotation.ReasonUpToDate)
+	w.rests(ctx)
 	before, consumer := w.count(ctx), w.consume(0)
 	w.hear()
 	who.leave(ctx, w)

@@ -307,15 +307,18 @@ func (h *hostility) expectNothingOf(ctx context.Context) {
 }
 
 // read is what the manager serves.
-func (h *hostility) read(path string) string {
+func (h *hostility) read(path string) (served string) {
 	GinkgoHelper()
-	response, err := (&http.Client{Timeout: 5 * time.Second}).Get("http://" + h.address + path)
-	Expect(err).NotTo(HaveOccurred())
-	defer func() { _ = response.Body.Close() }()
-	Expect(response.StatusCode).To(Equal(http.StatusOK))
-	content, err := io.ReadAll(response.Body)
-	Expect(err).NotTo(HaveOccurred())
-	return string(content)
+	Eventually(func(g Gomega) {
+		response, err := (&http.Client{Timeout: 5 * time.Second}).Get("http://" + h.address + path)
+		g.Expect(err).NotTo(HaveOccurred())
+		defer func() { _ = response.Body.Close() }()
+		g.Expect(response.StatusCode).To(Equal(http.StatusOK))
+		content, err := io.ReadAll(response.Body)
+		g.Expect(err).NotTo(HaveOccurred())
+		served = string(content)
+	}).Should(Succeed())
+	return served
 }
 
 // recovers gives the socket back to Headscale.

@@ -68,7 +68,7 @@ var _ = Describe("When the API server refuses a write, a manager", func() {
 			Produced: "ValidatingAdmissionPolicy, SIGTERM", Headscale: latestVersions[0], Wanted: 1,
 		}
 		w.healsInto(ctx, &seen, before)
-		Expect(seen.Created).To(Equal(2))
+		w.expectCreated(seen, 2)
 		note(seen)
 	})
 })
@@ -92,7 +92,7 @@ func makeKeyAfterRefusal(ctx context.Context, r refusal, version string) {
 	}
 	w.healsInto(ctx, &seen, before)
 	consumer.into(&seen)
-	Expect(seen.Created).To(Equal(1), r.failure)
+	w.expectCreated(seen, 1)
 	Expect(seen.Streak).To(BeNumerically("<=", 1), r.failure)
 	note(seen)
 }

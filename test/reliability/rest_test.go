@@ -63,8 +63,8 @@ func (w *world) unsettled(ctx context.Context) (string, error) {
 }
 
 // healLimit is how long healing may take: the thirty seconds within which what happens in
-// Headscale is promised to be healed (it is polled every 25), and five for a starved machine.
-const healLimit = 35 * time.Second
+// Headscale is promised to be healed (it is polled every 25), and thirty for a starved machine.
+const healLimit = time.Minute
 
 // heals waits for rest and returns how long that took.
 func (w *world) heals(ctx context.Context) time.Duration {

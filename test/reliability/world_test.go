@@ -156,10 +156,14 @@ func (w *world) kill() {
 	}
 }
 
+// grace is how long a manager may take to end where nothing is promised about that: most of what the
+// kubelet gives it, for a busy machine.
+const grace = 20 * time.Second
+
 // terminate ends the manager as the kubelet does.
 func (w *world) terminate() {
 	GinkgoHelper()
-	Expect(w.manager.Stop(2 * time.Second)).To(Succeed())
+	Expect(w.manager.Stop(grace)).To(Succeed())
 	Expect(w.manager.ExitCode()).To(BeZero())
 }
 

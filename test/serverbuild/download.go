@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-const (
-	// envtestIndexURL is the default of setup-envtest's flag --index.
-	envtestIndexURL = "https://raw.githubusercontent.com/kubernetes-sigs/controller-tools/HEAD/envtest-releases.yaml"
-	// probeTimeout is how long a closed network may hold things up.
-	probeTimeout = 4 * time.Second
-	// downloadTimeout is when a download has lost against a build.
-	downloadTimeout = 3 * time.Minute
-)
+// envtestIndexURL is the default of setup-envtest's flag --index.
+const envtestIndexURL = "https://raw.githubusercontent.com/kubernetes-sigs/controller-tools/HEAD/envtest-releases.yaml"
+
+// downloadTimeout is when a download has lost against a build.
+const downloadTimeout = 3 * time.Minute
+
+// probeTimeout is how long a closed network may hold things up.
+var probeTimeout = 4 * time.Second
 
 // download fetches the set's programs with setup-envtest into target.
 func (c cache) download(ctx context.Context, s set, target string) error {

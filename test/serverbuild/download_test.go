@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -59,6 +60,8 @@ var _ = Describe("The download", func() {
 		Expect(err).NotTo(HaveOccurred())
 		server := newIndexServer(strings.TrimSuffix(kubernetes.envtest, ".x"), newArchive("etcd", "kube-apiserver", "kubectl"))
 		DeferCleanup(server.Close)
+		DeferCleanup(func(before time.Duration) { probeTimeout = before }, probeTimeout)
+		probeTimeout = time.Minute // This server answers, though late on a busy machine.
 		GinkgoT().Setenv(AssetsVariable, "")
 		GinkgoT().Setenv(CacheVariable, GinkgoT().TempDir())
 

@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
@@ -17,7 +18,10 @@ var _ = Describe("What is written", func() {
 	It("is nothing at all when the API server would refuse the pod", func(ctx context.Context) {
 		o := startOperator(ctx)
 		Expect(create(ctx, o.namespace, shortest)).To(Succeed())
-		Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).ShouldNot(BeNil())
+		// The operator asks the API server about a StatefulSet that it sees, before it writes anything.
+		Eventually(func() error {
+			return o.reconciler.Client.Get(ctx, client.ObjectKey{Namespace: o.namespace, Name: "headscale"}, &appsv1.StatefulSet{})
+		}).WithContext(ctx).Should(Succeed())
 		o.touch(ctx, "headscale")
 		config := get[corev1.ConfigMap](ctx, o.namespace, "headscale")(NewGomega(Fail)).ResourceVersion
 		Expect(patch(ctx, o.namespace, "headscale",

@@ -1,6 +1,7 @@
 package headscale
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -19,19 +20,21 @@ import (
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/resources"
+	"infrado.cloud/headscale-operator/test/env"
 )
 
 // fakeLitestream serves the metrics of a Litestream in a pod with an address of its own, since a
 // real one cannot be told what to count.
 type fakeLitestream struct {
+	address string
 	server  *http.Server
 	changes atomic.Int64
 	uploads atomic.Int64
 	looks   atomic.Int64
 }
 
-// startLitestream starts one that has written everything. The whole of 127.0.0.0/8 is this machine.
-func startLitestream(address string) *fakeLitestream {
+// startLitestream starts one that has written everything.
+func startLitestream() *fakeLitestream {
 	GinkgoHelper()
 	f := &fakeLitestream{}
 	f.changes.Store(3)
@@ -40,8 +43,13 @@ func startLitestream(address string) *fakeLitestream {
 		_, _ = fmt.Fprintf(w, "process_start_time_seconds 1\nlitestream_txid{db=\"x\"} %d\nlitestream_sync_count{db=\"x\"} %d\nlitestream_replica_operation_total{operation=\"PUT\"} %d\n",
 			f.changes.Load(), f.looks.Add(1), f.uploads.Load())
 	})}
-	listener, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(resources.BackupPort)))
-	Expect(err).NotTo(HaveOccurred())
+	var listener net.Listener
+	// Another suite may have the port at one address.
+	Eventually(func() (err error) {
+		f.address = cmp.Or(env.OwnIP(), "127.0.0.1")
+		listener, err = net.Listen("tcp", net.JoinHostPort(f.address, strconv.Itoa(resources.BackupPort)))
+		return err
+	}).Should(Succeed())
 	go func() { _ = f.server.Serve(listener) }()
 	DeferCleanup(f.server.Close)
 	return f
@@ -129,18 +137,19 @@ var _ = Describe("The condition BackedUp", func() {
 	})
 
 	It("follows Litestream, writes nothing while nothing changes, and never makes Headscale unready", func(ctx context.Context) {
-		const address = "127.83.17.5"
-		litestream := startLitestream(address)
-		o := startOperator(ctx)
+		litestream := startLitestream()
+		often := func(r *Reconciler) {
+			r.backups.interval, r.backups.recheck = 50*time.Millisecond, 10*time.Millisecond
+		}
+		o := startOperator(ctx, often)
 		key := client.ObjectKey{Namespace: o.namespace, Name: "headscale"}
-		o.reconciler.backups.interval, o.reconciler.backups.recheck = 50*time.Millisecond, 10*time.Millisecond
 		Expect(create(ctx, o.namespace, shortest+"  api_key: {auto_manage: false}\n  backup: {replica: {type: s3, bucket: b}}\n")).To(Succeed())
 		runPod(ctx, o.namespace, "headscale", 1)
 		pod := podOf(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")(NewGomega(Fail)))
-		show := func(litestream corev1.ContainerStatus) {
+		show := func(state corev1.ContainerStatus) {
 			GinkgoHelper()
-			setPodStatus(ctx, pod, corev1.PodStatus{PodIP: address, PodIPs: []corev1.PodIP{{IP: address}},
-				InitContainerStatuses: []corev1.ContainerStatus{passed, litestream}, ContainerStatuses: []corev1.ContainerStatus{running(server, true)}})
+			setPodStatus(ctx, pod, corev1.PodStatus{PodIP: litestream.address, PodIPs: []corev1.PodIP{{IP: litestream.address}},
+				InitContainerStatuses: []corev1.ContainerStatus{passed, state}, ContainerStatuses: []corev1.ContainerStatus{running(server, true)}})
 		}
 		show(running(resources.ContainerBackup, true))
 		backedUp, ready := condition(ctx, o.namespace, "headscale", v1beta1.ConditionBackedUp), condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)
@@ -168,8 +177,7 @@ var _ = Describe("The condition BackedUp", func() {
 
 		By("another operator taking over meanwhile")
 		o.stop()
-		o = startOperatorIn(o.namespace)
-		o.reconciler.backups.interval, o.reconciler.backups.recheck = 50*time.Millisecond, 10*time.Millisecond
+		o = startOperatorIn(o.namespace, often)
 		looks = litestream.looks.Load()
 		Eventually(litestream.looks.Load).WithContext(ctx).Should(BeNumerically(">", looks+10))
 		o.touch(ctx, "headscale")

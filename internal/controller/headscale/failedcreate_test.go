@@ -2,6 +2,7 @@ package headscale
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -31,8 +32,8 @@ func tellFailure(ctx context.Context, live *appsv1.StatefulSet, message string, 
 }
 
 // failToCreate does what the StatefulSet controller does where the API server refuses the
-// claim or the pod, and returns what it says.
-func failToCreate(ctx context.Context, namespace string) string {
+// claim or the pod with some words, and returns all that it says.
+func failToCreate(ctx context.Context, namespace, words string) string {
 	GinkgoHelper()
 	live := get[appsv1.StatefulSet](ctx, namespace, "headscale")(NewGomega(Fail))
 	claim := live.Spec.VolumeClaimTemplates[0].DeepCopy()
@@ -42,6 +43,10 @@ func failToCreate(ctx context.Context, namespace string) string {
 	pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: "data", VolumeSource: corev1.VolumeSource{
 		PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim.Name},
 	}})
+	// What refuses them reads the quotas and the namespace from caches of its own.
+	Eventually(func() error {
+		return errors.Join(admin.Create(ctx, claim.DeepCopy(), client.DryRunAll), admin.Create(ctx, pod.DeepCopy(), client.DryRunAll))
+	}).WithContext(ctx).WithTimeout(45 * time.Second).Should(MatchError(ContainSubstring(words)))
 	message := ""
 	if err := admin.Create(ctx, claim); err != nil {
 		message = fmt.Sprintf("create Claim %s Pod %s in StatefulSet %s failed error: %s", claim.Name, pod.Name, live.Name, err)
@@ -50,7 +55,8 @@ func failToCreate(ctx context.Context, namespace string) string {
 		Expect(err).To(HaveOccurred())
 		message = fmt.Sprintf("create Pod %s in StatefulSet %s failed error: %s", pod.Name, live.Name, err)
 	}
-	tellFailure(ctx, live, message, time.Now())
+	// The status may be written long after it, which would make it an event of an earlier attempt.
+	tellFailure(ctx, live, message, time.Now().Add(30*time.Second))
 	live.Status = appsv1.StatefulSetStatus{ObservedGeneration: live.Generation}
 	Expect(admin.Status().Update(ctx, live)).To(Succeed())
 	return message
@@ -96,10 +102,10 @@ var _ = Describe("A pod that cannot be created", func() {
 			Expect(create(ctx, o.namespace, shortest+"  api_key: {auto_manage: false}\n")).To(Succeed())
 			Eventually(get[appsv1.StatefulSet](ctx, o.namespace, "headscale")).WithContext(ctx).ShouldNot(BeNil())
 			test.forbid(ctx, o.namespace)
-			words := failToCreate(ctx, o.namespace)
+			words := failToCreate(ctx, o.namespace, test.words)
 			Expect(words).To(ContainSubstring(test.words))
 			ready := condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)
-			Eventually(ready, 10*time.Second).WithContext(ctx).Should(be("False", v1beta1.ReasonPodMissing,
+			Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonPodMissing,
 				"There is no pod headscale-0, because Kubernetes refuses to create it or its volume claim: "+words))
 
 			for _, list := range []client.Object{&corev1.LimitRange{}, &corev1.ResourceQuota{}} {
@@ -122,7 +128,7 @@ var _ = Describe("A pod that cannot be created", func() {
 		Expect(ready(NewGomega(Fail))).To(be("False", v1beta1.ReasonProgressing, "There is no pod headscale-0; kubectl describe statefulset"))
 
 		tellFailure(ctx, live, "create Pod headscale-0 in StatefulSet headscale failed error: webhook https://me:TOPSECRET@hook refuses", time.Now())
-		Eventually(ready, 10*time.Second).WithContext(ctx).Should(be("False", v1beta1.ReasonPodMissing, "failed error: webhook https://"))
+		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonPodMissing, "failed error: webhook https://"))
 		Expect(ready(NewGomega(Fail)).Message).NotTo(ContainSubstring("TOPSECRET"))
 	})
 

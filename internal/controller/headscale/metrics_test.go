@@ -257,7 +257,7 @@ var _ = Describe("The metrics", func() {
 				defer GinkgoRecover()
 				done <- seriesOf(registry)(NewGomega(Fail))
 			}()
-			Eventually(done).WithContext(ctx).WithTimeout(metrics.ScrapeTimeout/2).Should(Receive(Equal(map[string]float64{buildSeries: 1})), name)
+			Eventually(done).WithContext(ctx).WithTimeout(metrics.ScrapeTimeout-500*time.Millisecond).Should(Receive(Equal(map[string]float64{buildSeries: 1})), name)
 		}
 	})
 })
@@ -299,7 +299,7 @@ func startFollower(namespace, lease string) *prometheus.Registry {
 	go func() { done <- m.Start(running) }()
 	DeferCleanup(func() {
 		stop()
-		Eventually(done).Should(Receive())
+		Eventually(done, stopTimeout).Should(Receive())
 	})
 	return registry
 }

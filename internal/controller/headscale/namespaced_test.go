@@ -40,7 +40,7 @@ func kustomized(ctx context.Context, directory string) []*unstructured.Unstructu
 }
 
 // narrowNamespace makes a namespace in which the operator has the rights of
-// config/namespaced.
+// config/namespaced, and waits until they are in force.
 func narrowNamespace(ctx context.Context) string {
 	GinkgoHelper()
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "narrow-"}}
@@ -51,25 +51,21 @@ func narrowNamespace(ctx context.Context) string {
 		object.SetNamespace(namespace.Name)
 		Expect(admin.Create(ctx, object)).To(Succeed())
 	}
+	Eventually(mayInNamespaces(ctx, "create", "secrets", namespace.Name)).WithContext(ctx).Should(BeTrue())
 	return namespace.Name
+}
+
+// mayInNamespaces asks whether the operator with config/namespaced may do something in a namespace.
+func mayInNamespaces(ctx context.Context, verb, resource, namespace string) func(Gomega) bool {
+	return allowed(ctx, namespacedUser, authorizationv1.ResourceAttributes{Namespace: namespace, Verb: verb, Resource: resource})
 }
 
 var _ = Describe("The operator in named namespaces", func() {
 	It("works with the rights of config/namespaced and none on the cluster", func(ctx context.Context) {
 		namespace := narrowNamespace(ctx)
-		may := func(verb, resource, namespace string) bool {
-			GinkgoHelper()
-			review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
-				User:               namespacedUser,
-				ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: namespace, Verb: verb, Resource: resource},
-			}}
-			Expect(admin.Create(ctx, review)).To(Succeed())
-			return review.Status.Allowed
-		}
-		Eventually(func() bool { return may("create", "secrets", namespace) }).WithContext(ctx).Should(BeTrue())
 		for _, elsewhere := range []string{"default", ""} {
-			Expect(may("get", "secrets", elsewhere)).To(BeFalse(), elsewhere)
-			Expect(may("list", "configmaps", elsewhere)).To(BeFalse(), elsewhere)
+			Expect(mayInNamespaces(ctx, "get", "secrets", elsewhere)(NewGomega(Fail))).To(BeFalse(), elsewhere)
+			Expect(mayInNamespaces(ctx, "list", "configmaps", elsewhere)(NewGomega(Fail))).To(BeFalse(), elsewhere)
 		}
 
 		o := startOperatorAs(namespacedUser, namespace)

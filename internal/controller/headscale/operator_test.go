@@ -55,8 +55,9 @@ type operator struct {
 
 	// refuse, if it is set, is a part of the paths that cannot be written to.
 	refuse atomic.Pointer[string]
-	// conflict is the same for writes that are answered as ones that came too late.
-	conflict atomic.Pointer[string]
+	// conflict is the same for writes that are answered as ones that came too late, and conflictOnce for the
+	// first of them alone.
+	conflict, conflictOnce atomic.Pointer[string]
 	// panics is the same for writes in whose place the operator panics.
 	panics atomic.Pointer[string]
 	// preflight is what becomes of the pods of preflights; nothing set: they pass at once.
@@ -66,21 +67,21 @@ type operator struct {
 }
 
 // startOperator makes a namespace and an operator for it, both for one spec.
-func startOperator(ctx context.Context) *operator {
+func startOperator(ctx context.Context, options ...func(*Reconciler)) *operator {
 	GinkgoHelper()
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "spec-"}}
 	Expect(admin.Create(ctx, namespace)).To(Succeed())
-	return startOperatorIn(namespace.Name)
+	return startOperatorIn(namespace.Name, options...)
 }
 
 // startOperatorIn makes an operator for a namespace, for one spec.
-func startOperatorIn(namespace string) *operator {
+func startOperatorIn(namespace string, options ...func(*Reconciler)) *operator {
 	GinkgoHelper()
-	return startOperatorAs(operatorUser, namespace)
+	return startOperatorAs(operatorUser, namespace, options...)
 }
 
-// startOperatorAs makes an operator that acts as a user, for one spec.
-func startOperatorAs(userName, namespace string) *operator {
+// startOperatorAs makes an operator that acts as a user, for one spec. Options change its reconciler before it runs.
+func startOperatorAs(userName, namespace string, options ...func(*Reconciler)) *operator {
 	GinkgoHelper()
 	o := &operator{namespace: namespace}
 	user := rest.CopyConfig(adminConfig)
@@ -105,15 +106,21 @@ func startOperatorAs(userName, namespace string) *operator {
 	o.metrics.MustRegister(metrics.New(m.Elected(), "v1.2.3", "abcdef", o.reconciler.Collector(m.GetCache())))
 	running, stop := context.WithCancel(context.Background())
 	Expect(o.reconciler.SetupWithManager(running, m)).To(Succeed())
+	for _, option := range options {
+		option(o.reconciler)
+	}
 	done := make(chan error)
 	go func() { done <- m.Start(running) }()
 	o.stop = sync.OnceFunc(func() {
 		stop()
-		Eventually(done).Should(Receive(BeNil()))
+		Eventually(done, stopTimeout).Should(Receive(BeNil()))
 	})
 	DeferCleanup(o.stop)
 	return o
 }
+
+// stopTimeout is longer than a manager waits for its runnables.
+const stopTimeout = 40 * time.Second
 
 // cacheOptions limits a cache to what this controller needs, in some namespaces or in all.
 func cacheOptions(namespaces ...string) cache.Options {
@@ -192,6 +199,15 @@ func errorsSoFar() float64 {
 	return 0
 }
 
+// conflicts reports whether a write to a path is answered as one that came too late.
+func (o *operator) conflicts(path string) bool {
+	if part := o.conflict.Load(); part != nil && strings.Contains(path, *part) {
+		return true
+	}
+	part := o.conflictOnce.Load()
+	return part != nil && strings.Contains(path, *part) && o.conflictOnce.CompareAndSwap(part, nil)
+}
+
 // recorder notes the requests of an operator.
 type recorder struct {
 	operator *operator
@@ -219,7 +235,7 @@ func (r *recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 	if part := r.operator.panics.Load(); part != nil && strings.Contains(path, *part) {
 		panic("no writes to " + path + " with password=TOPSECRET")
 	}
-	if part := r.operator.conflict.Load(); part != nil && strings.Contains(path, *part) {
+	if r.operator.conflicts(path) {
 		const answer = `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Conflict","code":409,"message":"the object has been modified"}`
 		return &http.Response{
 			StatusCode: http.StatusConflict, Status: "409 Conflict", Request: request,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -40,8 +41,8 @@ func makePod(ctx context.Context, namespace, name string) *corev1.Pod {
 		Expect(admin.Delete(ctx, old)).To(Succeed())
 	}
 	// Nobody makes ServiceAccounts' tokens here; nothing asks for one. What limited pods may be in the
-	// API server's cache for a moment after it was deleted: the StatefulSet controller retries, too.
-	Eventually(func() error { return admin.Create(ctx, pod) }).WithContext(ctx).Should(Succeed())
+	// API server's cache for 30 seconds after it was deleted: the StatefulSet controller retries, too.
+	Eventually(func() error { return admin.Create(ctx, pod) }).WithContext(ctx).WithTimeout(45 * time.Second).Should(Succeed())
 	return pod
 }
 

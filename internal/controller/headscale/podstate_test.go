@@ -198,7 +198,7 @@ var _ = Describe("The status, when the pod fails,", func() {
 
 		Expect(admin.Create(ctx, keySecret(o.namespace, "headscale-api-key", o.time().Add(v1beta1.DefaultExpiration)))).To(Succeed())
 		Eventually(key).WithContext(ctx).Should(be("True", v1beta1.ReasonManagerFailing, "is valid until"))
-		Expect(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)(NewGomega(Fail))).To(be("True", v1beta1.ReasonManagerFailing, "is crash-looping"))
+		Eventually(condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)).WithContext(ctx).Should(be("True", v1beta1.ReasonManagerFailing, "is crash-looping"))
 
 		setPod(ctx, pod, nil, running(server, true), running(sidecar, true))
 		Eventually(key).WithContext(ctx).Should(be("True", v1beta1.ReasonKeyValid, ""))

@@ -141,6 +141,11 @@ var _ = Describe("The rights of a sidecar", func() {
 				})
 			}
 		}
+		// While its cache does not have the Secret, the operator looks for it as it does below.
+		Eventually(func() (*metav1.PartialObjectMetadata, error) {
+			return readSecret(ctx, o.reconciler.Client, client.ObjectKeyFromObject(mine))
+		}).WithContext(ctx).ShouldNot(BeNil())
+		o.settle(ctx, "headscale")
 		o.answered.Store(&steal)
 		Expect(admin.Delete(ctx, mine)).To(Succeed())
 		Eventually(missing[corev1.Secret](ctx, o.namespace, "headscale-api-key")).WithContext(ctx).Should(BeFalse())

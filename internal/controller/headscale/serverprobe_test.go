@@ -59,8 +59,10 @@ var _ = Describe("What a Headscale reports of itself", func() {
 	DescribeTable("is read from the real one",
 		func(ctx context.Context, release, version string) {
 			client := newServerProber(ctx).client
-			Expect(probeServer(ctx, client, startHeadscale(ctx, release, withIssuer(unreachableIssuer)).URL())).To(Equal(serverInfo{answered: true, version: version, withoutOIDC: true}))
-			Expect(probeServer(ctx, client, startHeadscale(ctx, release, withIssuer(startIssuer())).URL())).To(Equal(serverInfo{answered: true, version: version}))
+			without := startHeadscale(ctx, release, withIssuer(unreachableIssuer)).URL()
+			Eventually(probeServer).WithArguments(ctx, client, without).Should(Equal(serverInfo{answered: true, version: version, withoutOIDC: true}))
+			with := startHeadscale(ctx, release, withIssuer(startIssuer())).URL()
+			Eventually(probeServer).WithArguments(ctx, client, with).Should(Equal(serverInfo{answered: true, version: version}))
 		},
 		Entry(nil, "v0.26.1", ""),
 		Entry(nil, "v0.27.1", "v0.27.1"),
@@ -72,7 +74,7 @@ var _ = Describe("What a Headscale reports of itself", func() {
 		func(ctx context.Context, handler http.HandlerFunc, expected serverInfo) {
 			server := httptest.NewServer(handler)
 			DeferCleanup(server.Close)
-			Expect(probeServer(ctx, newServerProber(ctx).client, server.URL)).To(Equal(expected))
+			Eventually(probeServer).WithArguments(ctx, newServerProber(ctx).client, server.URL).Should(Equal(expected))
 		},
 		Entry("a redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, serverInfo{answered: true}),
 		Entry("an endless page", func(w http.ResponseWriter, _ *http.Request) {
@@ -90,23 +92,25 @@ var _ = Describe("What a Headscale reports of itself", func() {
 			}
 		}))
 		DeferCleanup(server.Close)
-		_, err := probeServer(ctx, newServerProber(ctx).client, server.URL)
-		Expect(err).To(MatchError(ContainSubstring("server response headers exceeded")))
+		Eventually(func() error {
+			_, err := probeServer(ctx, newServerProber(ctx).client, server.URL)
+			return err
+		}).WithContext(ctx).Should(MatchError(ContainSubstring("server response headers exceeded")))
 	})
 
-	// run says that the real Headscale is the container of the pod.
-	run := func(ctx context.Context, namespace, container string) {
+	// run says that the real Headscale at an IP address is the container of the pod.
+	run := func(ctx context.Context, namespace, container, ip string) {
 		GinkgoHelper()
 		runPod(ctx, namespace, "headscale", 1)
 		state := running("headscale", true)
 		state.ContainerID = container
-		setPodStatus(ctx, podOf(rollOut(ctx, namespace, "headscale", 1)), corev1.PodStatus{PodIP: "127.0.0.1", PodIPs: []corev1.PodIP{{IP: "127.0.0.1"}}, ContainerStatuses: []corev1.ContainerStatus{state}})
+		setPodStatus(ctx, podOf(rollOut(ctx, namespace, "headscale", 1)), corev1.PodStatus{PodIP: ip, PodIPs: []corev1.PodIP{{IP: ip}}, ContainerStatuses: []corev1.ContainerStatus{state}})
 	}
 
 	It("is in Ready and the status where an image holds another release, and guards upgrades", func(ctx context.Context) {
 		address, err := url.Parse(startHeadscale(ctx, "v0.29.3", withIssuer(unreachableIssuer)).URL())
 		Expect(err).NotTo(HaveOccurred())
-		_, port, err := net.SplitHostPort(address.Host)
+		ip, port, err := net.SplitHostPort(address.Host)
 		Expect(err).NotTo(HaveOccurred())
 		o := startOperator(ctx)
 		Expect(create(ctx, o.namespace, `
@@ -123,7 +127,7 @@ spec:
     listen_addr: 0.0.0.0:`+port+`
     oidc: {issuer: "`+unreachableIssuer+`", client_id: x, only_start_if_oidc_is_available: false}
 `)).To(Succeed())
-		run(ctx, o.namespace, "containerd://1")
+		run(ctx, o.namespace, "containerd://1", ip)
 		ready := condition(ctx, o.namespace, "headscale", v1beta1.ConditionReady)
 		Eventually(ready).WithContext(ctx).Should(And(
 			be("True", v1beta1.ReasonReady, "Headscale in pod headscale-0 is v0.29.3, and spec.version is v0.28.0: set spec.version to the release of the image"),
@@ -152,7 +156,7 @@ spec:
 		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonUpgradeRefused, "spec.version cannot go from v0.29.3 to v0.27.1"))
 		Expect(patch(ctx, o.namespace, "headscale", `{spec: {version: v0.29.3}}`)).To(Succeed())
 		Eventually(ready).WithContext(ctx).Should(be("False", v1beta1.ReasonProgressing, "The pod is being replaced"))
-		run(ctx, o.namespace, "containerd://2")
+		run(ctx, o.namespace, "containerd://2", ip)
 		Eventually(ready).WithContext(ctx).Should(And(be("True", v1beta1.ReasonReady, "without OIDC"), HaveField("Message", Not(ContainSubstring("spec.version")))))
 	})
 })

@@ -12,6 +12,7 @@ import (
 	"github.com/go-logr/logr"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -38,7 +39,7 @@ var (
 
 func TestController(t *testing.T) {
 	RegisterFailHandler(Fail)
-	SetDefaultEventuallyTimeout(10 * time.Second)
+	SetDefaultEventuallyTimeout(30 * time.Second)
 	SetDefaultEventuallyPollingInterval(20 * time.Millisecond)
 	EnforceDefaultTimeoutsWhenUsingContexts()
 	RunSpecs(t, "Operator")
@@ -92,7 +93,7 @@ func grantOperatorItsRole(ctx context.Context) {
 	grant(ctx, shippedRole(), operatorUser)
 }
 
-// grant installs a ClusterRole and gives it to a user.
+// grant installs a ClusterRole, gives it to a user, and waits until that is in force.
 func grant(ctx context.Context, role *rbacv1.ClusterRole, user string) {
 	GinkgoHelper()
 	Expect(admin.Create(ctx, role)).To(Succeed())
@@ -101,4 +102,16 @@ func grant(ctx context.Context, role *rbacv1.ClusterRole, user string) {
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
 		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: user}},
 	})).To(Succeed())
+	rule := role.Rules[0]
+	Eventually(allowed(ctx, user, authorizationv1.ResourceAttributes{Verb: rule.Verbs[0], Group: rule.APIGroups[0], Resource: rule.Resources[0]})).
+		WithContext(ctx).Should(BeTrue())
+}
+
+// allowed asks the API server whether a user may do something. It answers from a cache.
+func allowed(ctx context.Context, user string, what authorizationv1.ResourceAttributes) func(Gomega) bool {
+	return func(g Gomega) bool {
+		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: user, ResourceAttributes: &what}}
+		g.Expect(admin.Create(ctx, review)).To(Succeed())
+		return review.Status.Allowed
+	}
 }

@@ -14,7 +14,7 @@ import (
 
 var _ = Describe("A Headscale that answers slowly", func() {
 	It("keeps no policies of another Headscale waiting, and has its own in the end", func(ctx SpecContext) {
-		const number = 40
+		const number = 120
 		socket := headscale.UnixSocket(startHeadscale(ctx, "v0.29.3").SocketPath())
 		other := headscale.UnixSocket(startHeadscale(ctx, "v0.29.3").SocketPath())
 		quick, slow := newNamespace(ctx), newNamespace(ctx)

@@ -34,7 +34,7 @@ var _ = Describe("A namespace that has access by its label", func() {
 
 		another := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: team, Labels: map[string]string{"team": "b"}}}
 		Eventually(func() error { return admin.Create(ctx, another.DeepCopy()) }).WithContext(ctx).Should(Succeed())
-		apply(ctx, team, wanted)
+		Eventually(func() error { return cluster.Send(ctx, team, wanted) }).WithContext(ctx).Should(Succeed(), "admission sees the new namespace a moment later")
 		Eventually(condition(ctx, team, "user")).WithContext(ctx).Should(HavePrefix("False NotAllowed: "))
 		Consistently(s.names(ctx)).WithContext(ctx).Should(BeEmpty())
 	})

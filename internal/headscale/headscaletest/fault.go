@@ -54,6 +54,9 @@ type Fault struct {
 	Do    Effect        // zero: nothing but the delay
 	Delay time.Duration // before the effect
 	Times int           // how many calls it strikes; 0: all until ClearFaults
+	// Until holds a call, before the delay, until it is closed, which must be before the server is
+	// stopped. Nil: no call is held.
+	Until <-chan struct{}
 }
 
 var (
@@ -105,6 +108,9 @@ func (f *Faults) take(operation Operation) Fault {
 // fault's delay returns false when the server was stopped before.
 func (f *Faults) Strike(operation Operation, wait func(time.Duration) bool, work func() error) error {
 	fault := f.take(operation)
+	if fault.Until != nil {
+		<-fault.Until
+	}
 	if !wait(fault.Delay) {
 		return errCut
 	}

@@ -101,7 +101,7 @@ func TestFreezeHoldsUntilThaw(t *testing.T) {
 	}()
 	g.Consistently(listed).WithTimeout(50 * time.Millisecond).ShouldNot(Receive())
 	server.Thaw()
-	g.Eventually(listed).Should(Receive(BeNil()))
+	g.Eventually(listed).WithTimeout(30 * time.Second).Should(Receive(BeNil()))
 
 	server.Freeze()
 	go func() {
@@ -110,7 +110,7 @@ func TestFreezeHoldsUntilThaw(t *testing.T) {
 	}()
 	g.Consistently(listed).WithTimeout(50 * time.Millisecond).ShouldNot(Receive())
 	server.Stop()
-	g.Eventually(listed).Should(Receive(MatchError(headscale.ErrUnavailable)), "frozen, and then stopped")
+	g.Eventually(listed).WithTimeout(30*time.Second).Should(Receive(MatchError(headscale.ErrUnavailable)), "frozen, and then stopped")
 }
 
 func TestStartSaysWhyItCannotListen(t *testing.T) {

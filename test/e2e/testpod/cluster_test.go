@@ -79,7 +79,9 @@ func printed(t *testing.T, command func(context.Context, []string) error, args .
 func TestTheClusterIsAskedWithAContainersToken(t *testing.T) {
 	g := NewWithT(t)
 	files, admin := inCluster(t)
-	g.Expect(printed(t, get, files, "/api/v1/namespaces/default/secrets/"+secretName)).To(MatchJSON(`{"status": 200, "token": true}`))
+	// The authorizer learns of the binding a moment after it was made.
+	g.Eventually(func() string { return printed(t, get, files, "/api/v1/namespaces/default/secrets/"+secretName) }).
+		WithTimeout(time.Minute).Should(MatchJSON(`{"status": 200, "token": true}`))
 	g.Expect(printed(t, get, files, "/api/v1/namespaces/default/secrets")).To(MatchJSON(`{"status": 403, "token": true}`))
 	g.Expect(printed(t, get, t.TempDir(), "/api/v1/namespaces/default/secrets")).To(MatchJSON(`{"status": 403, "token": false}`))
 

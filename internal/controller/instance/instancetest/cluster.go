@@ -55,7 +55,7 @@ type Cluster struct {
 // Run runs the specs of a suite.
 func Run(t *testing.T, description string) {
 	RegisterFailHandler(Fail)
-	SetDefaultEventuallyTimeout(10 * time.Second)
+	SetDefaultEventuallyTimeout(time.Minute)
 	SetDefaultEventuallyPollingInterval(20 * time.Millisecond)
 	SetDefaultConsistentlyDuration(time.Second)
 	EnforceDefaultTimeoutsWhenUsingContexts()
@@ -93,7 +93,10 @@ func (c *Cluster) findServers() {
 // startAPIServer starts the control plane.
 func (c *Cluster) startAPIServer() {
 	GinkgoHelper()
-	environment := &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join(c.root, "config", "crd", "bases")}, ErrorIfCRDPathMissing: true}
+	environment := &envtest.Environment{
+		CRDDirectoryPaths: []string{filepath.Join(c.root, "config", "crd", "bases")}, ErrorIfCRDPathMissing: true,
+		ControlPlaneStartTimeout: 2 * time.Minute, ControlPlaneStopTimeout: 2 * time.Minute, // on a busy machine
+	}
 	var err error
 	c.Config, err = environment.Start()
 	Expect(err).NotTo(HaveOccurred())

@@ -69,7 +69,7 @@ func (s *Suite) DescribeSecretReads() bool {
 func (s *Suite) DescribeSlow(fields string, moreThan int, within time.Duration, done func(ctx context.Context, namespace, name string) func(Gomega) bool) bool {
 	return Describe("A Headscale that answers slowly", func() {
 		It("keeps no "+s.Objects+" of another Headscale waiting, and has its own in the end", func(ctx SpecContext) {
-			const number = 40
+			const number = 120
 			socket := s.Socket(ctx, "v0.29.3")
 			quick, slow := s.Cluster.NewNamespace(ctx), s.Cluster.NewNamespace(ctx)
 			s.StartOperator()
